@@ -1,0 +1,1 @@
+"""ResNet-RS in JAX: the parts that training, planning, conversion and prediction share."""

@@ -1,0 +1,85 @@
+"""Every setting of a run with its default: the recipe of the paper (Bello et al. 2021, section 4).
+
+A config file starts from `default_config()` and changes what its experiment changes. Durations
+are text with a unit ('350 epochs', '1000 steps', '5000 examples'); `resnet_rs.durations` turns
+them into steps.
+"""
+
+import ml_collections
+
+IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The shared settings of all ResNet-RS runs on ImageNet (fidelity table: docs/fidelity.md)."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.batch_size = 4096  # images per optimiser step over all devices
+    config.duration = '350 epochs'
+
+    config.model = ml_collections.ConfigDict({
+        'name': 'resnet_rs_50',
+        'num_classes': 1000,
+        'width_multiplier': 1.0,
+        'dropout_rate': 0.25,
+        'stochastic_depth_rate': 0.0,
+        'dtype': 'bfloat16',  # of activations; parameters, statistics, logits and loss are float32
+        'batch_norm_momentum': 0.0,
+        # Examples that share batch statistics: a number, 0 for one group per device (as the
+        # authors' code, which does not synchronise cores), -1 for the whole global batch.
+        'batch_norm_group_size': 0,
+    })
+
+    config.data = ml_collections.ConfigDict({
+        'source': 'tfds',  # or 'image_folder': data_dir/SPLIT/CLASS/*.jpg|png
+        'name': 'imagenet2012',
+        'data_dir': '',  # empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets
+        'train_split': 'train',
+        'eval_split': 'validation',
+        'image_size': 160,
+        'resize': 'bicubic_tf1',
+        'crop_area': (0.08, 1.0),  # fraction of the image
+        'crop_ratio': (3 / 4, 4 / 3),  # width / height
+        'flip': True,
+        'augment': 'randaugment',
+        'randaugment_layers': 2,
+        'randaugment_magnitude': 10,
+        'eval_crop': 'padding 32',  # or 'fraction 0.875'
+        'mean_rgb': IMAGENET_MEAN_RGB,
+        'std_rgb': IMAGENET_STD_RGB,
+        'corrupt_images': 'fail',  # or 'skip': counted, named, weight zero
+        'streams': 64,  # logical streams of a TFRecord set; must divide the global batch
+        'shuffle_window': 128,  # records permuted as a unit within a stream
+        'threads': 0,  # 0: one per core
+        'prefetch_batches': 2,
+    })
+
+    config.optimizer = ml_collections.ConfigDict({
+        'learning_rate': 0.1,  # per 256 images of global batch
+        'schedule': 'cosine',
+        'warmup': '5 epochs',
+        'momentum': 0.9,
+        'nesterov': False,
+        'weight_decay': 4e-5,
+        # 'kernels_and_biases' (all but batch norm, as the authors' code) or 'kernels'.
+        'weight_decay_on': 'kernels_and_biases',
+        'label_smoothing': 0.1,
+        'gradient_clip_norm': 0.0,  # 0: off
+        'accumulation_steps': 1,
+    })
+
+    config.ema = ml_collections.ConfigDict({'decay': 0.9999})
+
+    config.eval = ml_collections.ConfigDict({
+        'batch_size': 1024,  # images over all devices
+        'every': '5 epochs',
+        'image_size': 0,  # 0: data.image_size
+    })
+    config.checkpoint = ml_collections.ConfigDict({
+        'every': '1 epochs',
+        'keep_last': 2,
+        'keep_best': 1,  # by EMA top-1
+    })
+    config.log = ml_collections.ConfigDict({'every': '100 steps'})
+    return config
