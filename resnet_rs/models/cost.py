@@ -1,0 +1,49 @@
+"""Parameters and multiply-adds of a network, counted from its program and not from a formula."""
+
+import dataclasses
+import math
+
+import jax
+
+from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.models.resnet import ResNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one network costs for one image."""
+
+    parameters: int  # trainable scalars
+    statistics: int  # scalars of running batch statistics
+    # Of convolutions and dense layers, one image: the unit of timm and of most papers' "FLOPs".
+    # The ResNet-RS paper prints twice this number.
+    multiply_adds: int
+
+
+def count_cost(model: ResNet, image_size: int) -> Cost:
+    """Traces the network on shapes for one image of `image_size` pixels; computes nothing."""
+    program, shapes = jax.make_jaxpr(
+        lambda: init_variables(model, image_size), return_shape=True
+    )()
+    return Cost(
+        count_parameters(shapes['params']),
+        count_parameters(shapes['batch_stats']),
+        _multiply_adds(program.jaxpr),
+    )
+
+
+def _multiply_adds(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        outputs = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        if equation.primitive.name == 'conv_general_dilated':
+            kernel = equation.invars[1].aval.shape
+            out_features = equation.params['dimension_numbers'].rhs_spec[0]
+            total += outputs * math.prod(kernel) // kernel[out_features]
+        elif equation.primitive.name == 'dot_general':
+            (contracted, _), _ = equation.params['dimension_numbers']
+            total += outputs * math.prod(equation.invars[0].aval.shape[a] for a in contracted)
+        repeats = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            total += repeats * _multiply_adds(inner)
+    return total

@@ -1,0 +1,215 @@
+"""ResNet v1, v1.5 (B), C, D, SE and ResNet-RS, from one stem, two blocks and two shortcuts.
+
+Follows the authors' released TF1 network (tensorflow/tpu, models/official/resnet/resnet_model.py);
+docs/fidelity.md lists where the public implementations differ.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from resnet_rs.models.layers import (
+    ACTIVATIONS,
+    BatchNorm,
+    SqueezeExcite,
+    StochasticDepth,
+    accumulation_dtype,
+    explicit_padding,
+    kernel_init,
+)
+
+STAGE_WIDTHS = (64, 128, 256, 512)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What a network is made of; every module of the network reads it."""
+
+    stage_sizes: tuple[int, ...]
+    block: str = 'bottleneck'  # or 'basic'
+    stem: str = 'deep_strided'  # or 'deep' (three 3x3), 'conv7'; those two end in a max pool
+    shortcut: str = 'average_pool'  # or 'projection': how a strided shortcut downsamples
+    stride_in: str = 'conv2'  # or 'conv1': the convolution of a bottleneck that is strided
+    squeeze_excite_ratio: float = 0.0
+    squeeze_excite_divisor: int = 1
+    width_multiplier: float = 1.0
+    num_classes: int | None = 1000  # None: pooled features, no head
+    return_features: bool = False
+    dropout_rate: float = 0.0
+    stochastic_depth_rate: float = 0.0
+    batch_norm_momentum: float = 0.0
+    batch_norm_group_size: int | None = None
+    activation: str = 'relu'  # or 'swish' (Model Garden)
+    padding: str = 'symmetric'  # or 'same' (Model Garden)
+    pool_unstrided_shortcut: bool = False  # True (Model Garden): a stride-1 pool in stage 1
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    def width(self, features: int) -> int:
+        return int(features * self.width_multiplier)
+
+    def stage_drop_rate(self, stage: int) -> float:
+        """Stochastic depth of stage 1..4: 0.4, 0.6, 0.8, 1.0 of the network's rate."""
+        return self.stochastic_depth_rate * (stage + 1) / (len(self.stage_sizes) + 1)
+
+
+class ArchitectureModule(nn.Module):
+    """A module with the constructors that all parts of a network share."""
+
+    architecture: Architecture
+
+    def conv(self, features: int, kernel_size: int, stride: int = 1, *, name: str) -> nn.Conv:
+        return nn.Conv(
+            features,
+            (kernel_size, kernel_size),
+            strides=stride,
+            padding=explicit_padding(kernel_size, self.architecture.padding),
+            use_bias=False,
+            kernel_init=kernel_init,
+            dtype=self.architecture.dtype,
+            param_dtype=self.architecture.param_dtype,
+            name=name,
+        )
+
+    def norm(self, *, name: str, zero_scale: bool = False) -> BatchNorm:
+        return BatchNorm(
+            self.architecture.batch_norm_momentum,
+            self.architecture.batch_norm_group_size,
+            scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
+            dtype=self.architecture.dtype,
+            param_dtype=self.architecture.param_dtype,
+            name=name,
+        )
+
+    def activation(self, x: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.architecture.activation](x)
+
+
+class Stem(ArchitectureModule):
+    """Images to features at a quarter of the resolution."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        narrow, wide = self.architecture.width(32), self.architecture.width(64)
+        layers = {
+            'conv7': [(wide, 7, 2)],
+            'deep': [(narrow, 3, 2), (narrow, 3, 1), (wide, 3, 1)],
+            'deep_strided': [(narrow, 3, 2), (narrow, 3, 1), (wide, 3, 1), (wide, 3, 2)],
+        }[self.architecture.stem]
+        for index, (features, kernel_size, stride) in enumerate(layers, start=1):
+            x = self.conv(features, kernel_size, stride, name=f'conv{index}')(x)
+            x = self.activation(self.norm(name=f'norm{index}')(x, train))
+        if self.architecture.stem == 'deep_strided':
+            return x
+        padding = explicit_padding(3, self.architecture.padding)
+        return nn.max_pool(x, (3, 3), (2, 2), padding=padding)
+
+
+class Block(ArchitectureModule):
+    """One residual block; `features` is the stage width, four times that leaves a bottleneck.
+
+    Residual branch: convolutions with norm and activation (the last norm starts at scale zero and
+    has no activation), squeeze-excite, stochastic depth; then shortcut, sum, activation.
+    """
+
+    features: int
+    stride: int
+    drop_rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        convolutions = self.convolutions()
+        out_features = convolutions[-1][0]
+        branch = x
+        for index, (features, kernel_size, stride) in enumerate(convolutions, start=1):
+            last = index == len(convolutions)
+            branch = self.conv(features, kernel_size, stride, name=f'conv{index}')(branch)
+            branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train)
+            if not last:
+                branch = self.activation(branch)
+        if self.architecture.squeeze_excite_ratio:
+            branch = SqueezeExcite(
+                self.architecture.squeeze_excite_ratio,
+                self.architecture.squeeze_excite_divisor,
+                dtype=self.architecture.dtype,
+                param_dtype=self.architecture.param_dtype,
+                name='squeeze_excite',
+            )(branch)
+        branch = StochasticDepth(self.drop_rate)(branch, train)
+        return self.activation(branch + self.shortcut(x, out_features, train))
+
+    def convolutions(self) -> list[tuple[int, int, int]]:
+        """(features, kernel size, stride) of the residual branch."""
+        if self.architecture.block == 'basic':
+            return [(self.features, 3, self.stride), (self.features, 3, 1)]
+        first, second = (
+            (self.stride, 1) if self.architecture.stride_in == 'conv1' else (1, self.stride)
+        )
+        return [(self.features, 1, first), (self.features, 3, second), (4 * self.features, 1, 1)]
+
+    def shortcut(self, x: jax.Array, features: int, train: bool) -> jax.Array:
+        if self.stride == 1 and x.shape[-1] == features:
+            return x
+        stride = self.stride
+        if self.architecture.shortcut == 'average_pool':
+            if stride > 1 or self.architecture.pool_unstrided_shortcut:
+                strides = (stride, stride)
+                x = nn.avg_pool(x, (2, 2), strides, padding='SAME', count_include_pad=False)
+            stride = 1
+        x = self.conv(features, 1, stride, name='shortcut_conv')(x)
+        return self.norm(name='shortcut_norm')(x, train)
+
+
+class Stage(ArchitectureModule):
+    """`size` blocks of one width; the first one carries the stride and the projection."""
+
+    number: int  # 1 for the stage after the stem
+    size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        features = self.architecture.width(STAGE_WIDTHS[self.number - 1])
+        drop_rate = self.architecture.stage_drop_rate(self.number)
+        for index in range(1, self.size + 1):
+            stride = 2 if index == 1 and self.number > 1 else 1
+            block = Block(self.architecture, features, stride, drop_rate, name=f'block{index}')
+            x = block(x, train)
+        return x
+
+
+class ResNet(ArchitectureModule):
+    """A residual network; `resnet_rs.models.create_model` builds the named ones.
+
+    Call with images [batch, height, width, 3], already normalised, of any float dtype. Returns
+    logits [batch, num_classes]; with num_classes None the pooled features [batch, channels]; both
+    in float32 (float64 where `dtype` is). With `return_features` returns the four stage outputs
+    [batch, height / (4, 8, 16, 32), width / ..., channels] in `dtype`.
+    Collections: params and batch_stats. RNG streams when training: dropout, stochastic_depth.
+    """
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+        architecture = self.architecture
+        x = Stem(architecture, name='stem')(images.astype(architecture.dtype), train)
+        features = []
+        for number, size in enumerate(architecture.stage_sizes, start=1):
+            x = Stage(architecture, number, size, name=f'stage{number}')(x, train)
+            features.append(x)
+        if architecture.return_features:
+            return tuple(features)
+
+        head_dtype = accumulation_dtype(architecture.dtype)
+        x = x.mean((1, 2), dtype=head_dtype)
+        if architecture.num_classes is None:
+            return x
+        x = nn.Dropout(architecture.dropout_rate, deterministic=not train)(x)
+        return nn.Dense(
+            architecture.num_classes,
+            kernel_init=nn.initializers.normal(0.01),
+            dtype=head_dtype,
+            param_dtype=architecture.param_dtype,
+            name='head',
+        )(x)

@@ -1,0 +1,167 @@
+"""Layers and networks against TensorFlow's operations and against their definitions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet_rs.models import create_model, init_variables
+from resnet_rs.models.layers import BatchNorm, SqueezeExcite, StochasticDepth
+
+
+def random(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def apply_batch_norm(x, train=True, **settings):
+    layer = BatchNorm(dtype=jnp.float32, **settings)
+    variables = layer.init(jax.random.key(0), x, train=False)
+    y, updated = layer.apply(variables, x, train=train, mutable=['batch_stats'])
+    return np.asarray(y), jax.tree.map(np.asarray, updated['batch_stats'])
+
+
+@pytest.mark.parametrize('momentum', (0.0, 0.9))
+def test_batch_norm_is_tensorflows_fused_one(momentum):
+    x = random((8, 5, 4, 3)) * 3 + 1
+    expected, mean, var, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=tf.ones(3), offset=tf.zeros(3), mean=[], variance=[], epsilon=1e-5
+    )
+    y, stats = apply_batch_norm(x, momentum=momentum)
+    np.testing.assert_allclose(y, expected, atol=2e-6)
+    np.testing.assert_allclose(stats['mean'], (1 - momentum) * mean, rtol=1e-5)
+    np.testing.assert_allclose(stats['var'], momentum + (1 - momentum) * var, rtol=1e-5)
+
+
+def test_batch_norm_groups_are_separate_batches():
+    x = random((12, 3, 3, 2)) + np.arange(12, dtype=np.float32)[:, None, None, None]
+    y, stats = apply_batch_norm(x, momentum=0.0, group_size=4)
+    parts = [apply_batch_norm(x[i : i + 4], momentum=0.0) for i in (0, 4, 8)]
+    np.testing.assert_allclose(y, np.concatenate([part for part, _ in parts]), atol=1e-6)
+    for name in ('mean', 'var'):
+        expected = np.mean([part_stats[name] for _, part_stats in parts], axis=0)
+        np.testing.assert_allclose(stats[name], expected, rtol=1e-5)
+
+
+def test_batch_norm_statistics_are_float32_for_bfloat16():
+    x = jnp.asarray(random((64, 4, 4, 2)) + 8, jnp.bfloat16)
+    layer = BatchNorm(momentum=0.0)
+    variables = layer.init(jax.random.key(0), x, train=False)
+    y, updated = layer.apply(variables, x, train=True, mutable=['batch_stats'])
+    assert y.dtype == jnp.bfloat16
+    exact = np.asarray(x, np.float64)
+    np.testing.assert_allclose(updated['batch_stats']['mean'], exact.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        updated['batch_stats']['var'], exact.var((0, 1, 2), ddof=1), rtol=1e-3
+    )
+
+
+def test_squeeze_excite_in_numpy():
+    x = random((2, 3, 5, 8))
+    layer = SqueezeExcite(0.25, dtype=jnp.float32)
+    variables = layer.init(jax.random.key(1), x)
+    params = jax.tree.map(lambda p: np.asarray(p) + 0.1, variables['params'])
+    hidden = np.maximum(x.mean((1, 2)) @ params['reduce']['kernel'] + params['reduce']['bias'], 0)
+    gate = 1 / (1 + np.exp(-(hidden @ params['expand']['kernel'] + params['expand']['bias'])))
+    assert hidden.shape == (2, 2)
+    y = layer.apply({'params': params}, x)
+    np.testing.assert_allclose(y, x * gate[:, None, None, :], atol=1e-5)
+
+
+def test_stochastic_depth_drops_examples_and_keeps_the_expectation():
+    x = np.ones((20_000, 1, 1, 2), np.float32)
+    y = np.asarray(
+        StochasticDepth(0.3).apply({}, x, True, rngs={'stochastic_depth': jax.random.key(0)})
+    )
+    assert set(np.unique(y).round(5)) == {0.0, np.float32(1 / 0.7).round(5)}
+    assert (y[:, 0, 0, 0] == y[:, 0, 0, 1]).all()
+    # Five standard deviations of the mean of 20,000 such draws.
+    assert abs(y.mean() - 1) < 5 * np.sqrt(0.3 / 0.7 / 20_000)
+    np.testing.assert_array_equal(StochasticDepth(0.3).apply({}, x, False), x)
+
+
+def test_stochastic_depth_rates_per_stage():
+    architecture = create_model('resnet_rs_50', stochastic_depth_rate=0.1).architecture
+    rates = [architecture.stage_drop_rate(stage) for stage in (1, 2, 3, 4)]
+    np.testing.assert_allclose(rates, (0.04, 0.06, 0.08, 0.10))
+
+
+@pytest.mark.parametrize('name', ('resnet_18', 'resnet_26d', 'resnet_rs_26'))
+def test_a_new_network_is_its_shortcuts(name):
+    """With the last scale of every block at zero, each block is activation(shortcut)."""
+    model = create_model(name, width_multiplier=0.25, num_classes=None, dtype='float32')
+    variables = init_variables(model, 64)
+    images = random((2, 64, 64, 3))
+
+    def branch_outputs(module, method):
+        return module.name in ('norm2', 'norm3') and 'block' in module.path[-2]
+
+    _, state = model.apply(
+        variables, images, train=False, capture_intermediates=branch_outputs
+    )
+    last = 'norm2' if name == 'resnet_18' else 'norm3'
+    for stage in ('stage1', 'stage2', 'stage3', 'stage4'):
+        for block in state['intermediates'][stage].values():
+            assert not np.any(block[last]['__call__'][0])
+    scales = [
+        leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
+        if path[-2].key == last and path[-1].key == 'scale' and path[0].key != 'stem'
+    ]
+    assert len(scales) == 8 and not np.any(np.concatenate(scales))
+
+
+def test_features_and_pooled_output():
+    settings = dict(width_multiplier=0.25, dtype='bfloat16')
+    images = random((2, 96, 64, 3))
+    model = create_model('resnet_rs_14', return_features=True, num_classes=None, **settings)
+    features = model.apply(init_variables(model, 64), images, train=False)
+    assert [f.shape for f in features] == [
+        (2, 24, 16, 64), (2, 12, 8, 128), (2, 6, 4, 256), (2, 3, 2, 512)
+    ]
+    assert {f.dtype for f in features} == {jnp.dtype('bfloat16')}
+    model = create_model('resnet_rs_14', num_classes=None, **settings)
+    variables = init_variables(model, 64)
+    pooled = model.apply(variables, images, train=False)
+    assert pooled.shape == (2, 512) and pooled.dtype == jnp.float32
+    assert 'head' not in variables['params']
+
+
+def test_logits_are_float32_for_bfloat16_activations():
+    model = create_model('resnet_rs_14', width_multiplier=0.25)
+    logits = model.apply(init_variables(model, 32), random((1, 32, 32, 3)), train=False)
+    assert logits.dtype == jnp.float32
+    rounded = logits.astype(jnp.bfloat16).astype(jnp.float32)
+    assert np.any(np.asarray(logits) != np.asarray(rounded))
+
+
+def test_odd_sizes_pool_without_the_padding():
+    """The average-pool shortcut equals TensorFlow's SAME pool, which leaves out padded cells."""
+    x = random((1, 7, 5, 3))
+    ours = nn.avg_pool(x, (2, 2), (2, 2), padding='SAME', count_include_pad=False)
+    np.testing.assert_allclose(ours, tf.nn.avg_pool2d(x, 2, 2, 'SAME'), atol=1e-6)
+
+
+def test_training_uses_both_random_streams():
+    model = create_model(
+        'resnet_rs_14', width_multiplier=0.25, dropout_rate=0.5, stochastic_depth_rate=0.5
+    )
+    variables = init_variables(model, 32)
+    # A new network's residual branches are zero: give them weight so that dropping one shows.
+    params = jax.tree.map(lambda p: p + 0.1, variables['params'])
+    images = random((4, 32, 32, 3))
+
+    def logits(dropout, stochastic_depth):
+        rngs = {
+            'dropout': jax.random.key(dropout),
+            'stochastic_depth': jax.random.key(stochastic_depth),
+        }
+        y, _ = model.apply(
+            {**variables, 'params': params}, images, train=True, rngs=rngs, mutable=['batch_stats']
+        )
+        return np.asarray(y)
+
+    base = logits(0, 0)
+    np.testing.assert_array_equal(base, logits(0, 0))
+    assert np.any(base != logits(1, 0))
+    assert np.any(base != logits(0, 1))
