@@ -1,0 +1,389 @@
+"""From a dataset's name to host batches: order, decode and crop, flip, augment, batch.
+
+A training batch is a function of (seed, step, global batch size): the same on any number of hosts
+and threads, and after any restart (resnet_rs.datasets.order). Images leave as uint8; the training
+step normalises them on the device.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from resnet_rs.datasets import images, order, records
+from resnet_rs.datasets.locate import DatasetInfo, SplitInfo, find_dataset
+from resnet_rs.errors import UserError
+
+# Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
+NO_LABEL = -1
+
+
+def dataset_info(config) -> DatasetInfo:
+    """What config.data names: splits, sizes, classes. Raises UserError if it is not there."""
+    return find_dataset(config.data)
+
+
+def train_batches(
+    config, *, first_step: int = 0, process_index: int = 0, process_count: int = 1
+) -> 'TrainBatches':
+    """The endless batches of one process, from `first_step` on.
+
+    Each is a dict of arrays over the process's contiguous part of the global batch, B / P
+    examples: 'image' uint8 [B/P, S, S, 3], 'label' int32 [B/P], 'mask' float32 [B/P] (0 where an
+    undecodable image was skipped), 'index' int32 [B/P] (the example's number in the split). The
+    arrays are views of TensorFlow's buffers and read-only.
+
+    Raises UserError for settings that cannot be, when called, and for bad data, when it is met.
+    """
+    return TrainBatches(config, first_step, process_index, process_count)
+
+
+def eval_batches(
+    config, *, split: str | None = None, batch_size: int | None = None,
+    image_size: int | None = None, process_index: int = 0, process_count: int = 1,
+) -> 'EvalBatches':
+    """Every example of a split once, in file order, over all processes.
+
+    Process k of P reads examples [k n/P, (k+1) n/P); all processes yield the same number of
+    batches of `batch_size` / P, the last ones filled up with zero images of label -1, mask 0 and
+    index -1. Keys, dtypes and errors are those of `train_batches`. The result has a length and
+    may be iterated again.
+
+    Args:
+      config: the run's config.
+      split: defaults to config.data.eval_split.
+      batch_size: over all processes; defaults to config.eval.batch_size.
+      image_size: defaults to config.eval.image_size, or, where that is 0, config.data.image_size.
+    """
+    return EvalBatches(
+        config, split or config.data.eval_split, batch_size or config.eval.batch_size,
+        image_size or config.eval.image_size or config.data.image_size,
+        process_index, process_count,
+    )
+
+
+class TrainBatches(Iterator):
+    """The iterator of `train_batches`.
+
+    Attributes:
+      step: the step whose batch comes next.
+      corrupt_images: how many undecodable images were skipped so far.
+    """
+
+    def __init__(self, config, first_step, process_index, process_count):
+        _keep_accelerators_from_tensorflow()
+        data = config.data
+        info = dataset_info(config)
+        split = info.split(data.train_split)
+        batch_size = config.batch_size
+        local = _local_batch_size(batch_size, process_count, 'batch_size')
+        threads = _threads(data)
+        decode, augment = _train_transforms(config)
+
+        def open_at(step, guarded):
+            elements = records.training_records(
+                split, info.file_format, seed=config.seed, batch_size=batch_size,
+                streams=order.stream_count(batch_size, data.streams), window=data.shuffle_window,
+                first_step=step, process_index=process_index, process_count=process_count,
+                threads=threads,
+            )
+            return _batched(elements, split, decode, augment, data, data.image_size, local, guarded)
+
+        self._reader = _Reader(open_at, split, info.num_classes, data.corrupt_images, first_step)
+
+    def __next__(self):
+        return next(self._reader)
+
+    @property
+    def step(self) -> int:
+        return self._reader.position
+
+    @property
+    def corrupt_images(self) -> int:
+        return self._reader.corrupt_images
+
+
+class EvalBatches:
+    """The iterable of `eval_batches`.
+
+    Attributes:
+      num_examples: of the whole split, over all processes.
+      corrupt_images: how many undecodable images the last iteration skipped in this process.
+    """
+
+    def __init__(self, config, split, batch_size, image_size, process_index, process_count):
+        _keep_accelerators_from_tensorflow()
+        self._data = config.data
+        self._info = dataset_info(config)
+        self._split = self._info.split(split)
+        self._image_size = image_size
+        self._local = _local_batch_size(batch_size, process_count, 'eval.batch_size')
+        self._decode = _eval_transform(config.data, image_size)
+        self._threads = _threads(config.data)
+        self.num_examples = self._split.num_examples
+        self._start = process_index * self.num_examples // process_count
+        self._stop = (process_index + 1) * self.num_examples // process_count
+        self._length = math.ceil(math.ceil(self.num_examples / process_count) / self._local)
+        self.corrupt_images = 0
+
+    def __len__(self):
+        return self._length
+
+    def __iter__(self):
+        def open_at(batch, guarded):
+            start = self._start + batch * self._local
+            elements = records.sequential_records(
+                self._split, self._info.file_format, start, self._stop, threads=self._threads
+            )
+            return _batched(
+                elements, self._split, self._decode, None, self._data, self._image_size,
+                self._local, guarded, drop_remainder=False,
+            )
+
+        reader = _Reader(
+            open_at, self._split, self._info.num_classes, self._data.corrupt_images, 0
+        )
+        for _ in range(self._length):
+            batch = next(reader, None)
+            self.corrupt_images = reader.corrupt_images
+            yield self._padded(batch)
+
+    def _padded(self, batch):
+        size = self._image_size
+        full = {
+            'image': np.zeros((self._local, size, size, 3), np.uint8),
+            'label': np.full(self._local, NO_LABEL, np.int32),
+            'mask': np.zeros(self._local, np.float32),
+            'index': np.full(self._local, -1, np.int32),
+        }
+        if batch is None:
+            return full
+        count = len(batch['label'])
+        if count == self._local:
+            return batch
+        for name, value in batch.items():
+            full[name][:count] = value
+        return full
+
+
+class _Reader(Iterator):
+    """Batches from `open_at(position, guarded)`, watched for bad data.
+
+    The plain pipeline fails at the first image it cannot decode, and says neither which nor
+    where. It is then opened again at the same batch in its guarded form, slower, which puts a
+    blank in the image's place, so that the image can be named and, if so configured, skipped.
+    """
+
+    def __init__(self, open_at, split: SplitInfo, num_classes, corrupt_policy, position):
+        if corrupt_policy not in ('fail', 'skip'):
+            raise UserError(f"data.corrupt_images is {corrupt_policy!r}: use 'fail' or 'skip'")
+        self.position = position
+        self.corrupt_images = 0
+        self._open_at = open_at
+        self._split = split
+        self._num_classes = num_classes
+        self._skips = corrupt_policy == 'skip'
+        self._named = set()
+        self._guarded = False
+        self._iterator = self._open()
+
+    def _open(self):
+        return self._open_at(self.position, self._guarded).as_numpy_iterator()
+
+    def __next__(self):
+        try:
+            batch = next(self._iterator)
+        except tf.errors.OpError as error:
+            batch = self._next_guarded(error)
+        self._check_labels(batch)
+        self._count_corrupt(batch)
+        self.position += 1
+        return batch
+
+    def _next_guarded(self, error):
+        if not self._guarded:
+            self._guarded = True
+            self._iterator = self._open()
+            try:
+                return next(self._iterator)
+            except tf.errors.OpError as again:
+                error = again
+        damage = _broken_file(self._split)
+        if damage is None:
+            raise error
+        raise UserError(f'split {self._split.name} cannot be read: {damage}') from error
+
+    def _check_labels(self, batch):
+        wrong = (batch['label'] < 0) | (batch['label'] >= self._num_classes)
+        wrong &= batch['mask'] > 0
+        if wrong.any():
+            first = np.argmax(wrong)
+            raise UserError(
+                f'label {batch["label"][first]} is outside the {self._num_classes} classes in '
+                f'{self._split.describe(batch["index"][first])}: mend or rebuild the dataset'
+            )
+
+    def _count_corrupt(self, batch):
+        if not self._guarded:
+            return
+        blank = batch['index'][batch['mask'] == 0].tolist()
+        self.corrupt_images += len(blank)
+        new = [index for index in dict.fromkeys(blank) if index not in self._named]
+        if new and not self._skips:
+            more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
+            raise UserError(
+                f'cannot decode the image in {self._split.describe(new[0])}{more}: replace it, or '
+                "set data.corrupt_images='skip' to train without such images"
+            )
+        for index in new:
+            logging.warning('Skipping undecodable image: %s', self._split.describe(index))
+        self._named.update(new)
+
+
+def _broken_file(split: SplitInfo) -> str | None:
+    """Looks through the record files for one that cannot be read to its end, and names it."""
+    for shard in split.shards:
+        if not tf.io.gfile.exists(shard.filename):
+            return f'{shard.filename} is missing: prepare the dataset again'
+        if '.tfrecord' not in shard.filename:
+            continue
+        count = 0
+        try:
+            for _ in tf.data.TFRecordDataset(shard.filename):
+                count += 1
+        except tf.errors.OpError as error:
+            return f'{shard.filename} is damaged after record {count - 1} ({error.message})'
+        if count != shard.examples_in_shard:
+            return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
+    return None
+
+
+def _batched(
+    elements, split, decode, augment, data, size, batch_size, guarded, drop_remainder=True
+) -> tf.data.Dataset:
+    """Decodes, augments and batches records in their order, on a private pool of threads."""
+    threads = _threads(data)
+
+    def decoded(element):
+        return {
+            'image': decode(records.load(split, element['data']), element),
+            'label': tf.cast(element['label'], tf.int32),
+            'mask': tf.constant(1, tf.float32),
+            'index': tf.cast(element['index'], tf.int32),
+            'epoch': element['epoch'],
+        }
+
+    def blank(element):
+        return {
+            'image': tf.zeros([size, size, 3], tf.uint8),
+            'label': tf.constant(NO_LABEL, tf.int32),
+            'mask': tf.constant(0, tf.float32),
+            'index': tf.cast(element['index'], tf.int32),
+            'epoch': element['epoch'],
+        }
+
+    def decoded_or_blank(element):
+        one = tf.data.Dataset.from_tensors(element)
+        return one.map(decoded).ignore_errors().concatenate(one.map(blank)).take(1)
+
+    def finished(element):
+        image = augment(element) if augment else element['image']
+        if guarded:
+            image = tf.where(element['mask'] > 0, image, 0)
+        return {
+            'image': tf.ensure_shape(image, [size, size, 3]),
+            **{name: element[name] for name in ('label', 'mask', 'index')},
+        }
+
+    parallel = {'num_parallel_calls': threads, 'deterministic': True}
+    if guarded:
+        dataset = elements.interleave(
+            decoded_or_blank, cycle_length=threads, block_length=1, **parallel
+        ).map(finished, **parallel)
+    else:
+        dataset = elements.map(lambda element: finished(decoded(element)), **parallel)
+    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    dataset = dataset.prefetch(data.prefetch_batches)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.with_options(options)
+
+
+def _train_transforms(config):
+    """(decode, augment): encoded bytes and element -> uint8 [S, S, 3]; element -> the same."""
+    data = config.data
+    size = data.image_size
+    resize = images.resize_function(data.resize)
+    fraction = images.eval_crop_fraction(data.eval_crop, size)
+    augment_image = None
+    if data.augment != 'none':
+        from resnet_rs.augment import create_augment
+
+        augment_image = create_augment(
+            data.augment, layers=data.randaugment_layers, magnitude=data.randaugment_magnitude
+        )
+
+    def seeds(element):
+        return tf.unstack(
+            order.augmentation_seeds(
+                element['epoch'], tf.cast(element['index'], tf.int64), seed=config.seed
+            )
+        )
+
+    def decode(encoded, element):
+        crop_seed, flip_seed, _ = seeds(element)
+
+        def choose_box(shape):
+            return images.random_box(
+                shape, fraction, area=tuple(data.crop_area), ratio=tuple(data.crop_ratio),
+                seed=crop_seed,
+            )
+
+        image = resize(images.decode_crop(encoded, choose_box), size)
+        image = images.to_uint8(image, rounded=False)
+        if data.flip:
+            # The sign bit of a random integer is a fair coin.
+            image = tf.cond(flip_seed[0] < 0, lambda: tf.reverse(image, [1]), lambda: image)
+        return image
+
+    def augment(element):
+        return augment_image(element['image'], seeds(element)[2])
+
+    return decode, augment if augment_image else None
+
+
+def _eval_transform(data, size):
+    resize = images.resize_function(data.resize)
+    fraction = images.eval_crop_fraction(data.eval_crop, size)
+
+    def decode(encoded, element):
+        del element
+        crop = images.decode_crop(encoded, lambda shape: images.center_box(shape, fraction))
+        return images.to_uint8(resize(crop, size), rounded=True)
+
+    return decode
+
+
+def _local_batch_size(batch_size: int, process_count: int, name: str) -> int:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f'{name} is {batch_size}, which {process_count} processes cannot share evenly: make '
+            f'it a multiple of {process_count}'
+        )
+    return batch_size // process_count
+
+
+def _threads(data) -> int:
+    return data.threads or len(os.sched_getaffinity(0))
+
+
+def _keep_accelerators_from_tensorflow():
+    """JAX needs them whole; TensorFlow only reads images here."""
+    for kind in ('GPU', 'TPU'):
+        tf.config.set_visible_devices([], kind)

@@ -1,0 +1,1 @@
+"""Where examples come from: finding, preparing and ordering datasets, decoding their images."""

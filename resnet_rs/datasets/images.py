@@ -1,0 +1,114 @@
+"""From encoded bytes to a square uint8 image: crop, decode only the crop, resize.
+
+Accepted are JPEG (grey and CMYK too) and whatever tf.io.decode_image reads (PNG, BMP, GIF);
+the bytes decide, not the file name. Grey becomes three equal channels, alpha is dropped, 16-bit
+PNG keeps its upper 8 bits, the EXIF orientation is ignored (as the authors' code does).
+"""
+
+import fractions
+
+import tensorflow as tf
+
+from resnet_rs.errors import UserError
+
+
+def _bicubic_tf1(image, size):
+    """The authors' resize: source = target * in / out, a = -0.75, edges clamped, no antialiasing.
+
+    It differs from PIL's, PyTorch's and TF 2's bicubic, which shift by half a pixel.
+    """
+    return tf.raw_ops.ResizeBicubic(
+        images=image[None], size=[size, size], align_corners=False, half_pixel_centers=False
+    )[0]
+
+
+def _tf2_resize(method, antialias=False):
+    def resize(image, size):
+        return tf.image.resize(image, [size, size], method=method, antialias=antialias)
+
+    return resize
+
+
+# uint8 [h, w, 3] and a side -> float32 [side, side, 3]; bicubic ones may overshoot [0, 255].
+RESIZE = {
+    'bicubic_tf1': _bicubic_tf1,
+    'bicubic': _tf2_resize('bicubic'),
+    'bicubic_antialias': _tf2_resize('bicubic', antialias=True),
+    'bilinear': _tf2_resize('bilinear'),
+    'bilinear_antialias': _tf2_resize('bilinear', antialias=True),
+    'area': _tf2_resize('area'),
+}
+
+
+def resize_function(name: str):
+    """The kernel called `name` in RESIZE. Raises UserError for another name."""
+    if name not in RESIZE:
+        raise UserError(f'data.resize is {name!r}: use one of {", ".join(RESIZE)}')
+    return RESIZE[name]
+
+
+def eval_crop_fraction(text: str, size: int) -> fractions.Fraction:
+    """The side of the centre crop as a part of the image's shorter side.
+
+    'padding 32' is size / (size + 32), the paper's; 'fraction 0.875' is what it says. Raises
+    UserError for any other text.
+    """
+    kind, _, number = text.partition(' ')
+    try:
+        if kind == 'padding' and int(number) >= 0:
+            return fractions.Fraction(size, size + int(number))
+        if kind == 'fraction' and 0 < fractions.Fraction(number) <= 1:
+            return fractions.Fraction(number)
+    except ValueError:
+        pass
+    raise UserError(
+        f"data.eval_crop is {text!r}: use 'padding 32' (or another number of pixels) or "
+        "'fraction 0.875' (or another in (0, 1])"
+    )
+
+
+def center_box(shape, fraction: fractions.Fraction):
+    """The centred square (y, x, height, width), int32 [4], of an image of `shape` (h, w, ...)."""
+    height, width = shape[0], shape[1]
+    shorter = tf.cast(tf.minimum(height, width), tf.int64)
+    # Whole numbers: a float product may fall just under the integer it should reach.
+    side = tf.cast(shorter * fraction.numerator // fraction.denominator, tf.int32)
+    side = tf.maximum(side, 1)
+    return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
+
+
+def random_box(shape, fraction, *, area, ratio, seed):
+    """A random (y, x, height, width), int32 [4], of `area` (part of the image) and `ratio` (w/h).
+
+    After 10 vain attempts TensorFlow's op gives the whole image; like the authors' code this
+    then takes the centre crop (Inception-style cropping, Szegedy et al. 2015).
+    """
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape, bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), seed=seed,
+        min_object_covered=0.1, aspect_ratio_range=ratio, area_range=area, max_attempts=10,
+    )
+    box = tf.concat([begin[:2], extent[:2]], axis=0)
+    is_whole = tf.reduce_all(extent[:2] == shape[:2])
+    return tf.where(is_whole, center_box(shape, fraction), box)
+
+
+def decode_crop(encoded, choose_box):
+    """Decodes the box that `choose_box(shape int32 [3])` gives, uint8 [height, width, 3]."""
+
+    def crop_jpeg():
+        box = choose_box(tf.io.extract_jpeg_shape(encoded))
+        return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
+
+    def crop_other():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        image = tf.ensure_shape(image, [None, None, 3])
+        y, x, height, width = tf.unstack(choose_box(tf.shape(image)))
+        return image[y:y + height, x:x + width]
+
+    return tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_other)
+
+
+def to_uint8(image, *, rounded: bool):
+    """Clips a float image to [0, 255]; truncates unless `rounded`."""
+    image = tf.clip_by_value(image, 0.0, 255.0)
+    return tf.cast(tf.round(image) if rounded else image, tf.uint8)

@@ -1,0 +1,316 @@
+"""Where a dataset lies and what is in it, told from its metadata alone.
+
+Nothing here imports TensorFlow, so a missing dataset is reported in milliseconds. Directories may
+be local or on a bucket (gs://...), the latter through etils.epath.
+"""
+
+import dataclasses
+import fnmatch
+import functools
+import itertools
+import json
+import os
+import pathlib
+import re
+
+from absl import logging
+
+from resnet_rs.errors import UserError
+
+FILE_FORMATS = ('array_record', 'tfrecord')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Records [skip, skip + take) of one file (the fields of tfds' FileInstruction)."""
+
+    filename: str
+    skip: int
+    take: int
+    examples_in_shard: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitInfo:
+    """A split or a slice of one: either shards of records or image files.
+
+    Attributes:
+      name: as asked for, such as 'train' or 'train[:99%]'.
+      num_examples: number of examples.
+      shards: the record files in order; empty for an image folder.
+      images: the paths of an image folder, ordered by class, then name; empty otherwise.
+      labels: class numbers of `images`.
+    """
+
+    name: str
+    num_examples: int
+    shards: tuple[Shard, ...] = ()
+    images: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+
+    @property
+    def shard_lengths(self) -> tuple[int, ...]:
+        return tuple(shard.take for shard in self.shards)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.images or tuple(shard.filename for shard in self.shards)
+
+    def describe(self, index: int) -> str:
+        """The place of example `index`: an image file, or a record (from 0) of a record file."""
+        if self.images:
+            return f'{self.images[index]} (example {index} of split {self.name})'
+        first = 0
+        for shard in self.shards:
+            if index < first + shard.take:
+                record = shard.skip + index - first
+                return f'record {record} of {shard.filename} (example {index} of {self.name})'
+            first += shard.take
+        raise IndexError(index)
+
+    def slice(self, name: str, start: int, stop: int) -> 'SplitInfo':
+        """Examples [start, stop) of a split of shards."""
+        shards = []
+        first = 0
+        for shard in self.shards:
+            low, high = max(start - first, 0), min(stop - first, shard.take)
+            if low < high:
+                part = dataclasses.replace(shard, skip=shard.skip + low, take=high - low)
+                shards.append(part)
+            first += shard.take
+        return SplitInfo(name, sum(shard.take for shard in shards), tuple(shards))
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """A prepared dataset.
+
+    Attributes:
+      name: as in the config.
+      directory: of the prepared version, or the root of the image folder.
+      file_format: 'array_record', 'tfrecord' or 'image_folder'.
+      class_names: one per class, in label order.
+      splits: whole splits by name.
+    """
+
+    name: str
+    directory: str
+    file_format: str
+    class_names: tuple[str, ...]
+    splits: dict[str, SplitInfo]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def split(self, name: str) -> SplitInfo:
+        """A split by name; sets of records also take a slice: 'train[:99%]', 'train[100:]'.
+
+        Percentages are rounded to the nearest example, as tfds does. Raises UserError.
+        """
+        match = re.fullmatch(r'([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?', name)
+        base = match.group(1) if match else name
+        if base == 'validation' and 'val' in self.splits and 'validation' not in self.splits:
+            base = 'val'
+        if not match or base not in self.splits:
+            raise UserError(
+                f'{self.name} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
+            )
+        whole = self.splits[base]
+        if '[' not in name:
+            return whole
+        if whole.images:
+            raise UserError(
+                f'an image folder has no slices such as {name!r} (its images are ordered by '
+                'class): make one folder per split'
+            )
+        start = _bound(match.group(2), 0, whole.num_examples)
+        stop = _bound(match.group(3), whole.num_examples, whole.num_examples)
+        if start >= stop:
+            raise UserError(
+                f'split {name!r} of {self.name} holds no example: {base} has {whole.num_examples}'
+            )
+        return whole.slice(name, start, stop)
+
+
+def _bound(text: str | None, default: int, total: int) -> int:
+    """One end of a slice as a number of examples in [0, total]."""
+    if not text:
+        return default
+    value = round(total * int(text[:-1]) / 100) if text.endswith('%') else int(text)
+    return min(max(value + total if value < 0 else value, 0), total)
+
+
+def data_dir(data) -> pathlib.Path:
+    """config.data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return _path(data.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+
+
+def prepare_command(data) -> str:
+    """What to type so that the dataset of config.data exists."""
+    where = f' --data_dir={data.data_dir}' if data.data_dir else ''
+    return f'python -m resnet_rs.datasets.prepare {data.name}{where}'
+
+
+def find_dataset(data) -> DatasetInfo:
+    """The dataset of config.data, with both configured splits known to be there.
+
+    Raises UserError, without importing TensorFlow, when the directory, the dataset, a split or
+    one of its files is absent; the message names the command that prepares it.
+    """
+    if data.source == 'image_folder':
+        if not data.data_dir:
+            raise UserError("data.source is 'image_folder' but data.data_dir is empty: set it "
+                            'to the folder that holds SPLIT/CLASS/*.jpg')
+        info = _find_image_folder(data.data_dir, (data.train_split, data.eval_split))
+    elif data.source == 'tfds':
+        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
+    else:
+        raise UserError(f"data.source is {data.source!r}: use 'tfds' or 'image_folder'")
+    for name in (data.train_split, data.eval_split):
+        info.split(name)
+    return info
+
+
+@functools.lru_cache(maxsize=8)
+def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
+    """The tfds set `name` under `root`; UserErrors tell to run `command`."""
+    directory = _version_directory(_path(root), name, command)
+    names_there = {path.name for path in directory.iterdir()}
+    again = f'delete {directory} and run: {command}'
+    try:
+        metadata = json.loads((directory / 'dataset_info.json').read_text())
+        feature_metadata = json.loads((directory / 'features.json').read_text())
+        features = feature_metadata['featuresDict']['features']
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'metadata of {name} cannot be read ({error}): {again}') from error
+    if not {'image', 'label'} <= set(features):
+        raise UserError(
+            f"{name} has the features {sorted(features)}: an image classification set has 'image' "
+            "and 'label'"
+        )
+    file_format = metadata.get('fileFormat') or 'tfrecord'
+    if file_format not in FILE_FORMATS:
+        raise UserError(
+            f'{name} in {directory} has file format {file_format!r}: prepare it as one of '
+            + ', '.join(FILE_FORMATS)
+        )
+    splits = {}
+    for split in metadata['splits']:
+        lengths = [int(length) for length in split.get('shardLengths', ())]
+        shards = []
+        for number, length in enumerate(lengths):
+            file = _shard_name(split, metadata['name'], file_format, number, len(lengths))
+            if file not in names_there:
+                raise UserError(f'{directory} lacks the file {file}: {again}')
+            shards.append(Shard(str(directory / file), 0, length, length))
+        splits[split['name']] = SplitInfo(split['name'], sum(lengths), tuple(shards))
+    return DatasetInfo(
+        name, str(directory), file_format, _class_names(directory, features, names_there), splits
+    )
+
+
+def _shard_name(split, dataset: str, file_format: str, number: int, count: int) -> str:
+    template = split.get('filepathTemplate') or '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+    values = {
+        'DATASET': dataset,
+        'SPLIT': split['name'],
+        'FILEFORMAT': file_format,
+        'SHARD_X_OF_Y': f'{number:05d}-of-{count:05d}',
+        'SHARD_INDEX': f'{number:05d}',
+        'NUM_SHARDS': f'{count:05d}',
+    }
+    return template.format(**values)
+
+
+def _class_names(directory, features, names_there) -> tuple[str, ...]:
+    if 'label.labels.txt' in names_there:
+        return tuple((directory / 'label.labels.txt').read_text().split('\n')[:-1])
+    try:
+        count = int(features['label']['classLabel']['numClasses'])
+    except KeyError as error:
+        raise UserError(f"the feature 'label' in {directory} is not a class label") from error
+    return tuple(str(number) for number in range(count))
+
+
+def _version_directory(root, name: str, command: str):
+    """The newest prepared version of 'name', 'name/config', or either with ':version'."""
+    base, _, wanted = name.partition(':')
+    directory = root / base
+    if not root.is_dir() or not any(root.iterdir()):
+        state = 'is empty' if root.is_dir() else 'does not exist'
+        raise UserError(f'dataset {name} not found: data directory {root} {state}; run: {command}')
+    versions = _version_names(directory)
+    if not versions and directory.is_dir():
+        configs = sorted(path.name for path in directory.iterdir() if _version_names(path))
+        if configs:
+            raise UserError(f'dataset {name} has configurations: set data.name to one of '
+                            + ', '.join(f'{base}/{config}' for config in configs))
+    versions = fnmatch.filter(versions, wanted or '*')
+    if not versions:
+        raise UserError(f'dataset {name} is not prepared in {root}; run: {command}')
+    return directory / max(versions, key=lambda text: tuple(map(int, text.split('.'))))
+
+
+def _version_names(directory) -> list[str]:
+    if not directory.is_dir():
+        return []
+    return [
+        path.name for path in directory.iterdir()
+        if re.fullmatch(r'\d+\.\d+\.\d+', path.name) and (path / 'dataset_info.json').exists()
+    ]
+
+
+@functools.lru_cache(maxsize=8)
+def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
+    """Reads root/SPLIT/CLASS/*.jpg|jpeg|png (any case); classes are those of the first split."""
+    directory = _path(root)
+    if not directory.is_dir():
+        raise UserError(f'image folder {directory} does not exist: set data.data_dir')
+    there = {path.name for path in directory.iterdir() if path.is_dir()}
+    names = {name.partition('[')[0] for name in wanted}
+    names = {'val' if name == 'validation' and name not in there else name for name in names}
+    splits = {}
+    classes = None
+    for name in sorted(names & there):
+        found = sorted(path.name for path in (directory / name).iterdir() if path.is_dir())
+        if not found:
+            raise UserError(f'{directory / name} has no class folders: it must hold CLASS/*.jpg')
+        if classes is not None and found != classes:
+            odd = sorted(set(found) ^ set(classes))[0]
+            raise UserError(f'the splits of {directory} have different classes: {odd!r} is not '
+                            'in all of them')
+        classes = found
+        splits[name] = _read_split(directory / name, name, classes)
+    if not splits:
+        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}: set '
+                        'data.train_split and data.eval_split to the names of its folders')
+    return DatasetInfo(str(directory), str(directory), 'image_folder', tuple(classes), splits)
+
+
+def _read_split(directory, name: str, classes: list[str]) -> SplitInfo:
+    images, labels = [], []
+    ignored = 0
+    for label, class_name in enumerate(classes):
+        files = sorted(path.name for path in (directory / class_name).iterdir())
+        kept = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
+        if not kept:
+            raise UserError(f'class folder {directory / class_name} has no image ending in '
+                            f'{", ".join(IMAGE_SUFFIXES)}')
+        ignored += len(files) - len(kept)
+        images.extend(str(directory / class_name / file) for file in kept)
+        labels.extend(itertools.repeat(label, len(kept)))
+    if ignored:
+        logging.warning('%s: ignored %d files that do not end in %s', directory, ignored,
+                        ', '.join(IMAGE_SUFFIXES))
+    return SplitInfo(name, len(images), (), tuple(images), tuple(labels))
+
+
+def _path(text: str):
+    if '://' in text:
+        # Only buckets need the import, which takes as long as everything else here.
+        from etils import epath
+
+        return epath.Path(text)
+    return pathlib.Path(text).expanduser()

@@ -1,0 +1,143 @@
+"""Prepares a tfds dataset: python -m resnet_rs.datasets.prepare NAME [--data_dir=DIR] ...
+
+The only place of this project that may download. Running it again does nothing.
+"""
+
+import argparse
+import pathlib
+import resource
+import shutil
+import sys
+import types
+
+from resnet_rs.datasets import locate
+from resnet_rs.errors import UserError
+
+# The archives that tfds cannot fetch because they need an account.
+_ARCHIVES = {'imagenet2012': ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')}
+# tfds waits 0.2 s times 2 to the n-th between tries; its own 10 take minutes without a network.
+_DOWNLOAD_RETRIES = 4
+
+
+def prepare(
+    name: str, data_dir: str = '', manual_dir: str = '', file_format: str = '',
+    num_shards: int | None = None,
+) -> locate.DatasetInfo:
+    """Writes the records of tfds set `name` unless they are there already.
+
+    Args:
+      name: of the set, with '/config' and ':version' if wanted.
+      data_dir: where sets live; empty for $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      manual_dir: where archives that need an account lie; empty for data_dir/downloads/manual.
+      file_format: 'array_record' (the default: random access, so that training resumes at once)
+        or 'tfrecord'.
+      num_shards: files per split; by default tfds chooses from the size.
+
+    Raises UserError when the set is unknown, archives are missing, the disk is too small, the
+    download fails, or the set is there in another format than the one asked for.
+    """
+    data = types.SimpleNamespace(data_dir=data_dir, name=name)
+    root = locate.data_dir(data)
+    prepared = _already_prepared(root, data)
+    if prepared:
+        if file_format not in ('', prepared.file_format):
+            raise UserError(
+                f'{name} is already prepared as {prepared.file_format} in {prepared.directory}: '
+                f'to have it as {file_format}, delete that directory or use another --data_dir'
+            )
+        print(f'{name} was already prepared.')
+        return prepared
+
+    base = name.partition(':')[0].partition('/')[0]
+    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else root / 'downloads' / 'manual'
+    if base in _ARCHIVES:
+        _check_archives(base, manual, root)
+
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import downloader
+
+    import resnet_rs.datasets.digits  # noqa: F401  registers the builder
+
+    downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
+    _allow_many_open_files()
+    try:
+        builder = tfds.builder(name, data_dir=str(root), file_format=file_format or 'array_record')
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f'tfds has no dataset {name!r}: {str(error).splitlines()[0]}') from error
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
+        raise UserError(f'{name} must be downloaded by hand into {manual}: '
+                        + ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()))
+    print(f'Preparing {name} in {builder.data_dir} ...')
+    config = tfds.download.DownloadConfig(
+        manual_dir=str(manual), num_shards=num_shards, try_download_gcs=False
+    )
+    try:
+        builder.download_and_prepare(download_config=config)
+    except ConnectionError as error:
+        raise UserError(f'{name} cannot be downloaded from here: {error}') from error
+    return locate.find_prepared(str(root), name, locate.prepare_command(data))
+
+
+def _already_prepared(root, data) -> locate.DatasetInfo | None:
+    base = data.name.partition(':')[0]
+    if not (root / base).is_dir() or not any((root / base).rglob('dataset_info.json')):
+        return None
+    return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
+
+
+def _check_archives(base: str, manual: pathlib.Path, root) -> None:
+    archives = [manual / archive for archive in _ARCHIVES[base]]
+    missing = [archive.name for archive in archives if not archive.is_file()]
+    if missing:
+        raise UserError(
+            f'{base} is built from {" and ".join(_ARCHIVES[base])}, which need an account at '
+            f'https://image-net.org; {" and ".join(missing)} not found in {manual}: put both '
+            'there, or name their directory with --manual_dir'
+        )
+    if '://' in str(root):
+        return
+    # The records are about as large as the archives; tfds' temporary files shrink as they grow.
+    needed = sum(archive.stat().st_size for archive in archives)
+    existing = next(path for path in (root, *root.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f'{base} needs {needed / 1e9:.0f} GB in {root}, which has {free / 1e9:.0f} GB free: '
+            'choose a larger disk with --data_dir'
+        )
+
+
+def _allow_many_open_files():
+    """tfds sorts a large set through 1,000 files open at once; 1,024 is a common limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog='python -m resnet_rs.datasets.prepare', description='Prepare a tfds dataset.'
+    )
+    parser.add_argument('name', help="such as 'digits' or 'imagenet2012'")
+    parser.add_argument(
+        '--data_dir', default='', help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets'
+    )
+    parser.add_argument('--manual_dir', default='', help='default: DATA_DIR/downloads/manual')
+    parser.add_argument(
+        '--file_format', default='', choices=locate.FILE_FORMATS, help='default: array_record'
+    )
+    parser.add_argument('--num_shards', type=int, help='files per split')
+    flags = parser.parse_args(arguments)
+    try:
+        info = prepare(**vars(flags))
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    for split in info.splits.values():
+        print(f'{split.name}: {split.num_examples:,} examples in {len(split.shards)} files')
+    print(f'{info.num_classes:,} classes, {info.file_format}, in {info.directory}')
+
+
+if __name__ == '__main__':
+    main()

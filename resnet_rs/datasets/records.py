@@ -1,0 +1,184 @@
+"""Encoded examples as tf.data datasets, in training order from any step, or in file order.
+
+Elements are {'epoch', 'index': int64, 'data': string, 'label': int64}: `index` counts the examples
+of the split in file order, `data` is the encoded image, or its path for an image folder (`load`
+turns either into encoded bytes, late, so that an unreadable file is treated like a corrupt one).
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_rs.datasets import order
+from resnet_rs.datasets.locate import SplitInfo
+from resnet_rs.errors import UserError
+
+# Records asked of an array_record set at once: enough to make the call into Python cheap.
+_READ_CHUNK = 32
+_FEATURES = {
+    'image': tf.io.FixedLenFeature([], tf.string),
+    'label': tf.io.FixedLenFeature([], tf.int64),
+}
+_BUFFER_BYTES = 2**20
+
+
+def load(split: SplitInfo, data):
+    """Encoded image bytes of an element's `data`, string scalar."""
+    return tf.io.read_file(data) if split.images else data
+
+
+def training_records(
+    split: SplitInfo, file_format: str, *, seed: int, batch_size: int, streams: int, window: int,
+    first_step: int, process_index: int, process_count: int, threads: int,
+) -> tf.data.Dataset:
+    """The endless records of one process, from its first of `first_step` on.
+
+    Process k of P gets elements [k B/P, (k+1) B/P) of each global batch of B = batch_size.
+    Raises UserError when the streams of a TFRecord set cannot be dealt to the processes.
+    """
+    if file_format == 'tfrecord':
+        return _streamed(
+            split, seed=seed, batch_size=batch_size, streams=streams, window=window,
+            first_step=first_step, process_index=process_index, process_count=process_count,
+        )
+    local = batch_size // process_count
+    read = _random_reader(split)
+
+    def read_at(count):
+        position = count // local * batch_size + process_index * local + count % local
+        epoch, example = order.example_at(position, split.num_examples, seed=seed)
+        return {'epoch': epoch, 'index': example, **read(example)}
+
+    counts = tf.data.Dataset.range(first_step * local, tf.int64.max).batch(_READ_CHUNK)
+    return counts.map(read_at, num_parallel_calls=threads, deterministic=True).unbatch()
+
+
+def sequential_records(
+    split: SplitInfo, file_format: str, start: int, stop: int, *, threads: int
+) -> tf.data.Dataset:
+    """Examples [start, stop) of the split in file order, once; `epoch` is 0."""
+    if file_format == 'tfrecord':
+        records = _segments(split, tf.range(len(split.shards)), start, stop)
+    else:
+        read = _random_reader(split)
+        indices = tf.data.Dataset.range(start, stop).batch(_READ_CHUNK)
+        records = indices.map(
+            lambda index: {'index': index, **read(index)},
+            num_parallel_calls=threads, deterministic=True,
+        ).unbatch()
+    return records.map(lambda element: {'epoch': tf.constant(0, tf.int64), **element})
+
+
+def _random_reader(split: SplitInfo):
+    """A function from indices int64 [k] to {'data': string [k], 'label': int64 [k]}."""
+    if split.images:
+        images = tf.constant(split.images)
+        labels = tf.constant(split.labels, tf.int64)
+        return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
+
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    source = ArrayRecordDataSource(split.shards)
+    remote = '://' in split.shards[0].filename
+
+    def read_records(indices):
+        # Many requests at once hide the latency of a bucket; local files are faster without.
+        if remote:
+            found = source.__getitems__(indices.tolist())
+        else:
+            found = [source[index] for index in indices.tolist()]
+        return np.array(found, dtype=object)
+
+    def read(indices):
+        records = tf.numpy_function(read_records, [indices], tf.string, stateful=False)
+        return _parsed(tf.ensure_shape(records, [None]))
+
+    return read
+
+
+def _parsed(records):
+    parsed = tf.io.parse_example(records, _FEATURES)
+    return {'data': parsed['image'], 'label': parsed['label']}
+
+
+def _streamed(
+    split, *, seed, batch_size, streams, window, first_step, process_index, process_count
+):
+    if streams % process_count:
+        choices = [n for n in range(1, streams + 1) if streams % n == 0]
+        raise UserError(
+            f'{process_count} processes cannot share the {streams} streams of a TFRecord set '
+            f'(data.streams, lowered to a divisor of the batch size {batch_size}): the number of '
+            f'processes must be one of {choices}, or prepare the set as array_record'
+        )
+    per_stream = batch_size // streams
+    own = range(
+        process_index * streams // process_count, (process_index + 1) * streams // process_count
+    )
+    positions = [
+        order.stream_position(stream, first_step * per_stream, split.num_examples, streams)
+        for stream in own
+    ]
+    starts = tf.data.Dataset.from_tensor_slices({
+        'stream': tf.constant(list(own), tf.int64),
+        'epoch': tf.constant([epoch for epoch, _ in positions], tf.int64),
+        'offset': tf.constant([offset for _, offset in positions], tf.int64),
+    })
+
+    def stream_from(start):
+        stream, first_epoch = start['stream'], start['epoch']
+        first_window = start['offset'] // window
+
+        def records_of_epoch(epoch):
+            window_number = tf.where(epoch == first_epoch, first_window, 0)
+            begin, end = order.stream_range(stream, epoch, split.num_examples, streams)
+            files = order.files_of_epoch(len(split.shards), epoch, seed=seed)
+            records = _segments(split, files, begin + window_number * window, end)
+
+            def shuffle(number, elements):
+                size = tf.size(elements['index'], tf.int64)
+                permutation = order.within_window(size, epoch, stream, number, seed=seed)
+                return {
+                    'epoch': tf.fill([size], epoch),
+                    **{name: tf.gather(value, permutation) for name, value in elements.items()},
+                }
+
+            return records.batch(window).enumerate(window_number).map(shuffle).unbatch()
+
+        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+        # Within its first window a resumed stream reads again what it has given out.
+        return epochs.flat_map(records_of_epoch).skip(start['offset'] % window)
+
+    return starts.interleave(
+        stream_from, cycle_length=len(own), block_length=per_stream,
+        num_parallel_calls=len(own), deterministic=True,
+    )
+
+
+def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
+    """Records [begin, end) of the concatenation of the split's shards in the order of `files`."""
+    filenames = tf.constant([shard.filename for shard in split.shards])
+    skips = tf.constant([shard.skip for shard in split.shards], tf.int64)
+    takes = tf.constant([shard.take for shard in split.shards], tf.int64)
+    first_index = tf.cumsum(takes, exclusive=True)
+    counts = tf.gather(takes, files)
+    starts = tf.cumsum(counts, exclusive=True)
+    low = tf.maximum(tf.cast(begin, tf.int64) - starts, 0)
+    high = tf.minimum(tf.cast(end, tf.int64) - starts, counts)
+    used = low < high
+    files, low, count = files[used], low[used], (high - low)[used]
+
+    def read(filename, skip, take, index):
+        records = tf.data.TFRecordDataset(filename, buffer_size=_BUFFER_BYTES)
+        # A file with fewer records than its metadata says must not shift the order silently.
+        records = records.skip(skip).take(take).apply(tf.data.experimental.assert_cardinality(take))
+        return records.enumerate(index)
+
+    segments = tf.data.Dataset.from_tensor_slices((
+        tf.gather(filenames, files), tf.gather(skips, files) + low, count,
+        tf.gather(first_index, files) + low,
+    ))
+    records = segments.flat_map(read)
+    return records.map(lambda index, record: {
+        'index': index,
+        **{name: tf.squeeze(value, 0) for name, value in _parsed(record[None]).items()},
+    })
