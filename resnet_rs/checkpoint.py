@@ -1,0 +1,213 @@
+"""Checkpoints: one object per step, holding everything that a run is.
+
+WORKDIR/config.json is the resolved configuration; WORKDIR/checkpoints/STEP/ holds three items:
+  weights   {'raw': variables, 'ema': variables}, variables = {'params', 'batch_stats'}, float32
+  training  step, optimiser state, sums of the current logging window
+  run       JSON: seed, elapsed seconds, batch-norm group size
+Converted weights have the first and the last item only, at step 0.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import flax.struct
+import flax.traverse_util
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from resnet_rs.errors import UserError
+
+CONFIG_FILE = 'config.json'
+BEST_METRIC = 'ema_top1'
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a training step reads and writes."""
+
+    step: jax.Array  # int32: updates done
+    variables: dict  # params and batch_stats, float32
+    ema: dict  # their moving average, float32
+    opt_state: tuple
+    window: dict  # sums since the last logged step; see train_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run knows beside its arrays."""
+
+    seed: int
+    elapsed_seconds: float
+    batch_norm_group_size: int | None
+
+
+class Checkpoints:
+    """The checkpoints of a work directory, written in the background.
+
+    Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, *, keep_last: int = 1, keep_best: int = 0):
+        keep = [checkpoint_managers.LatestN(keep_last)]
+        if keep_best:
+            keep.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+                create=True,
+                cleanup_tmp_directories=True,
+            ),
+            item_handlers={
+                'weights': ocp.StandardCheckpointHandler(),
+                'training': ocp.StandardCheckpointHandler(),
+                'run': ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def find(self, which: str) -> int:
+        """The step meant by 'last', 'best' (EMA top-1) or a number; UserError if there is none."""
+        steps = self.steps()
+        if not steps:
+            raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
+                            '--workdir')
+        if which == 'last':
+            return steps[-1]
+        if which == 'best':
+            scored = {step: self._manager.metrics(step) for step in steps}
+            scored = {step: metrics[BEST_METRIC] for step, metrics in scored.items() if metrics}
+            if not scored:
+                raise UserError(f'no checkpoint in {self.directory} was evaluated; there are '
+                                f'steps {steps}')
+            return max(scored, key=lambda step: (scored[step], step))
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise UserError(f'no checkpoint {which!r} in {self.directory}; there are "last", "best" '
+                        f'and steps {steps}')
+
+    def save(self, state: TrainState, run: Run, metrics: dict[str, float] | None = None) -> None:
+        """Writes `state` at its step, unless that step is there already; returns early.
+
+        `metrics` are those of an evaluation at this very step, or None.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        training = {'step': state.step, 'opt_state': state.opt_state, 'window': state.window}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                weights=ocp.args.StandardSave({'raw': state.variables, 'ema': state.ema}),
+                training=ocp.args.StandardSave(training),
+                run=ocp.args.JsonSave(dataclasses.asdict(run)),
+            ),
+            metrics=metrics,
+        )
+
+    def save_weights(self, weights: dict, run: Run) -> None:
+        """Writes {'raw': variables, 'ema': variables} as step 0: weights from elsewhere."""
+        self._manager.save(
+            0,
+            args=ocp.args.Composite(
+                weights=ocp.args.StandardSave(weights),
+                run=ocp.args.JsonSave(dataclasses.asdict(run)),
+            ),
+        )
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, Run]:
+        """The state at `step` with the shapes, dtypes and shardings of `like`.
+
+        `like` holds jax.ShapeDtypeStruct leaves. Raises UserError when the weights are those of
+        another architecture.
+        """
+        weights = {'raw': like.variables, 'ema': like.ema}
+        self._check_same_shapes(step, weights)
+        training = {'step': like.step, 'opt_state': like.opt_state, 'window': like.window}
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                weights=ocp.args.StandardRestore(weights),
+                training=ocp.args.StandardRestore(training),
+                run=ocp.args.JsonRestore(),
+            ),
+        )
+        state = TrainState(
+            variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training
+        )
+        return state, Run(**restored.run)
+
+    def restore_weights(self, step: int, like: dict) -> dict:
+        """{'raw': variables, 'ema': variables} at `step`; `like` is one set of variables."""
+        weights = {'raw': like, 'ema': like}
+        self._check_same_shapes(step, weights)
+        args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
+        return self._manager.restore(step, args=args).weights
+
+    def wait(self) -> None:
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for writes under way and reports any that failed."""
+        self._manager.close()
+
+    def _check_same_shapes(self, step: int, expected: dict) -> None:
+        stored = self._manager.item_metadata(step).weights
+        stored = flax.traverse_util.flatten_dict(stored.tree, sep='/')
+        wanted = flax.traverse_util.flatten_dict(expected, sep='/')
+        where = f'the checkpoint at step {step} in {self.directory}'
+        for path in sorted(stored.keys() ^ wanted.keys()):
+            has, lacks = ('has', 'the network of this configuration does not')
+            if path in wanted:
+                has, lacks = ('lacks', 'the network of this configuration has')
+            raise UserError(
+                f'{where} {has} {path}, which {lacks}: it is of another architecture; use the '
+                'config it was trained with'
+            )
+        for path, leaf in sorted(wanted.items()):
+            if tuple(stored[path].shape) != tuple(leaf.shape):
+                raise UserError(
+                    f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
+                    f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
+                )
+
+
+def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json in one step: a reader sees the old file or the new one."""
+    path = pathlib.Path(workdir) / CONFIG_FILE
+    partial = path.with_suffix('.json.partial')
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
+    partial.replace(path)
+
+
+def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
+    """The configuration of the run in `workdir`, locked; None where there is no run."""
+    path = pathlib.Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is not the configuration of a run ({error}); use another '
+                        '--workdir') from error
+    return ml_collections.ConfigDict(_tuples(stored)).lock()
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

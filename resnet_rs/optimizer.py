@@ -1,0 +1,123 @@
+"""Learning-rate schedules and SGD with coupled weight decay (paper section 4; authors' code)."""
+
+from collections.abc import Callable
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from resnet_rs.durations import to_steps
+from resnet_rs.errors import UserError
+
+LEARNING_RATE_BATCH = 256  # the batch that `optimizer.learning_rate` is stated for
+
+
+def cosine_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """Cosine from step 0 to zero at `total_steps`; before `warmup_steps` a line up to it.
+
+    The line ends at the cosine's value there, as in TF Model Garden: the cosine counts from
+    step 0, so the rate never reaches `peak` when there is a warm-up.
+    """
+
+    def cosine(step):
+        return peak * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total_steps, 1.0)))
+
+    def schedule(step):
+        warming = step / max(warmup_steps, 1) * cosine(warmup_steps)
+        return jnp.where(step < warmup_steps, warming, cosine(step))
+
+    return schedule
+
+
+def step_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """A line up to `peak`, then a tenth of the rate from 30/90, 60/90 and 80/90 of the run on.
+
+    The schedule of the authors' released trainer and of the additive study's baseline.
+    """
+
+    def schedule(step):
+        drops = sum(jnp.where(step >= total_steps * epoch / 90, 1, 0) for epoch in (30, 60, 80))
+        warming = peak * step / max(warmup_steps, 1)
+        return jnp.where(step < warmup_steps, warming, peak * 0.1**drops)
+
+    return schedule
+
+
+SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
+    'cosine': cosine_schedule,
+    'step': step_schedule,
+}
+
+
+def create_schedule(
+    config: ml_collections.ConfigDict, total_steps: int, examples_per_epoch: int
+) -> optax.Schedule:
+    """The learning rate as a function of the number of updates already made.
+
+    The peak is `optimizer.learning_rate` per 256 images of global batch (linear scaling).
+    """
+    settings = config.optimizer
+    warmup_steps = to_steps(
+        settings.warmup, batch_size=config.batch_size, examples_per_epoch=examples_per_epoch
+    )
+    if settings.schedule not in SCHEDULES:
+        raise UserError(
+            f'optimizer.schedule is {settings.schedule!r}; it can be {sorted(SCHEDULES)}'
+        )
+    if not warmup_steps < total_steps:
+        raise UserError(
+            f'optimizer.warmup of {settings.warmup!r} is {warmup_steps} steps, but the run has '
+            f'{total_steps}; shorten the warm-up'
+        )
+    peak = settings.learning_rate * config.batch_size / LEARNING_RATE_BATCH
+    return SCHEDULES[settings.schedule](peak, warmup_steps, total_steps)
+
+
+def weight_decay_mask(params, which: str):
+    """True for the leaves of `params` that weight decay covers.
+
+    'kernels_and_biases': all but batch-norm scale and bias (the authors' code decays the biases
+    of squeeze-excite and of the head); 'kernels': kernels only (TF Model Garden, big_vision).
+    """
+    covered = {
+        'kernels_and_biases': lambda path: not any('norm' in name for name in path),
+        'kernels': lambda path: path[-1] == 'kernel',
+    }
+    if which not in covered:
+        raise UserError(f'optimizer.weight_decay_on is {which!r}; it can be {sorted(covered)}')
+    return flax.traverse_util.path_aware_map(lambda path, _: covered[which](path), params)
+
+
+def create_optimizer(
+    config: ml_collections.ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """SGD with momentum; the decay term w * weight_decay joins the gradient before the momentum.
+
+    That is the gradient of weight_decay / 2 * |w|^2 in the loss (coupled L2). Clipping, where
+    switched on, is of the loss gradient alone.
+    """
+    settings = config.optimizer
+    clip = settings.gradient_clip_norm
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        optax.add_decayed_weights(
+            settings.weight_decay,
+            mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
+        ),
+        optax.trace(decay=settings.momentum, nesterov=settings.nesterov),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def update_ema(ema, new, updates_done: jax.Array, decay: float):
+    """Moves `ema` towards `new` by 1 - min(decay, (1 + t) / (10 + t)), t = updates done.
+
+    As tf.train.ExponentialMovingAverage with num_updates, which the authors' trainer calls after
+    the step counter moved: t is 1 at the first update. Leaves stay float32, since 0.9999 is 1 in
+    bfloat16.
+    """
+    t = updates_done.astype(jnp.float32)
+    rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
+    return jax.tree.map(lambda old, value: old + rate.astype(old.dtype) * (value - old), ema, new)
