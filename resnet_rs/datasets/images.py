@@ -59,7 +59,7 @@ def eval_crop_fraction(text: str, size: int) -> fractions.Fraction:
             return fractions.Fraction(size, size + int(number))
         if kind == 'fraction' and 0 < fractions.Fraction(number) <= 1:
             return fractions.Fraction(number)
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         pass
     raise UserError(
         f"data.eval_crop is {text!r}: use 'padding 32' (or another number of pixels) or "

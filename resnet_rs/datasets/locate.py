@@ -118,6 +118,8 @@ class DatasetInfo:
                 f'{self.name} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
             )
         whole = self.splits[base]
+        if not whole.num_examples:
+            raise UserError(f'split {base!r} of {self.name} in {self.directory} holds no example')
         if '[' not in name:
             return whole
         if whole.images:
@@ -157,7 +159,8 @@ def find_dataset(data) -> DatasetInfo:
     """The dataset of config.data, with both configured splits known to be there.
 
     Raises UserError, without importing TensorFlow, when the directory, the dataset, a split or
-    one of its files is absent; the message names the command that prepares it.
+    one of its files is absent; the message names the command that prepares it. What was found is
+    remembered for the life of the process.
     """
     if data.source == 'image_folder':
         if not data.data_dir:
@@ -202,7 +205,7 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
         shards = []
         for number, length in enumerate(lengths):
             file = _shard_name(split, metadata['name'], file_format, number, len(lengths))
-            if file not in names_there:
+            if length and file not in names_there:
                 raise UserError(f'{directory} lacks the file {file}: {again}')
             shards.append(Shard(str(directory / file), 0, length, length))
         splits[split['name']] = SplitInfo(split['name'], sum(lengths), tuple(shards))

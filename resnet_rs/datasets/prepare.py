@@ -53,6 +53,7 @@ def prepare(
     if base in _ARCHIVES:
         _check_archives(base, manual, root)
 
+    import requests
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 
@@ -73,9 +74,11 @@ def prepare(
     )
     try:
         builder.download_and_prepare(download_config=config)
-    except ConnectionError as error:
+    except requests.exceptions.ConnectionError as error:
         raise UserError(f'{name} cannot be downloaded from here: {error}') from error
-    return locate.find_prepared(str(root), name, locate.prepare_command(data))
+    if builder.builder_config:
+        data.name = f'{builder.name}/{builder.builder_config.name}'
+    return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
 
 
 def _already_prepared(root, data) -> locate.DatasetInfo | None:

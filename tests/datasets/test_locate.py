@@ -1,0 +1,205 @@
+"""Finding datasets by their metadata, quickly, with messages that say what to do."""
+
+import shutil
+import subprocess
+import sys
+import time
+import types
+
+import prepared
+import pytest
+
+from resnet_rs.datasets import locate
+from resnet_rs.errors import UserError
+
+
+def data(**settings):
+    defaults = {
+        'source': 'tfds', 'name': 'digits', 'data_dir': '', 'train_split': 'train',
+        'eval_split': 'validation',
+    }
+    return types.SimpleNamespace(**{**defaults, **settings})
+
+
+def digits(**settings):
+    return data(data_dir=prepared.data_dir('digits', 'array_record'), **settings)
+
+
+def test_finds_splits_classes_and_format():
+    info = locate.find_dataset(digits())
+    assert info.file_format == 'array_record'
+    assert info.num_classes == 10
+    assert {name: split.num_examples for name, split in info.splits.items()} == {
+        'train': 1437, 'validation': 360
+    }
+    imagenet = data(name='imagenet2012', data_dir=prepared.data_dir('imagenet2012', 'tfrecord'))
+    info = locate.find_dataset(imagenet)
+    assert info.file_format == 'tfrecord'
+    assert info.class_names[:2] == ('n01440764', 'n01443537') and info.num_classes == 1000
+    lengths = info.split('train').shard_lengths
+    assert len(lengths) == 8 and sum(lengths) == 210 and len(set(lengths)) > 1
+    assert info.split('validation').num_examples == 29
+
+
+@pytest.mark.parametrize('name', ['digits:1.0.0', 'digits:1.*.*'])
+def test_version_may_be_named(name):
+    assert locate.find_dataset(digits(name=name)).directory.endswith('digits/1.0.0')
+
+
+def test_newest_version_is_taken_by_number(tmp_path):
+    source = locate.find_dataset(digits()).directory
+    for version in ('1.9.0', '1.10.0'):
+        shutil.copytree(source, tmp_path / 'digits' / version)
+    assert locate.find_dataset(data(data_dir=str(tmp_path))).directory.endswith('1.10.0')
+
+
+def test_configurations_are_listed_and_found(tmp_path):
+    source = locate.find_dataset(digits()).directory
+    shutil.copytree(source, tmp_path / 'digits' / 'small' / '1.0.0')
+    with pytest.raises(UserError, match='digits/small'):
+        locate.find_dataset(data(data_dir=str(tmp_path)))
+    found = locate.find_dataset(data(name='digits/small', data_dir=str(tmp_path)))
+    assert found.split('train').num_examples == 1437
+
+
+@pytest.mark.parametrize('name, want', [
+    ('train[:99%]', (0, 1423)),  # 1422.63
+    ('train[99%:]', (1423, 14)),
+    ('train[-1%:]', (1423, 14)),
+    ('train[100:200]', (100, 100)),
+    ('train[1400:9999]', (1400, 37)),
+    ('train[:]', (0, 1437)),
+])
+def test_slices(name, want):
+    split = locate.find_dataset(digits()).split(name)
+    start, count = want
+    assert (split.shards[0].skip, split.num_examples) == (start, count)
+    assert f'record {start + 3} of ' in split.describe(3)
+
+
+def test_slice_of_several_files_describes_every_record():
+    imagenet = data(name='imagenet2012', data_dir=prepared.data_dir('imagenet2012', 'tfrecord'))
+    info = locate.find_dataset(imagenet)
+    whole, part = info.split('train'), info.split('train[20:190]')
+    assert part.num_examples == 170
+    for index in range(170):
+        place = whole.describe(20 + index).partition(' (')[0]
+        assert part.describe(index).partition(' (')[0] == place
+
+
+@pytest.mark.parametrize('name, message', [
+    ('test', "no split 'test': it has train, validation"),
+    ('train[', 'no split'),
+    ('train[a:b]', 'no split'),
+    ('train[200:100]', 'holds no example'),
+    ('train[9999:]', 'holds no example'),
+])
+def test_bad_splits(name, message):
+    with pytest.raises(UserError, match=message.replace('[', r'\[')):
+        locate.find_dataset(digits(train_split=name))
+
+
+def test_missing_dataset_names_the_command(tmp_path):
+    command = f'python -m resnet_rs.datasets.prepare digits --data_dir={tmp_path}'
+    with pytest.raises(UserError) as error:
+        locate.find_dataset(data(data_dir=str(tmp_path)))
+    assert 'is empty' in str(error.value) and command in str(error.value)
+    (tmp_path / 'other').mkdir()
+    with pytest.raises(UserError) as error:
+        locate.find_dataset(data(data_dir=str(tmp_path)))
+    assert 'not prepared' in str(error.value) and command in str(error.value)
+    with pytest.raises(UserError, match='does not exist'):
+        locate.find_dataset(data(data_dir=str(tmp_path / 'nowhere')))
+
+
+def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+    assert locate.data_dir(data()) == tmp_path
+    monkeypatch.delenv('TFDS_DATA_DIR')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert locate.data_dir(data()) == tmp_path / 'tensorflow_datasets'
+
+
+def test_missing_file_and_broken_metadata(tmp_path):
+    source = prepared.data_dir('imagenet2012', 'tfrecord')
+    shutil.copytree(source, tmp_path / 'data')
+    settings = data(name='imagenet2012', data_dir=str(tmp_path / 'data'))
+    version = tmp_path / 'data' / 'imagenet2012' / '5.1.0'
+    lost = 'imagenet2012-train.tfrecord-00003-of-00008'
+    (version / lost).unlink()
+    with pytest.raises(UserError, match=lost):
+        locate.find_dataset(settings)
+    (version / 'dataset_info.json').write_text('{')
+    with pytest.raises(UserError, match='cannot be read'):
+        locate.find_dataset(settings)
+
+
+def test_unknown_source():
+    with pytest.raises(UserError, match='image_folder'):
+        locate.find_dataset(data(source='webdataset'))
+
+
+def test_image_folder(tmp_path):
+    for split in ('train', 'val'):
+        for name in ('b', 'a'):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for file in ('2.PNG', '1.jpeg', '3.txt'):
+                (folder / file).write_bytes(b'')
+    info = locate.find_dataset(data(source='image_folder', data_dir=str(tmp_path)))
+    assert info.class_names == ('a', 'b')
+    split = info.split('validation')  # 'val' serves where 'validation' is not there
+    assert split.num_examples == 4 and split.labels == (0, 0, 1, 1)
+    assert [path[len(str(tmp_path)):] for path in split.images] == [
+        '/val/a/1.jpeg', '/val/a/2.PNG', '/val/b/1.jpeg', '/val/b/2.PNG'
+    ]
+    assert '/val/b/1.jpeg' in split.describe(2)
+    with pytest.raises(UserError, match='no slices'):
+        info.split('train[:50%]')
+
+
+def test_bad_image_folders(tmp_path):
+    def settings(**more):
+        return data(source='image_folder', **{'data_dir': str(tmp_path), **more})
+
+    with pytest.raises(UserError, match='data_dir'):
+        locate.find_dataset(settings(data_dir=''))
+    with pytest.raises(UserError, match='does not exist'):
+        locate.find_dataset(settings(data_dir=str(tmp_path / 'nowhere')))
+    with pytest.raises(UserError, match='none of the folders'):
+        locate.find_dataset(settings())
+    (tmp_path / 'train').mkdir()
+    with pytest.raises(UserError, match='no class folders'):
+        locate.find_dataset(settings())
+    (tmp_path / 'train' / 'cat').mkdir()
+    with pytest.raises(UserError, match='cat has no image'):
+        locate.find_dataset(settings())
+    (tmp_path / 'train' / 'cat' / '1.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match="no split 'validation'"):
+        locate.find_dataset(settings())
+    other = tmp_path / 'other'
+    shutil.copytree(tmp_path / 'train', other / 'train')
+    (other / 'val' / 'dog').mkdir(parents=True)
+    (other / 'val' / 'dog' / '1.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match='different classes'):
+        locate.find_dataset(settings(data_dir=str(other)))
+
+
+def test_is_quick_and_imports_no_framework(tmp_path):
+    program = (
+        'import sys, types\n'
+        'from resnet_rs.datasets import locate\n'
+        'from resnet_rs.errors import UserError\n'
+        f'data = types.SimpleNamespace(source="tfds", name="digits", data_dir={str(tmp_path)!r},\n'
+        '                              train_split="train", eval_split="validation")\n'
+        'try:\n'
+        '    locate.find_dataset(data)\n'
+        'except UserError:\n'
+        '    print({"tensorflow", "jax", "tensorflow_datasets"} & set(sys.modules))\n'
+    )
+    start = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == 'set()'
+    assert time.monotonic() - start < 2
