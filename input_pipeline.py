@@ -359,15 +359,8 @@ def _train_transforms(config):
 
 
 def _eval_transform(data, size):
-    resize = images.resize_function(data.resize)
-    fraction = images.eval_crop_fraction(data.eval_crop, size)
-
-    def decode(encoded, element):
-        del element
-        crop = images.decode_crop(encoded, lambda shape: images.center_box(shape, fraction))
-        return images.to_uint8(resize(crop, size), rounded=True)
-
-    return decode
+    evaluation_image = images.evaluation_transform(data, size)
+    return lambda encoded, element: evaluation_image(encoded)
 
 
 def _local_batch_size(batch_size: int, process_count: int, name: str) -> int:

@@ -112,3 +112,18 @@ def to_uint8(image, *, rounded: bool):
     """Clips a float image to [0, 255]; truncates unless `rounded`."""
     image = tf.clip_by_value(image, 0.0, 255.0)
     return tf.cast(tf.round(image) if rounded else image, tf.uint8)
+
+
+def evaluation_transform(data, size: int):
+    """The function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
+
+    `data` is config.data. Raises UserError for a kernel or a crop that does not exist.
+    """
+    resize = resize_function(data.resize)
+    fraction = eval_crop_fraction(data.eval_crop, size)
+
+    def transform(encoded):
+        crop = decode_crop(encoded, lambda shape: center_box(shape, fraction))
+        return to_uint8(resize(crop, size), rounded=True)
+
+    return transform
