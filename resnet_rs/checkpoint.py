@@ -8,20 +8,17 @@ Converted weights have the first and the last item only, at step 0.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 
 import flax.struct
 import flax.traverse_util
 import jax
-import ml_collections
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_rs.errors import UserError
 
-CONFIG_FILE = 'config.json'
 BEST_METRIC = 'ema_top1'
 
 
@@ -61,7 +58,10 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self.directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+        path = epath.Path(workdir)
+        if not path.is_absolute():  # a bucket's address counts as absolute
+            path = epath.Path(os.path.abspath(workdir))
+        self.directory = path / 'checkpoints'
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -184,30 +184,3 @@ class Checkpoints:
                     f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
                     f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
                 )
-
-
-def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
-    """Writes config.json in one step: a reader sees the old file or the new one."""
-    path = pathlib.Path(workdir) / CONFIG_FILE
-    partial = path.with_suffix('.json.partial')
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-    partial.replace(path)
-
-
-def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
-    """The configuration of the run in `workdir`, locked; None where there is no run."""
-    path = pathlib.Path(workdir) / CONFIG_FILE
-    if not path.exists():
-        return None
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path} is not the configuration of a run ({error}); use another '
-                        '--workdir') from error
-    return ml_collections.ConfigDict(_tuples(stored)).lock()
-
-
-def _tuples(value):
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -29,6 +29,10 @@ def default_config() -> ml_collections.ConfigDict:
         # Examples that share batch statistics: a number, 0 for one group per device (as the
         # authors' code, which does not synchronise cores), -1 for the whole global batch.
         'batch_norm_group_size': 0,
+        'activation': 'relu',  # or 'swish' (Model Garden)
+        'padding': 'symmetric',  # of strided layers; or 'same' (Model Garden)
+        'pool_unstrided_shortcut': False,  # True (Model Garden): a stride-1 pool in stage 1
+        'squeeze_excite_divisor': 1,  # of hidden widths; timm's se_resnet_18 and 34 use 8
     })
 
     config.data = ml_collections.ConfigDict({
@@ -83,3 +87,14 @@ def default_config() -> ml_collections.ConfigDict:
     })
     config.log = ml_collections.ConfigDict({'every': '100 steps'})
     return config
+
+
+def flatten(settings: dict, prefix: str = '') -> dict:
+    """{'a': {'b': 1}} as {'a.b': 1}."""
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f'{prefix}{key}.')
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -76,9 +76,13 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
 
 
 def init_variables(model: ResNet, image_size: int, seed: int = 0) -> dict:
-    """Parameters and batch statistics, float32, for square images of `image_size` pixels."""
-    images = jnp.zeros((1, image_size, image_size, 3), model.architecture.dtype)
-    return model.init(jax.random.key(seed), images, train=False)
+    """Parameters and batch statistics, float32, for square images of `image_size` pixels.
+
+    Called outside jit this draws leaf by leaf and compiles one small program for each shape of
+    kernel, of which the deepest network has no more than the shallowest.
+    """
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), model.architecture.dtype)
+    return model.lazy_init(jax.random.key(seed), images, train=False)
 
 
 def count_parameters(tree) -> int:

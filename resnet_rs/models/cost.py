@@ -4,8 +4,9 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 
-from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.models import count_parameters
 from resnet_rs.models.resnet import ResNet
 
 
@@ -22,8 +23,9 @@ class Cost:
 
 def count_cost(model: ResNet, image_size: int) -> Cost:
     """Traces the network on shapes for one image of `image_size` pixels; computes nothing."""
+    images = jnp.zeros((1, image_size, image_size, 3), model.architecture.dtype)
     program, shapes = jax.make_jaxpr(
-        lambda: init_variables(model, image_size), return_shape=True
+        lambda: model.init(jax.random.key(0), images, train=False), return_shape=True
     )()
     return Cost(
         count_parameters(shapes['params']),

@@ -1,0 +1,94 @@
+"""What can be known to be wrong before anything is imported, compiled or written.
+
+Neither JAX nor TensorFlow is loaded here, so a mistake shows in a second.
+"""
+
+import difflib
+import os
+import pathlib
+
+import ml_collections
+from etils import epath
+
+from resnet_rs.config import default_config, flatten
+from resnet_rs.datasets.locate import DatasetInfo, find_dataset
+from resnet_rs.durations import to_steps
+from resnet_rs.errors import UserError
+from resnet_rs.stored_config import CONFIG_FILE, read_config
+
+# Settings that may differ when a run is taken up again: they change neither what is learnt nor
+# which data is seen.
+FREE_ON_RESUME = (
+    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'eval.', 'checkpoint.', 'log.',
+    'report.',
+)
+
+
+def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
+    """Raises UserError for whatever would stop this run later; returns what the dataset is."""
+    info = check_evaluation(config)
+    info.split(config.data.train_split)
+    examples = info.split(config.data.train_split).num_examples
+    for name in ('duration', 'optimizer.warmup', 'eval.every', 'checkpoint.every', 'log.every'):
+        value = get_dotted(config, name)
+        steps = to_steps(value, batch_size=config.batch_size, examples_per_epoch=examples)
+        if steps < 1 and name == 'duration':
+            raise UserError(f'duration {value!r} is less than one step; make it longer')
+    check_workdir(config, workdir)
+    return info
+
+
+def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
+    """Raises UserError unless the dataset is there and has the classes the network tells apart."""
+    check_keys(config)
+    info = find_dataset(config.data)
+    info.split(config.data.eval_split)
+    if info.num_classes != config.model.num_classes:
+        raise UserError(
+            f'model.num_classes is {config.model.num_classes}, but {info.name} has '
+            f'{info.num_classes} classes; use --config.model.num_classes={info.num_classes}'
+        )
+    return info
+
+
+def check_keys(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a key that default_config does not have, with the nearest name."""
+    known = flatten(default_config().to_dict())
+    for key in flatten(config.to_dict()):
+        if key not in known:
+            raise UserError(unknown_key(key, known))
+
+
+def unknown_key(key: str, known) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f'did you mean {near[0]!r}?' if near else f'there are: {", ".join(sorted(known))}'
+    return f'the configuration has no setting {key!r}; {hint}'
+
+
+def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
+    """Raises UserError unless `workdir` can be written and holds this very run or none."""
+    directory = epath.Path(workdir)
+    stored = read_config(directory)
+    if stored is not None:
+        here, there = flatten(config.to_dict()), flatten(stored.to_dict())
+        for key in sorted(here.keys() | there.keys()):
+            if here.get(key) != there.get(key) and not key.startswith(FREE_ON_RESUME):
+                raise UserError(
+                    f'{directory / CONFIG_FILE} is of another run: {key} is {there.get(key)!r} '
+                    f'there and {here.get(key)!r} here; use another --workdir, or the same settings'
+                )
+    if '://' in os.fspath(workdir):
+        return  # a bucket's permissions show at the first write
+    local = pathlib.Path(workdir).absolute()
+    existing = next(path for path in (local, *local.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f'--workdir={directory}: {existing} is a file; name a directory')
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f'--workdir={directory} cannot be written: no permission in {existing}')
+
+
+def get_dotted(config: ml_collections.ConfigDict, name: str):
+    for part in name.split('.'):
+        config = config[part]
+    return config
+

@@ -1,0 +1,93 @@
+"""How far a run is, how fast it goes, and when it will end."""
+
+import contextlib
+import datetime
+import sys
+import time
+
+import tqdm
+from absl import logging
+
+
+class Progress:
+    """A progress bar on a terminal, a log line per logged step elsewhere.
+
+    Rates leave out evaluation and checkpoints (`paused`); `elapsed_seconds` counts them, and goes
+    on from the value restored with a checkpoint.
+    """
+
+    def __init__(
+        self, total_steps: int, first_step: int, batch_size: int, device_count: int,
+        elapsed_seconds: float, shown: bool,
+    ):
+        self._total_steps = total_steps
+        self._batch_size = batch_size
+        self._device_count = device_count
+        self._shown = shown
+        self._bar = tqdm.tqdm(
+            total=total_steps, initial=first_step, unit='step', dynamic_ncols=True,
+            disable=not (shown and sys.stderr.isatty()),
+        )
+        self._started = time.monotonic() - elapsed_seconds
+        self._window_step = first_step
+        self._window_started = time.monotonic()
+        self._input_seconds = 0.0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def advance(self) -> None:
+        self._bar.update()
+
+    @contextlib.contextmanager
+    def waiting_for_input(self):
+        begin = time.monotonic()
+        yield
+        self._input_seconds += time.monotonic() - begin
+
+    @contextlib.contextmanager
+    def paused(self, what: str):
+        """Names what is done beside training and leaves its time out of the rates."""
+        begin = time.monotonic()
+        self._bar.set_description(what)
+        yield
+        self._bar.set_description('')
+        self._window_started += time.monotonic() - begin
+
+    def close_window(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Shows `metrics` and returns the times since the last call.
+
+        Keys: seconds_per_step, input_seconds_per_step (of it, spent waiting for a batch),
+        images_per_second, images_per_second_per_device, elapsed_seconds, remaining_seconds.
+        """
+        now = time.monotonic()
+        steps = step - self._window_step
+        seconds = max(now - self._window_started, 1e-9) / max(steps, 1)
+        rate = self._batch_size / seconds
+        times = {
+            'seconds_per_step': seconds,
+            'input_seconds_per_step': self._input_seconds / max(steps, 1),
+            'images_per_second': rate,
+            'images_per_second_per_device': rate / self._device_count,
+            'elapsed_seconds': self.elapsed_seconds,
+            'remaining_seconds': seconds * (self._total_steps - step),
+        }
+        self._window_step, self._window_started, self._input_seconds = step, now, 0.0
+        status = (
+            f'loss {metrics["loss"]:.4f}, top-1 {100 * metrics["top1"]:.1f} %, '
+            f'{rate:.0f} images/s, {rate / self._device_count:.0f} per device'
+        )
+        self._bar.set_postfix_str(status)
+        if self._shown and self._bar.disable:
+            left = datetime.timedelta(seconds=round(times['remaining_seconds']))
+            logging.info('step %d of %d: %s, %s left', step, self._total_steps, status, left)
+        return times
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._shown:
+            self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()

@@ -1,0 +1,119 @@
+"""What a run leaves in its work directory beside checkpoints.
+
+metrics.jsonl      one JSON object a line: step, kind ('train' or 'eval'), values, and under
+                   'time' what the clock said; apart from 'time' it is a function of the config
+environment.json   versions, commit, devices and command of the latest start
+TensorBoard event files, through clu
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+from clu import metric_writers
+from etils import epath
+
+from resnet_rs.config import flatten
+from resnet_rs.errors import UserError
+
+METRICS_FILE = 'metrics.jsonl'
+PACKAGES = (
+    'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu',
+    'tensorflow-datasets', 'clu', 'ml_collections', 'numpy',
+)
+
+
+class RunLog:
+    """Writes metrics to metrics.jsonl, TensorBoard and the log; process 0 alone touches files.
+
+    `resumed_step` is that of the checkpoint the run goes on from: later lines of an interrupted
+    run are taken out, since the steps they belong to are made again.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, config, resumed_step: int):
+        self._path = epath.Path(workdir) / METRICS_FILE
+        self._is_writer = jax.process_index() == 0
+        self._writer = metric_writers.create_default_writer(
+            str(workdir), just_logging=not self._is_writer
+        )
+        if not self._is_writer:
+            return
+        kept = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
+        partial = self._path.with_suffix('.jsonl.partial')
+        partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+        partial.replace(self._path)
+        (epath.Path(workdir) / 'environment.json').write_text(
+            json.dumps(describe_environment(), indent=2) + '\n'
+        )
+        if not resumed_step:
+            self._writer.write_hparams({
+                name: str(value) if isinstance(value, tuple) else value
+                for name, value in flatten(config.to_dict()).items()
+            })
+
+    def write(self, step: int, kind: str, values: dict, time: dict[str, float]) -> None:
+        """Adds one line; `values` are of the step, `time` is what the clock said."""
+        values = {name: float(value) for name, value in values.items()}
+        scalars = {f'{kind}/{name}': value for name, value in values.items()}
+        scalars |= {f'time/{name}': value for name, value in time.items()}
+        self._writer.write_scalars(step, scalars)
+        if self._is_writer:
+            line = {'step': step, 'kind': kind, **values, 'time': time}
+            with self._path.open('a') as file:
+                file.write(json.dumps(line) + '\n')
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+    """The lines of metrics.jsonl; a last line that a kill cut short is left out.
+
+    Raises UserError for a file that holds anything else.
+    """
+    path = epath.Path(workdir) / METRICS_FILE
+    if not path.exists():
+        return []
+    complete = path.read_text().split('\n')[:-1]
+    try:
+        return [json.loads(line) for line in complete]
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}); move it away to go on without it') from error
+
+
+def describe_environment() -> dict:
+    """Versions of the packages, git commit (with '+changes' when the tree is not clean), devices,
+    process count and command line."""
+    return {
+        'command': sys.argv,
+        'commit': _git_commit(),
+        'python': sys.version.split()[0],
+        'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
+        'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+        'processes': jax.process_count(),
+    }
+
+
+def _git_commit() -> str | None:
+    """None where the program does not run from a git checkout."""
+    def git(*arguments):
+        root = pathlib.Path(__file__).parent
+        return subprocess.run(
+            ['git', '-C', root, *arguments], capture_output=True, text=True, check=False
+        )
+
+    try:
+        head = git('rev-parse', 'HEAD')
+    except FileNotFoundError:  # git is not installed
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip() + ('+changes' if git('status', '--porcelain').stdout else '')
+

@@ -1,0 +1,251 @@
+"""The training step and the evaluation step of a configuration, as functions of arrays."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from resnet_rs.checkpoint import TrainState
+from resnet_rs.durations import to_steps
+from resnet_rs.models import create_model, init_variables
+from resnet_rs.models.resnet import ResNet
+from resnet_rs.optimizer import create_optimizer, create_schedule, update_ema
+from resnet_rs.sharding import check_divides, replicated, split_by_batch
+
+RANDOM_STREAMS = ('dropout', 'stochastic_depth')
+NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a configuration computes on a mesh.
+
+    init(): the state before the first step.
+    train_step(state, batch): (state, metrics); the old state's buffers are given up.
+    eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
+    Batches are those of input_pipeline, split over the mesh; all else is replicated.
+    """
+
+    model: ResNet
+    total_steps: int
+    init: Callable[[], TrainState]
+    train_step: Callable
+    eval_step: Callable
+
+
+def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
+    """The network of `config.model`."""
+    settings = config.model.to_dict() | overrides
+    return create_model(settings.pop('name'), **settings)
+
+
+def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
+    """Examples per group in one pass of the network; None for one group of all.
+
+    Raises UserError where the batch does not split over devices, passes and groups.
+    """
+    passes = config.optimizer.accumulation_steps
+    check_divides(
+        'batch_size', config.batch_size, device_count * passes,
+        f'{device_count} devices x {passes} accumulation steps',
+    )
+    in_one_pass = config.batch_size // passes
+    size = config.model.batch_norm_group_size
+    if size == -1:
+        return None
+    if size == 0:
+        return in_one_pass // device_count
+    check_divides(
+        'batch_size / optimizer.accumulation_steps', in_one_pass, size,
+        f'groups of model.batch_norm_group_size={size}',
+    )
+    return size
+
+
+def create_program(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, examples_per_epoch: int
+) -> Program:
+    """Everything a run of `config` executes on `mesh`; nothing is compiled yet.
+
+    Raises UserError for settings that cannot be.
+    """
+    lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples_per_epoch)
+    total_steps = to_steps(config.duration, **lengths)
+    log_every = max(to_steps(config.log.every, **lengths), 1)
+    group_size = batch_norm_group_size(config, mesh.size)
+    model = model_of(config, batch_norm_group_size=group_size)
+    schedule = create_schedule(config, total_steps, examples_per_epoch)
+    optimizer = create_optimizer(config, schedule)
+
+    whole, split = replicated(mesh), split_by_batch(mesh)
+
+    def init() -> TrainState:
+        variables = init_variables(model, config.data.image_size, config.seed)
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            variables=variables,
+            ema=jax.tree.map(jnp.copy, variables),
+            opt_state=optimizer.init(variables['params']),
+            window=_empty_window(),
+        )
+        return jax.device_put(state, whole)
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        gradients, batch_stats, sums = _accumulated_gradients(config, model, state, batch)
+        params = state.variables['params']
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        variables = {
+            'params': optax.apply_updates(params, updates),
+            'batch_stats': batch_stats,
+        }
+        step = state.step + 1
+        norms = {
+            'gradient_norm': optax.global_norm(gradients),
+            'parameter_norm': optax.global_norm(variables['params']),
+            'update_norm': optax.global_norm(updates),
+        }
+        window = _add_to_window(state, sums, norms, log_every)
+        metrics = _window_means(window) | norms | {'learning_rate': schedule(state.step)}
+        state = TrainState(
+            step=step,
+            variables=variables,
+            ema=update_ema(state.ema, variables, step, config.ema.decay),
+            opt_state=opt_state,
+            window=window,
+        )
+        return state, metrics
+
+    return Program(
+        model=model,
+        total_steps=total_steps,
+        init=init,
+        train_step=jax.jit(
+            train_step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0
+        ),
+        eval_step=create_eval_step(config, model, mesh),
+    )
+
+
+def create_eval_step(
+    config: ml_collections.ConfigDict, model: ResNet, mesh: jax.sharding.Mesh
+) -> Callable:
+    """eval_step({'raw': variables, 'ema': variables}, batch): results of every example.
+
+    For both weights 'loss' (without smoothing), 'prediction', 'top1' and 'top5', each [batch];
+    beside them the batch's 'index', 'label' and 'mask'. Raises UserError for an eval.batch_size
+    that does not divide over the mesh.
+    """
+    check_divides('eval.batch_size', config.eval.batch_size, mesh.size, f'{mesh.size} devices')
+
+    def eval_step(weights: dict, batch: dict) -> dict:
+        images = normalise(batch['image'], config)
+        results = {
+            name: _per_example_results(model.apply(variables, images, False), batch['label'])
+            for name, variables in weights.items()
+        }
+        return results | {name: batch[name] for name in ('index', 'label', 'mask')}
+
+    whole, split = replicated(mesh), split_by_batch(mesh)
+    return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=whole)
+
+
+def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
+    """uint8 images [..., 3] minus the mean, over the deviation of config.data, in float32."""
+    mean, std = (jnp.asarray(config.data[name], jnp.float32) for name in ('mean_rgb', 'std_rgb'))
+    return (images.astype(jnp.float32) - mean) / std
+
+
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Cross entropy [batch] against (1 - e) of the one-hot label plus e / classes of each class."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def _accumulated_gradients(config, model, state, batch):
+    """Gradients of the mean loss, new batch statistics and summed results of one global batch.
+
+    With accumulation_steps A the network sees every A-th example in one pass, so that a pass
+    is spread over the devices as the batch is. Batch statistics are the mean over passes.
+    """
+    passes = config.optimizer.accumulation_steps
+    examples = batch['mask'].sum()
+    rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+
+    def loss_and_results(params, part, index):
+        rngs = {
+            name: jax.random.fold_in(jax.random.fold_in(rng, index), stream)
+            for stream, name in enumerate(RANDOM_STREAMS)
+        }
+        variables = {'params': params, 'batch_stats': state.variables['batch_stats']}
+        logits, updated = model.apply(
+            variables, normalise(part['image'], config), True, rngs=rngs, mutable=['batch_stats']
+        )
+        losses = smoothed_cross_entropy(logits, part['label'], config.optimizer.label_smoothing)
+        loss = (losses * part['mask']).sum()
+        correct = ((logits.argmax(-1) == part['label']) * part['mask']).sum()
+        sums = {'loss': loss, 'top1': correct, 'examples': part['mask'].sum()}
+        return loss / jnp.maximum(examples, 1), (updated['batch_stats'], sums)
+
+    def one_pass(part, index):
+        differentiate = jax.grad(loss_and_results, has_aux=True)
+        gradients, (batch_stats, sums) = differentiate(state.variables['params'], part, index)
+        return gradients, batch_stats, sums
+
+    if passes == 1:
+        return one_pass(batch, 0)
+    parts = jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // passes, passes, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def add(total, part_and_index):
+        return jax.tree.map(jnp.add, total, one_pass(*part_and_index)), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one_pass, first, 0)
+    )
+    (gradients, batch_stats, sums), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(passes)))
+    return gradients, jax.tree.map(lambda x: x / passes, batch_stats), sums
+
+
+def _per_example_results(logits, labels):
+    """Loss without smoothing, prediction, and whether the label is first or in the first five."""
+    safe = jnp.maximum(labels, 0)
+    of_label = jnp.take_along_axis(logits, safe[:, None], axis=-1)
+    finite = jnp.isfinite(logits).all(-1)
+    prediction = logits.argmax(-1).astype(jnp.int32)
+    return {
+        'loss': optax.softmax_cross_entropy_with_integer_labels(logits, safe),
+        'prediction': prediction,
+        'top1': (prediction == labels) & finite,
+        'top5': ((logits > of_label).sum(-1) < 5) & finite,
+    }
+
+
+def _empty_window():
+    """Sums since the last logged step, and the first step whose numbers were not finite."""
+    names = ('loss', 'top1', 'examples')
+    return {name: jnp.zeros((), jnp.float32) for name in names} | {
+        'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
+        'nonfinite_norms': jnp.zeros(4, jnp.float32),
+    }
+
+
+def _add_to_window(state, sums, norms, log_every):
+    window = state.window
+    starts = state.step % log_every == 0
+    added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
+    now = jnp.stack([sums['loss'] / jnp.maximum(sums['examples'], 1), *norms.values()])
+    is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
+    return added | {
+        'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
+        'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
+    }
+
+
+def _window_means(window):
+    examples = jnp.maximum(window['examples'], 1)
+    return {name: window[name] / examples for name in ('loss', 'top1')}

@@ -1,0 +1,42 @@
+"""WORKDIR/config.json: the resolved configuration of the run in a work directory.
+
+Beside it lies class_names.txt, one name a line in the order of the labels.
+"""
+
+import json
+import os
+
+import ml_collections
+from etils import epath
+
+from resnet_rs.errors import UserError
+
+CONFIG_FILE = 'config.json'
+CLASS_NAMES_FILE = 'class_names.txt'
+
+
+def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json in one step: a reader sees the old file or the new one."""
+    path = epath.Path(workdir) / CONFIG_FILE
+    partial = path.with_suffix('.json.partial')
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
+    partial.replace(path)
+
+
+def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
+    """The configuration of the run in `workdir`, locked; None where there is no run."""
+    path = epath.Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is not the configuration of a run ({error}); use another '
+                        '--workdir') from error
+    return ml_collections.ConfigDict(_tuples(stored)).lock()
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

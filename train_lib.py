@@ -1,0 +1,211 @@
+"""Training and evaluation of one configuration, read from top to bottom."""
+
+import dataclasses
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+
+import input_pipeline
+from resnet_rs import preflight, report
+from resnet_rs.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.durations import to_steps
+from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
+from resnet_rs.interruption import StopRequest
+from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.progress import Progress
+from resnet_rs.run_log import RunLog
+from resnet_rs.sharding import create_mesh, replicated, to_global
+from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
+from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
+    """Trains `config` in `workdir`, from its last checkpoint if it has one; returns the end state.
+
+    Stops early, with a checkpoint, on SIGTERM and Ctrl-C. Raises UserError for settings that
+    cannot be, before anything is compiled or written, and FloatingPointError when loss or norms
+    are no longer finite; the last checkpoint is then one from before.
+    """
+    info = preflight.check_config(config, workdir)
+    examples = info.split(config.data.train_split).num_examples
+    mesh = create_mesh()
+    program = create_program(config, mesh, examples)
+    eval_every, checkpoint_every, log_every = (
+        max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
+        for every in (config.eval.every, config.checkpoint.every, config.log.every)
+    )
+
+    start_workdir(config, workdir, info.class_names)
+    checkpoints = Checkpoints(
+        workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best
+    )
+    state, run = start_or_resume(config, program, checkpoints, mesh)
+    first_step = int(state.step)
+    log = RunLog(workdir, config, first_step)
+    progress = Progress(
+        program.total_steps, first_step, config.batch_size, mesh.size, run.elapsed_seconds,
+        shown=jax.process_index() == 0,
+    )
+    batches = input_pipeline.train_batches(
+        config, first_step=first_step,
+        process_index=jax.process_index(), process_count=jax.process_count(),
+    )
+
+    evaluation = None
+    with StopRequest() as stop:
+        for step in range(first_step + 1, program.total_steps + 1):
+            with progress.waiting_for_input():
+                batch = to_global(next(batches), mesh)
+            state, metrics = program.train_step(state, batch)
+            progress.advance()
+
+            is_last = step == program.total_steps
+            stopping = stop.reached(step)
+            if step % log_every == 0 or is_last:
+                metrics = jax.device_get(metrics)
+                check_finite(state, workdir)
+                log.write(step, 'train', metrics, progress.close_window(step, metrics))
+            scores = None
+            if step % eval_every == 0 or is_last:
+                with progress.paused('evaluating'):
+                    weights = {'raw': state.variables, 'ema': state.ema}
+                    evaluation = evaluate_split(config, program.eval_step, weights, mesh)
+                scores = evaluation.metrics
+                log.write(step, 'eval', scores, {'elapsed_seconds': progress.elapsed_seconds})
+                progress.note(describe(step, evaluation))
+            if step % checkpoint_every == 0 or scores or stopping:
+                check_finite(state, workdir)
+                with progress.paused('saving'):
+                    run = dataclasses.replace(run, elapsed_seconds=progress.elapsed_seconds)
+                    checkpoints.save(state, run, scores)
+            if stopping and not is_last:
+                progress.note(f'stopped at step {step}; the same command goes on from there')
+                break
+
+    progress.close()
+    checkpoints.close()
+    log.close()
+    if evaluation and int(state.step) == program.total_steps and jax.process_index() == 0:
+        report.write(workdir, config, evaluation, info.class_names)
+    return state
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict, workdir: str, which: str = 'last'
+) -> Evaluation:
+    """Evaluates a checkpoint of `workdir` on data.eval_split; `which` is 'last', 'best' or a step.
+
+    Resolution, crop, split and batch are those of `config`; nothing is written. Raises UserError
+    for a missing checkpoint or one of another architecture.
+    """
+    preflight.check_evaluation(config)
+    mesh = create_mesh()
+    model = model_of(config, batch_norm_group_size=None)
+    eval_step = create_eval_step(config, model, mesh)
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.find(which)
+    shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+    evaluation = evaluate_split(config, eval_step, weights, mesh)
+    logging.info('%s', describe(step, evaluation))
+    return evaluation
+
+
+def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
+    """Writes the resolved configuration and the class names, once every check has passed."""
+    if jax.process_index() == 0:
+        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+        write_config(workdir, config)
+        (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
+    multihost_utils.sync_global_devices('work directory written')
+
+
+def start_or_resume(
+    config: ml_collections.ConfigDict, program: Program, checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, Run]:
+    """The state of the last checkpoint, or a new one."""
+    group_size = program.model.architecture.batch_norm_group_size
+    steps = checkpoints.steps()
+    if not steps:
+        state = program.init()
+        logging.info(
+            '%s: %d parameters, %d steps on %d devices', config.model.name,
+            count_parameters(state.variables['params']), program.total_steps, mesh.size,
+        )
+        return state, Run(config.seed, 0.0, group_size)
+
+    like = on_devices(jax.eval_shape(program.init), mesh)
+    state, run = checkpoints.restore(steps[-1], like)
+    logging.info('going on from step %d of %d', steps[-1], program.total_steps)
+    if run.batch_norm_group_size != group_size:
+        logging.warning(
+            'batch norm groups were of %s examples and are now of %s (model.batch_norm_group_size '
+            'is %d, and the number of devices changed); set it to the former to keep them',
+            run.batch_norm_group_size, group_size, config.model.batch_norm_group_size,
+        )
+    return state, dataclasses.replace(run, batch_norm_group_size=group_size)
+
+
+def on_devices(shapes, mesh: jax.sharding.Mesh):
+    """The same shapes, replicated over the mesh: what a checkpoint is restored as."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
+        shapes,
+    )
+
+
+def evaluate_split(
+    config: ml_collections.ConfigDict, eval_step, weights: dict, mesh: jax.sharding.Mesh
+) -> Evaluation:
+    """Exact results of {'raw': variables, 'ema': variables} on data.eval_split."""
+    batches = input_pipeline.eval_batches(
+        config, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+
+    def expected():
+        skipped = multihost_utils.process_allgather(np.asarray(batches.corrupt_images))
+        return batches.num_examples - int(skipped.sum())
+
+    return evaluate(eval_step, weights, batches, expected, mesh)
+
+
+def check_finite(state: TrainState, workdir: str) -> None:
+    """Raises FloatingPointError naming the first step whose loss or norms were not finite."""
+    window = jax.device_get(state.window)
+    if window['nonfinite_step'] == NOT_YET:
+        return
+    loss, gradient, parameter, update = window['nonfinite_norms']
+    raise FloatingPointError(
+        f'not finite at step {window["nonfinite_step"]}: loss {loss}, gradient norm {gradient}, '
+        f'parameter norm {parameter}, update norm {update}; the last good checkpoint is in '
+        f'{workdir}. A smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
+    )
+
+
+def describe(step: int, evaluation: Evaluation) -> str:
+    scores = ', '.join(
+        f'{name}: top-1 {100 * evaluation.metrics[f"{name}_top1"]:.2f} %, '
+        f'top-5 {100 * evaluation.metrics[f"{name}_top5"]:.2f} %, '
+        f'loss {evaluation.metrics[f"{name}_loss"]:.4f}'
+        for name in WEIGHTS
+    )
+    return f'step {step}, {evaluation.examples} examples, {scores}'
+
+
+def check(config: ml_collections.ConfigDict, workdir: str) -> str:
+    """Says that this run can start here and what it will be; raises UserError if it cannot."""
+    info = preflight.check_config(config, workdir)
+    mesh = create_mesh()
+    split = info.split(config.data.train_split)
+    program = create_program(config, mesh, split.num_examples)
+    return (
+        f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
+        f'{program.total_steps} steps of {config.batch_size} images, '
+        f'{split.num_examples} training and '
+        f'{info.split(config.data.eval_split).num_examples} evaluation images of {info.name}'
+    )
