@@ -78,6 +78,8 @@ class TrainBatches(Iterator):
         data = config.data
         info = dataset_info(config)
         split = info.split(data.train_split)
+        if not 0 <= config.seed < 2**31:
+            raise UserError(f'seed is {config.seed}: use a number from 0 to {2**31 - 1}')
         batch_size = config.batch_size
         local = _local_batch_size(batch_size, process_count, 'batch_size')
         threads = _threads(data)
@@ -92,7 +94,7 @@ class TrainBatches(Iterator):
             )
             return _batched(elements, split, decode, augment, data, data.image_size, local, guarded)
 
-        self._reader = _Reader(open_at, split, info.num_classes, data.corrupt_images, first_step)
+        self._reader = _Reader(open_at, info, split, data.corrupt_images, first_step)
 
     def __next__(self):
         return next(self._reader)
@@ -143,9 +145,7 @@ class EvalBatches:
                 self._local, guarded, drop_remainder=False,
             )
 
-        reader = _Reader(
-            open_at, self._split, self._info.num_classes, self._data.corrupt_images, 0
-        )
+        reader = _Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
         for _ in range(self._length):
             batch = next(reader, None)
             self.corrupt_images = reader.corrupt_images
@@ -177,14 +177,15 @@ class _Reader(Iterator):
     blank in the image's place, so that the image can be named and, if so configured, skipped.
     """
 
-    def __init__(self, open_at, split: SplitInfo, num_classes, corrupt_policy, position):
+    def __init__(self, open_at, info: DatasetInfo, split: SplitInfo, corrupt_policy, position):
         if corrupt_policy not in ('fail', 'skip'):
             raise UserError(f"data.corrupt_images is {corrupt_policy!r}: use 'fail' or 'skip'")
         self.position = position
         self.corrupt_images = 0
         self._open_at = open_at
         self._split = split
-        self._num_classes = num_classes
+        self._num_classes = info.num_classes
+        self._file_format = info.file_format
         self._skips = corrupt_policy == 'skip'
         self._named = set()
         self._guarded = False
@@ -205,13 +206,15 @@ class _Reader(Iterator):
 
     def _next_guarded(self, error):
         if not self._guarded:
+            first_line = error.message.strip().split('\n')[0]
+            logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
             self._guarded = True
             self._iterator = self._open()
             try:
                 return next(self._iterator)
             except tf.errors.OpError as again:
                 error = again
-        damage = _broken_file(self._split)
+        damage = records.damaged_file(self._split, self._file_format)
         if damage is None:
             raise error
         raise UserError(f'split {self._split.name} cannot be read: {damage}') from error
@@ -241,24 +244,6 @@ class _Reader(Iterator):
         for index in new:
             logging.warning('Skipping undecodable image: %s', self._split.describe(index))
         self._named.update(new)
-
-
-def _broken_file(split: SplitInfo) -> str | None:
-    """Looks through the record files for one that cannot be read to its end, and names it."""
-    for shard in split.shards:
-        if not tf.io.gfile.exists(shard.filename):
-            return f'{shard.filename} is missing: prepare the dataset again'
-        if '.tfrecord' not in shard.filename:
-            continue
-        count = 0
-        try:
-            for _ in tf.data.TFRecordDataset(shard.filename):
-                count += 1
-        except tf.errors.OpError as error:
-            return f'{shard.filename} is damaged after record {count - 1} ({error.message})'
-        if count != shard.examples_in_shard:
-            return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
-    return None
 
 
 def _batched(

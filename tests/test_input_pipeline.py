@@ -12,7 +12,6 @@ from imagenet_archives import picture
 from PIL import Image
 
 import input_pipeline
-from resnet_rs.datasets import locate
 from resnet_rs.errors import UserError
 
 SOURCES = ('array_record', 'tfrecord', 'image_folder')
@@ -409,6 +408,18 @@ def test_damaged_record_files_are_named(tmp_path):
         take(batches, 27)
 
 
+def test_damaged_array_record_file_is_named(tmp_path):
+    shutil.copytree(prepared.data_dir('imagenet2012', 'array_record'), tmp_path / 'data')
+    path = next((tmp_path / 'data').rglob('*train.array_record-00002-of-00008'))
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000:])
+    config = prepared.config('array_record')
+    config.data.data_dir = str(tmp_path / 'data')
+    with pytest.raises(UserError, match=f'{path} is damaged after'):
+        take(input_pipeline.train_batches(config), 27)
+
+
 def test_settings_that_cannot_be():
     config = prepared.config('tfrecord')
     with pytest.raises(UserError, match='batch_size is 8'):
@@ -422,4 +433,7 @@ def test_settings_that_cannot_be():
         config.data[name] = value
         with pytest.raises(UserError, match=f'data.{name} is {value!r}'):
             input_pipeline.train_batches(config)
-    assert isinstance(input_pipeline.dataset_info(config), locate.DatasetInfo)
+    config = prepared.config('tfrecord')
+    config.seed = -1
+    with pytest.raises(UserError, match='seed is -1'):
+        input_pipeline.train_batches(config)

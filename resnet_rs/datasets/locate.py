@@ -146,7 +146,7 @@ def _bound(text: str | None, default: int, total: int) -> int:
 
 def data_dir(data) -> pathlib.Path:
     """config.data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return _path(data.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+    return as_path(data.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def prepare_command(data) -> str:
@@ -179,7 +179,7 @@ def find_dataset(data) -> DatasetInfo:
 @functools.lru_cache(maxsize=8)
 def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
     """The tfds set `name` under `root`; UserErrors tell to run `command`."""
-    directory = _version_directory(_path(root), name, command)
+    directory = _version_directory(as_path(root), name, command)
     names_there = {path.name for path in directory.iterdir()}
     again = f'delete {directory} and run: {command}'
     try:
@@ -268,7 +268,7 @@ def _version_names(directory) -> list[str]:
 @functools.lru_cache(maxsize=8)
 def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
     """Reads root/SPLIT/CLASS/*.jpg|jpeg|png (any case); classes are those of the first split."""
-    directory = _path(root)
+    directory = as_path(root)
     if not directory.is_dir():
         raise UserError(f'image folder {directory} does not exist: set data.data_dir')
     there = {path.name for path in directory.iterdir() if path.is_dir()}
@@ -310,7 +310,8 @@ def _read_split(directory, name: str, classes: list[str]) -> SplitInfo:
     return SplitInfo(name, len(images), (), tuple(images), tuple(labels))
 
 
-def _path(text: str):
+def as_path(text: str):
+    """A pathlib.Path, or for a bucket (gs://...) the etils.epath.Path that behaves like one."""
     if '://' in text:
         # Only buckets need the import, which takes as long as everything else here.
         from etils import epath

@@ -4,7 +4,6 @@ The only place of this project that may download. Running it again does nothing.
 """
 
 import argparse
-import pathlib
 import resource
 import shutil
 import sys
@@ -49,7 +48,7 @@ def prepare(
         return prepared
 
     base = name.partition(':')[0].partition('/')[0]
-    manual = pathlib.Path(manual_dir).expanduser() if manual_dir else root / 'downloads' / 'manual'
+    manual = locate.as_path(manual_dir) if manual_dir else root / 'downloads' / 'manual'
     if base in _ARCHIVES:
         _check_archives(base, manual, root)
 
@@ -88,7 +87,7 @@ def _already_prepared(root, data) -> locate.DatasetInfo | None:
     return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
 
 
-def _check_archives(base: str, manual: pathlib.Path, root) -> None:
+def _check_archives(base: str, manual, root) -> None:
     archives = [manual / archive for archive in _ARCHIVES[base]]
     missing = [archive.name for archive in archives if not archive.is_file()]
     if missing:

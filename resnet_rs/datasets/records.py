@@ -26,6 +26,27 @@ def load(split: SplitInfo, data):
     return tf.io.read_file(data) if split.images else data
 
 
+def damaged_file(split: SplitInfo, file_format: str) -> str | None:
+    """Reads the split's record files to find one that is missing, damaged or short, and says so."""
+    for shard in split.shards:
+        if not tf.io.gfile.exists(shard.filename):
+            return f'{shard.filename} is missing: prepare the dataset again'
+        count = 0
+        try:
+            if file_format == 'tfrecord':
+                file = tf.data.TFRecordDataset(shard.filename)
+            else:
+                file = _array_record_source([shard.filename])
+            for _ in file:
+                count += 1
+        except (tf.errors.OpError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            return f'{shard.filename} is damaged after {count} records ({reason})'
+        if count != shard.examples_in_shard:
+            return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
+    return None
+
+
 def training_records(
     split: SplitInfo, file_format: str, *, seed: int, batch_size: int, streams: int, window: int,
     first_step: int, process_index: int, process_count: int, threads: int,
@@ -58,6 +79,9 @@ def sequential_records(
     """Examples [start, stop) of the split in file order, once; `epoch` is 0."""
     if file_format == 'tfrecord':
         records = _segments(split, tf.range(len(split.shards)), start, stop)
+        records = records.batch(_READ_CHUNK).map(
+            lambda index, record: {'index': index, **_parsed(record)}
+        ).unbatch()
     else:
         read = _random_reader(split)
         indices = tf.data.Dataset.range(start, stop).batch(_READ_CHUNK)
@@ -75,9 +99,7 @@ def _random_reader(split: SplitInfo):
         labels = tf.constant(split.labels, tf.int64)
         return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
 
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-    source = ArrayRecordDataSource(split.shards)
+    source = _array_record_source(split.shards)
     remote = '://' in split.shards[0].filename
 
     def read_records(indices):
@@ -93,6 +115,12 @@ def _random_reader(split: SplitInfo):
         return _parsed(tf.ensure_shape(records, [None]))
 
     return read
+
+
+def _array_record_source(files):
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource(files)
 
 
 def _parsed(records):
@@ -134,12 +162,14 @@ def _streamed(
             files = order.files_of_epoch(len(split.shards), epoch, seed=seed)
             records = _segments(split, files, begin + window_number * window, end)
 
-            def shuffle(number, elements):
-                size = tf.size(elements['index'], tf.int64)
+            def shuffle(number, window_of_records):
+                index, record = window_of_records
+                size = tf.size(index, tf.int64)
                 permutation = order.within_window(size, epoch, stream, number, seed=seed)
                 return {
                     'epoch': tf.fill([size], epoch),
-                    **{name: tf.gather(value, permutation) for name, value in elements.items()},
+                    'index': tf.gather(index, permutation),
+                    **_parsed(tf.gather(record, permutation)),
                 }
 
             return records.batch(window).enumerate(window_number).map(shuffle).unbatch()
@@ -155,7 +185,10 @@ def _streamed(
 
 
 def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
-    """Records [begin, end) of the concatenation of the split's shards in the order of `files`."""
+    """Records [begin, end) of the concatenation of the split's shards in the order of `files`.
+
+    Elements are (index of the example in the split, int64; serialized example, string).
+    """
     filenames = tf.constant([shard.filename for shard in split.shards])
     skips = tf.constant([shard.skip for shard in split.shards], tf.int64)
     takes = tf.constant([shard.take for shard in split.shards], tf.int64)
@@ -177,8 +210,4 @@ def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
         tf.gather(filenames, files), tf.gather(skips, files) + low, count,
         tf.gather(first_index, files) + low,
     ))
-    records = segments.flat_map(read)
-    return records.map(lambda index, record: {
-        'index': index,
-        **{name: tf.squeeze(value, 0) for name, value in _parsed(record[None]).items()},
-    })
+    return segments.flat_map(read)

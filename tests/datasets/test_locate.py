@@ -120,6 +120,10 @@ def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
     assert locate.data_dir(data()) == tmp_path / 'tensorflow_datasets'
 
 
+def test_buckets_keep_their_scheme():
+    assert str(locate.data_dir(data(data_dir='gs://bucket/data')) / 'x') == 'gs://bucket/data/x'
+
+
 def test_missing_file_and_broken_metadata(tmp_path):
     source = prepared.data_dir('imagenet2012', 'tfrecord')
     shutil.copytree(source, tmp_path / 'data')
