@@ -1,0 +1,173 @@
+"""Colour operations of RandAugment and AutoAugment on one uint8 image [height, width, 3], RGB.
+
+Source: the authors' `models/official/efficientnet/autoaugment.py` (tensorflow/tpu), whose results
+are matched to the last bit, float32 roundings included. Only the route differs: on a CPU
+`tf.gather` (a lookup table), `tf.where`, casts of booleans and convolutions cost 5 to 100 times a
+plain arithmetic pass over the image, so the work is done in such passes and as few of them as
+exactness allows.
+
+Every function returns an image of the same shape and dtype. The height and width must be known
+when the graph is traced.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def invert(image: tf.Tensor) -> tf.Tensor:
+    """255 - value."""
+    return tf.bitwise.invert(image)
+
+
+def posterize(image: tf.Tensor, bits: int) -> tf.Tensor:
+    """Keeps the highest `bits` bits of each value.
+
+    One bit stays where none is asked for (TensorFlow limits shifts of a uint8 to 7, and the
+    sub-policy 'Posterize, level 2' of AutoAugment asks for none); more than 8 change nothing.
+    """
+    cleared = min(8 - bits, 7)
+    if cleared <= 0:
+        return image
+    return tf.bitwise.bitwise_and(image, tf.constant(0xFF >> cleared << cleared, tf.uint8))
+
+
+def solarize(image: tf.Tensor, threshold: int) -> tf.Tensor:
+    """Inverts values of at least `threshold` modulo 256.
+
+    The reference compares uint8 values with a threshold that was itself turned into uint8, so 256
+    (magnitude 10) inverts everything and 384 (magnitude 15) acts as 128.
+    """
+    threshold %= 256
+    if threshold == 0:
+        return invert(image)
+    at_least = tf.cast(image >= tf.constant(threshold, tf.uint8), tf.uint8)
+    return tf.bitwise.bitwise_xor(image, at_least * tf.constant(255, tf.uint8))
+
+
+def solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
+    """Adds `addition` to values below 128, at most up to 255."""
+    if addition == 0:
+        return image
+    values = tf.cast(image, tf.float32)
+    below = tf.clip_by_value(128.0 - values, 0.0, 1.0)
+    return tf.cast(tf.minimum(values + below * float(addition), 255.0), tf.uint8)
+
+
+def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Blends from black: value * factor, truncated."""
+    if factor == 1.0:
+        return image
+    scaled = tf.cast(image, tf.float32) * factor
+    return tf.cast(scaled if factor < 1.0 else tf.minimum(scaled, 255.0), tf.uint8)
+
+
+def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Blends from a grey of (number of pixels / 256), at most 255.
+
+    The reference means to take the mean grey but sums the counts of the histogram instead of the
+    values: 100 for 160x160 pixels, 196 for 224x224, 255 from 256x256 on.
+    """
+    height, width, _ = image.shape
+    grey = float(min(height * width // 256, 255))
+    return _blend(tf.constant(grey), image, factor)
+
+
+def contrast_by_mean(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Scales the distance to the mean of each channel (TF Model Garden's Contrast)."""
+    return tf.image.adjust_contrast(image, factor)
+
+
+def color(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Blends from the grey image (luma of `tf.image.rgb_to_grayscale`, to the last bit)."""
+    # Scaled before the channels are taken apart: TensorFlow merges two products with constants
+    # that follow each other, which would change the rounding.
+    red, green, blue = tf.unstack(tf.cast(image, tf.float32) * (1 / 255), axis=-1)
+    luma = red * 0.2989 + green * 0.5870 + blue * 0.1140
+    grey = tf.floor(luma * 255.5)
+    # A product with ones repeats each value three times at half the cost of broadcasting; it is
+    # exact, the values being whole numbers.
+    grey = tf.matmul(tf.reshape(grey, [-1, 1]), tf.ones([1, 3]))
+    return _blend(tf.reshape(grey, image.shape), image, factor)
+
+
+def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """Blends from the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the border stays as it is.
+
+    The nine products are added in the order of TensorFlow's depthwise convolution. That matters:
+    the smoothed value is truncated, and where it should be a whole number the rounding errors of
+    the sum decide whether it stays or drops by one (16 % of the values of flat areas).
+    """
+    height, width, channels = image.shape
+    if height < 3 or width < 3:
+        return image
+    pixel, row = channels, width * channels
+    flat = tf.reshape(image, [-1])
+    values = tf.cast(flat, tf.float32)
+    weight = np.float32(1) / np.float32(13)
+    center_weight = np.float32(5) / np.float32(13)
+    light, heavy = values * weight, values * center_weight
+    # Neighbours are shifts of the flattened image; what wraps round at the left and right edge is
+    # overwritten below.
+    size = height * row - 2 * (row + pixel)
+    smooth = tf.zeros([])
+    for down in range(3):
+        for right in range(3):
+            start = down * row + right * pixel
+            tap = heavy if down == right == 1 else light
+            smooth += tap[start:start + size]
+    start = row + pixel
+    inside = _blend(tf.floor(smooth), flat[start:start + size], factor)
+    result = tf.concat([flat[:start], inside, flat[start + size:]], axis=0)
+    result = tf.reshape(result, image.shape)
+    return tf.concat([image[:, :1], result[:, 1:-1], image[:, -1:]], axis=1)
+
+
+def autocontrast(image: tf.Tensor) -> tf.Tensor:
+    """Stretches each channel so that its least value becomes 0 and its greatest 255, truncated."""
+    height, width, channels = image.shape
+    rows = tf.cast(tf.reshape(image, [height, width * channels]), tf.float32)
+    low = tf.reduce_min(tf.reshape(tf.reduce_min(rows, axis=0), [width, channels]), axis=0)
+    high = tf.reduce_max(tf.reshape(tf.reduce_max(rows, axis=0), [width, channels]), axis=0)
+    flat = high <= low
+    scale = tf.where(flat, 1.0, 255.0 / (high - low))
+    offset = tf.where(flat, 0.0, -low * scale)
+    # Broadcasting a whole row is several times faster than broadcasting three values.
+    rows = rows * tf.tile(scale, [width]) + tf.tile(offset, [width])
+    return tf.reshape(tf.cast(rows, tf.uint8), image.shape)
+
+
+def equalize(image: tf.Tensor) -> tf.Tensor:
+    """Equalises the histogram of each channel by PIL's rule.
+
+    With step = (pixels - count of the greatest value present) // 255, a value maps to
+    (count of smaller values + step // 2) // step, at most 255; a channel of step 0 stays.
+    """
+    height, width, channels = image.shape
+    # One histogram and one table serve the three channels: entry 256 * channel + value.
+    first = tf.tile(tf.range(channels) * 256, [width])
+    entries = tf.cast(tf.reshape(image, [height, width * channels]), tf.int32) + first
+    bins = 256 * channels
+    counts = tf.histogram_fixed_width(entries, [0, bins], nbins=bins)
+    counts = tf.reshape(counts, [channels, 256])
+    values = tf.range(256)
+    greatest = tf.reduce_max(tf.where(counts > 0, values, 0), axis=1)
+    last_count = tf.gather(counts, greatest, batch_dims=1)
+    step = ((height * width - last_count) // 255)[:, tf.newaxis]
+    smaller = tf.cumsum(counts, axis=1, exclusive=True)
+    table = tf.minimum((smaller + step // 2) // tf.maximum(step, 1), 255)
+    table = tf.cast(tf.where(step == 0, values, table), tf.uint8)
+    # gather_nd takes half the time of gather.
+    result = tf.gather_nd(tf.reshape(table, [bins]), entries[..., tf.newaxis])
+    return tf.reshape(result, image.shape)
+
+
+def _blend(start: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
+    """start + factor * (image - start), truncated to uint8: 0 gives `start`, 1 the image."""
+    if factor == 0.0:
+        return tf.cast(tf.broadcast_to(start, image.shape), tf.uint8)
+    if factor == 1.0:
+        return image
+    result = start + factor * (tf.cast(image, tf.float32) - start)
+    if factor > 1.0:
+        result = tf.clip_by_value(result, 0.0, 255.0)
+    return tf.cast(result, tf.uint8)
