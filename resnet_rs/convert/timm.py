@@ -1,12 +1,28 @@
-"""timm's state-dict names and tensor layouts for the networks of this project.
+"""timm's state dicts: names and tensor layouts of the networks of this project, both ways.
 
 Source: timm 1.0.31, models/resnet.py. A convolution kernel is OIHW there and HWIO here, a dense
 kernel [out, in] there and [in, out] here; timm writes squeeze-excite as 1x1 convolutions.
 """
 
+import collections
+import functools
+import pathlib
 import re
 
 import numpy as np
+import safetensors
+import safetensors.numpy
+
+from resnet_rs.convert.torch_file import read_torch_file
+from resnet_rs.convert.weights import (
+    Arrays,
+    Source,
+    candidate_paths,
+    check_known,
+)
+from resnet_rs.errors import UserError
+from resnet_rs.models.layers import squeeze_excite_width
+from resnet_rs.models.resnet import Architecture
 
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
@@ -65,3 +81,93 @@ def from_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
     if 'squeeze_excite' in path:
         array = array[:, :, 0, 0]
     return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
+
+
+def read(path: pathlib.Path, which: str) -> Source:
+    """The state dict in a .safetensors file or a torch file; it holds one set of weights.
+
+    Raises UserError for a file that cannot be read and for tensors that are no ResNet's.
+    """
+    del which
+    if path.suffix == '.safetensors':
+        try:
+            state = safetensors.numpy.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UserError(f'{path} cannot be read as safetensors ({error}); it is damaged or '
+                            'of another format') from error
+    else:
+        state = read_torch_file(path)
+    return from_state_dict(state, str(path))
+
+
+def from_state_dict(state: Arrays, what: str) -> Source:
+    """A timm state dict under our names; `what` names it in messages."""
+    if state and all(key.startswith('module.') for key in state):  # saved from a parallel wrapper
+        state = {key.removeprefix('module.'): array for key, array in state.items()}
+    state = {k: v for k, v in state.items() if not k.endswith('.num_batches_tracked')}
+    form = _form(state)
+    blocks = collections.Counter()
+    for key in state:
+        if match := re.match(r'layer([1-4])\.(\d+)\.', key):
+            stage = int(match[1])
+            blocks[stage] = max(blocks[stage], int(match[2]) + 1)
+    sizes = tuple(blocks[stage] for stage in range(1, 5))
+    name_of = functools.partial(timm_key, **form)
+    path_of = {name_of(path): path for path in candidate_paths(sizes, form['stem'])}
+    check_known(state, path_of, what)
+    arrays = {}
+    for key, array in state.items():
+        path = path_of[key]
+        if array.ndim != _torch_ndim(path):
+            raise UserError(f'{what}: tensor {key} has shape {array.shape}, but should have '
+                            f'{_torch_ndim(path)} dimensions; it is of another network')
+        arrays[path] = from_timm_layout(path, array)
+    return Source({'raw': arrays, 'ema': arrays}, form, name_of)
+
+
+def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
+    """Our leaves by path as the state dict of timm's network, num_batches_tracked included.
+
+    Raises UserError for a network that timm's code cannot build, though its tensors would fit.
+    """
+    if problem := _not_in_timm(architecture, arrays):
+        raise UserError(f'timm cannot build a network with {problem}: these weights would give '
+                        'wrong logits there')
+    state = {}
+    for path, array in arrays.items():
+        key = timm_key(path, architecture.stem, architecture.shortcut)
+        state[key] = np.ascontiguousarray(to_timm_layout(path, array))
+        if path.endswith('/mean'):
+            counter = key.replace('running_mean', 'num_batches_tracked')
+            state[counter] = np.zeros((), np.int64)
+    return state
+
+
+def _form(state):
+    if any(key.startswith('maxpool.') for key in state):
+        stem = 'deep_strided'
+    else:
+        stem = 'deep' if any(key.startswith('conv1.0.') for key in state) else 'conv7'
+    pooled = any('.downsample.2.' in key for key in state)
+    return {'stem': stem, 'shortcut': 'average_pool' if pooled else 'projection'}
+
+
+def _torch_ndim(path):
+    if not path.endswith('kernel'):
+        return 1
+    return 2 if path.startswith('head/') else 4
+
+
+def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
+    defaults = {field: getattr(Architecture, field) for field in (
+        'activation', 'padding', 'pool_unstrided_shortcut', 'width_multiplier', 'stride_in'
+    )}
+    for field, default in defaults.items():
+        if (value := getattr(architecture, field)) != default:
+            return f'{field} {value!r}'
+    for path, array in arrays.items():
+        if path.endswith('squeeze_excite/reduce/kernel'):
+            channels, hidden = array.shape
+            if squeeze_excite_width(channels, architecture.squeeze_excite_ratio, 8) != hidden:
+                return 'hidden widths of squeeze-excite that are no multiples of 8'
+    return None

@@ -88,13 +88,20 @@ class BatchNorm(nn.Module):
         return ((x.astype(accumulate) - mean) * multiplier + bias).astype(self.dtype)
 
 
+def squeeze_excite_width(channels: int, ratio: float, divisor: int) -> int:
+    """max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
+
+    timm rounds to 8 in the plain SE-ResNets; the paper's networks do not round (divisor 1).
+    """
+    width = max(1, int(channels * ratio))
+    return max(int(width + divisor / 2) // divisor, 1) * divisor
+
+
 class SqueezeExcite(nn.Module):
     """Channel gate: global mean -> dense -> activation -> dense -> sigmoid -> multiply.
 
-    Both dense layers have a bias (zero at the start). The hidden width is
-    max(1, int(channels * ratio)), rounded to a multiple of `divisor` as timm does for the plain
-    SE-ResNets (the paper's networks do not round: divisor 1). The inner activation is ReLU in all
-    published networks, Model Garden's swish ones included.
+    Both dense layers have a bias (zero at the start); `squeeze_excite_width` is between them. The
+    inner activation is ReLU in all published networks, Model Garden's swish ones included.
     """
 
     ratio: float
@@ -105,10 +112,7 @@ class SqueezeExcite(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        hidden = max(1, int(channels * self.ratio))
-        if self.divisor > 1:
-            multiples = int(hidden + self.divisor / 2) // self.divisor
-            hidden = max(multiples, 1) * self.divisor
+        hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
         options = dict(kernel_init=kernel_init, dtype=self.dtype, param_dtype=self.param_dtype)
         gate = x.mean((1, 2), dtype=accumulation_dtype(x.dtype)).astype(self.dtype)
         gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))

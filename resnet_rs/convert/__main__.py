@@ -1,0 +1,121 @@
+"""Converts weights between this project and other implementations of ResNet (docs/convert.md).
+
+    python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
+    python -m resnet_rs.convert --to=timm WORKDIR --output=FILE.safetensors
+
+The first makes a work directory that main.py --mode=eval, training and resnet_rs.predict take;
+the second writes the state dict of a work directory's network for timm.
+"""
+
+import argparse
+import importlib
+import pathlib
+import sys
+
+import safetensors.numpy
+
+from resnet_rs.convert import timm
+from resnet_rs.convert.weights import assemble, paths_of, recognise
+from resnet_rs.convert.workdir import (
+    check_absent,
+    choose_image_size,
+    created_whole,
+    load_workdir,
+    network_config,
+    write_workdir,
+)
+from resnet_rs.errors import UserError
+from resnet_rs.models import count_parameters
+
+SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status: 0, or 2 after a line about a mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.to:
+            export_timm(options.path, options.output, options.weights)
+        else:
+            import_weights(options)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def import_weights(options: argparse.Namespace) -> None:
+    """Writes the work directory `options.output` from the file `options.path`."""
+    if not options.path.exists() and not options.path.with_name(
+        options.path.name + '.index'
+    ).exists():
+        raise UserError(f'{options.path} does not exist')
+    check_absent(options.output)
+    reader = importlib.import_module(f'resnet_rs.convert.{options.source}')
+    source = reader.read(options.path, options.weights)
+    network = recognise(source, options.variant, options.num_classes)
+    weights, notes = assemble(source, network)
+    image_size, why = choose_image_size(options.path, network)
+    if options.image_size:
+        image_size, why = options.image_size, 'as asked for'
+    with created_whole(options.output) as partial:
+        partial.mkdir()
+        write_workdir(partial, network_config(network, image_size, source.data), weights)
+    parameters = count_parameters(weights['ema']['params'])
+    print(f'{network.name}: {parameters:,} parameters, {network.num_classes} classes')
+    for name, value in network.settings.items():
+        print(f'  model.{name} = {value!r}')
+    print(f'  data.image_size = {image_size}: {why}')
+    for note in (*source.notes, *notes):
+        print(f'  note: {note}')
+    print(f'written to {options.output}')
+
+
+def export_timm(workdir: pathlib.Path, output: pathlib.Path, which: str) -> None:
+    """Writes the `which` ('ema' or 'raw') weights of `workdir` as a timm state dict."""
+    if output.suffix != '.safetensors':
+        raise UserError(f'--output is {str(output)!r}; timm weights are written as .safetensors')
+    check_absent(output)
+    config, model, variables = load_workdir(workdir, which)
+    state = timm.to_state_dict(paths_of(variables), model.architecture)
+    with created_whole(output) as partial:
+        safetensors.numpy.save_file(state, partial, metadata={'format': 'pt'})
+    parameters = count_parameters(variables['params'])
+    print(f'{config.model.name}: {parameters:,} parameters ({which}) written to {output}')
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog='python -m resnet_rs.convert', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    direction = parser.add_mutually_exclusive_group(required=True)
+    direction.add_argument('--source', choices=SOURCES, help='whose weights PATH holds')
+    direction.add_argument('--to', choices=['timm'], help='whose weights to write')
+    parser.add_argument('path', type=pathlib.Path, metavar='PATH', help='a file or a directory')
+    parser.add_argument('--output', type=pathlib.Path, required=True, help='must not exist')
+    parser.add_argument(
+        '--weights', choices=['ema', 'raw'], default='ema',
+        help='of a tf1 checkpoint or of a work directory (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--num_classes', type=_positive,
+        help="the number of classes to have; if it is not the file's own, the classifier is new",
+    )
+    parser.add_argument(
+        '--variant', choices=['v1', 'v1.5'], default='v1.5',
+        help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not tell where the stride '
+        'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
+    )
+    parser.add_argument('--image_size', type=_positive, help='pixels, written to the config')
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+    return int(text)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Keras' ResNet-RS weights (.h5), with and without the classifier, by order and shape.
+
+Source: tf-keras 2.21, applications/resnet_rs.py; the published files hold the authors' moving
+averages. Layer names are not relied upon: they changed between versions.
+"""
+
+import pathlib
+
+import h5py
+import numpy as np
+
+from resnet_rs.convert.layer_order import FORM, LEAVES, Layer, arrange
+from resnet_rs.convert.weights import Source
+from resnet_rs.errors import UserError
+
+
+def read(path: pathlib.Path, which: str) -> Source:
+    """The one set of weights in an .h5 file of save_weights or of save.
+
+    Raises UserError for a file that cannot be read or holds no ResNet-RS.
+    """
+    del which
+    try:
+        with h5py.File(path, 'r') as file:
+            layers = _layers(file, path)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(f'{path} cannot be read as HDF5 ({error}); it is damaged, cut short or '
+                        'of another format') from error
+    arrays, names = arrange(layers, str(path))
+    return Source({'raw': arrays, 'ema': arrays}, FORM, lambda key: names.get(key, key))
+
+
+def _layers(file, path):
+    group = file.get('model_weights', file)
+    names = _names(group, 'layer_names')
+    if not names:
+        raise UserError(f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
+                        'another layout); save the weights with tf-keras as .h5')
+    layers = []
+    for name in names:
+        variables = {}
+        for weight in _names(group[name], 'weight_names'):
+            leaf = weight.rsplit('/', 1)[-1].split(':')[0]
+            if leaf not in LEAVES or leaf in variables:
+                raise UserError(f'{path}: layer {name} has a variable {weight}, which no layer of '
+                                'a ResNet-RS has; it is of another network')
+            variables[leaf] = np.asarray(group[name][weight])
+        if variables:
+            layers.append(Layer(name, variables))
+    return layers
+
+
+def _names(group, attribute):
+    """A list of names; Keras splits one that is too long for an attribute into numbered parts."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
+    else:
+        parts = []
+        while f'{attribute}{len(parts)}' in group.attrs:
+            parts.append(group.attrs[f'{attribute}{len(parts)}'])
+    return [n.decode() if isinstance(n, bytes) else str(n) for part in parts for n in part]

@@ -1,0 +1,89 @@
+"""TF Model Garden's ResNet-RS object checkpoints.
+
+Source: tf-models-official 2.20, official/vision (modeling/backbones/resnet.py). That network
+differs from the paper's: swish, TensorFlow's SAME padding, a stride-1 pool in the first shortcut,
+and a class 0 for background; it is evaluated with a centre crop of 0.875 and bilinear resizing.
+"""
+
+import functools
+import itertools
+import pathlib
+import re
+
+from resnet_rs.convert.tensorflow_checkpoint import read_tensors
+from resnet_rs.convert.weights import Source, candidate_paths, check_known
+
+SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
+WEIGHTS = re.compile(r'(backbone|model)/layer_with_weights-\d+/(?!.*\.OPTIMIZER_SLOT/).*')
+LEAVES = {'scale': 'gamma', 'bias': 'beta', 'mean': 'moving_mean', 'var': 'moving_variance'}
+STEM_LAYERS = 8  # four convolutions and their norms, alternating
+CLASSES_WITH_BACKGROUND = 1001
+FORM = {
+    'stem': 'deep_strided',
+    'shortcut': 'average_pool',
+    'activation': 'swish',
+    'padding': 'same',
+    'pool_unstrided_shortcut': True,
+}
+DATA = {'eval_crop': 'fraction 0.875', 'resize': 'bilinear'}
+
+
+def read(path: pathlib.Path, which: str) -> Source:
+    """The variables of the model; slots of the optimiser and counters are not read.
+
+    Raises UserError for a checkpoint that cannot be read or is of another network.
+    """
+    del which
+    tensors = read_tensors(path, lambda name: WEIGHTS.fullmatch(name) is not None)
+    tensors = {name.removesuffix(SUFFIX): array for name, array in tensors.items()}
+    sizes = _stage_sizes(tensors)
+    name_of = functools.partial(garden_key, stage_sizes=sizes)
+    path_of = {name_of(path): path for path in candidate_paths(sizes, FORM['stem'])}
+    check_known(tensors, path_of, str(path))
+    arrays = {}
+    for name, array in tensors.items():
+        leaf = path_of[name]
+        if 'squeeze_excite' in leaf and leaf.endswith('kernel') and array.ndim == 4:
+            array = array[0, 0]
+        arrays[leaf] = array
+    notes = ()
+    head = arrays.get('head/kernel')
+    if head is not None and head.shape[-1] == CLASSES_WITH_BACKGROUND:
+        for leaf in ('head/kernel', 'head/bias'):
+            if leaf in arrays:
+                arrays[leaf] = arrays[leaf][..., 1:]
+        notes = ('class 0 of 1001, the background, is left out',)
+    return Source({'raw': arrays, 'ema': arrays}, FORM, name_of, DATA, notes)
+
+
+def _stage_sizes(names):
+    """A stage starts with a block that has a projection."""
+    layer = re.compile(r'backbone/layer_with_weights-(\d+)/(_shortcut1/|_norm0/)?')
+    matches = [match for name in names if (match := layer.match(name))]
+    starts = sorted({int(match[1]) for match in matches if match[2]})
+    end = max((int(match[1]) for match in matches), default=0) + 1
+    return tuple(b - a for a, b in itertools.pairwise([*starts, end]))
+
+
+def garden_key(path: str, stage_sizes: tuple[int, ...]) -> str:
+    """The checkpoint's key (without suffix) of a leaf named 'stage1/block2/conv3/kernel'."""
+    *modules, leaf = path.split('/')
+    if modules == ['head']:
+        return f'model/layer_with_weights-1/{leaf}'
+    if modules[0] == 'stem':
+        kind, number = modules[1][:-1], int(modules[1][-1])
+        index = 2 * (number - 1) + (kind == 'norm')
+        return f'backbone/layer_with_weights-{index}/' + _leaf(kind, leaf)
+    stage, block = int(modules[0].removeprefix('stage')), int(modules[1].removeprefix('block'))
+    index = STEM_LAYERS + sum(stage_sizes[:stage - 1]) + block - 1
+    prefix = f'backbone/layer_with_weights-{index}/'
+    if modules[2] == 'squeeze_excite':
+        return f'{prefix}_squeeze_excitation/_se_{modules[3]}/{leaf}'
+    name = {'shortcut_conv': '_shortcut1', 'shortcut_norm': '_norm0'}.get(
+        modules[2], '_' + modules[2]
+    )
+    return f'{prefix}{name}/' + _leaf(modules[2], leaf)
+
+
+def _leaf(module, leaf):
+    return LEAVES[leaf] if 'norm' in module else leaf

@@ -1,0 +1,64 @@
+"""The authors' TF1 checkpoints of ResNet-RS: raw weights and their moving averages.
+
+Source: tensorflow/tpu, models/official/resnet; variables carry Keras' counter names in the order
+in which the network is built ('conv2d', 'conv2d_1', ...). Kernels have our layout already.
+"""
+
+import pathlib
+import re
+
+from resnet_rs.convert.layer_order import FORM, Layer, arrange
+from resnet_rs.convert.tensorflow_checkpoint import read_tensors
+from resnet_rs.convert.weights import Source
+from resnet_rs.errors import UserError
+
+AVERAGE = '/ExponentialMovingAverage'
+IGNORED = re.compile(r'global_step|.*/Momentum')
+NAME = re.compile(
+    r'(?P<kind>conv2d|batch_normalization|dense)(_(?P<number>\d+))?/'
+    r'(?P<variable>kernel|bias|gamma|beta|moving_mean|moving_variance)'
+)
+
+
+def read(path: pathlib.Path, which: str) -> Source:
+    """Raw weights and moving averages; with `which` 'raw' the raw ones in both places.
+
+    Where the raw weights are not in the checkpoint, the averages stand in for them. Raises
+    UserError for a checkpoint without the weights asked for or of another network.
+    """
+    tensors = read_tensors(path, lambda name: not IGNORED.fullmatch(name))
+    averages = {k.removesuffix(AVERAGE): v for k, v in tensors.items() if k.endswith(AVERAGE)}
+    raw = {name: array for name, array in tensors.items() if not name.endswith(AVERAGE)}
+    if which == 'ema' and not averages:
+        raise UserError(f'{path} holds no moving averages; give --weights=raw for the raw weights')
+    if which == 'raw':
+        if not raw:
+            raise UserError(f'{path} holds only moving averages; leave out --weights=raw')
+        sets, notes = {'raw': raw, 'ema': raw}, ('the raw weights stand in for the averages',)
+    elif raw:
+        sets, notes = {'raw': raw, 'ema': averages}, ()
+    else:
+        sets = {'raw': averages, 'ema': averages}
+        notes = ('the averages stand in for the raw weights, which are not in the checkpoint',)
+    weights, names = {}, {}
+    for name, variables in sets.items():
+        weights[name], names = arrange(_layers(variables, path), f'{path} ({name} weights)')
+    return Source(weights, FORM, lambda key: names.get(key, key), notes=notes)
+
+
+def _layers(tensors, path):
+    layers = {}
+    for name, array in tensors.items():
+        match = NAME.fullmatch(name)
+        if not match:
+            raise UserError(f'{path} has a tensor {name!r}, which the authors\' ResNet-RS has not; '
+                            'it is of another network')
+        key = (match['kind'], int(match['number'] or 0))
+        layer = layers.setdefault(key, Layer(name.rsplit('/', 1)[0], {}))
+        layer.variables[match['variable']] = array
+    for kind, number in sorted(layers):
+        if number and (kind, number - 1) not in layers:
+            before = f'{kind}_{number - 1}' if number > 1 else kind
+            raise UserError(f'{path} has {kind}_{number} but no {before}; it is incomplete or of '
+                            'another network')
+    return [layer for _, layer in sorted(layers.items())]

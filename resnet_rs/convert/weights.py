@@ -1,0 +1,250 @@
+"""From the tensors of a file to the variables of one of our networks.
+
+A source module (timm, keras, tf1, model_garden) reads its format and gives a `Source`. Here the
+network is recognised from the tensors, and every tensor is used exactly once.
+"""
+
+import collections
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Iterator
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from resnet_rs.errors import UserError
+from resnet_rs.models import VARIANTS, create_model, init_variables
+from resnet_rs.models.layers import squeeze_excite_width
+from resnet_rs.models.resnet import STAGE_WIDTHS, Architecture, ResNet
+
+Arrays = dict[str, np.ndarray]  # by path within a collection: 'stage1/block2/conv3/kernel'
+STATISTICS = ('mean', 'var')
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a file holds, under our names and in our layouts.
+
+    weights: {'raw': arrays, 'ema': arrays}; the same twice where the file has one set.
+    form: the fields of Architecture that the tensors' names tell or the format implies.
+    name_of: the file's own name of a path, for messages.
+    data: settings of config.data that belong to these weights.
+    notes: what the person who converts should know.
+    """
+
+    weights: dict[str, Arrays]
+    form: dict
+    name_of: Callable[[str], str]
+    data: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network of the table `models.VARIANTS` and the settings that the weights need beside."""
+
+    name: str
+    num_classes: int
+    settings: dict
+
+    def create(self, **overrides) -> ResNet:
+        settings = {'dtype': 'float32', 'num_classes': self.num_classes} | self.settings
+        return create_model(self.name, **settings | overrides)
+
+
+def candidate_paths(stage_sizes: tuple[int, ...], stem: str) -> Iterator[str]:
+    """Every path that some network with these stages and this stem has."""
+    norm = ('scale', 'bias', 'mean', 'var')
+    stem_layers = {'conv7': 1, 'deep': 3, 'deep_strided': 4}[stem]
+    layers = [('stem', index) for index in range(1, stem_layers + 1)]
+    for stage, size in enumerate(stage_sizes, start=1):
+        for block in range(1, size + 1):
+            prefix = f'stage{stage}/block{block}'
+            layers += [(prefix, index) for index in (1, 2, 3)]
+            for layer in ('reduce', 'expand'):
+                yield from (f'{prefix}/squeeze_excite/{layer}/{x}' for x in ('kernel', 'bias'))
+            yield f'{prefix}/shortcut_conv/kernel'
+            yield from (f'{prefix}/shortcut_norm/{leaf}' for leaf in norm)
+    for prefix, index in layers:
+        yield f'{prefix}/conv{index}/kernel'
+        yield from (f'{prefix}/norm{index}/{leaf}' for leaf in norm)
+    yield from ('head/kernel', 'head/bias')
+
+
+def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
+    """The network whose weights these are.
+
+    Args:
+      source: a file's tensors; the names and shapes of its 'ema' set are looked at.
+      variant: 'v1' or 'v1.5', which of the two a bottleneck ResNet with a 7x7 stem is.
+      num_classes: of the classifier to have; None for the file's own, if it tells 1000 classes.
+
+    Raises UserError when it is none of the table.
+    """
+    arrays = source.weights['ema']
+    form = _parts(arrays) | source.form
+    if len(form['stage_sizes']) != len(STAGE_WIDTHS):
+        raise UserError(f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
+                        'of 4; it is incomplete or of another network')
+    width = _array(source, 'stage4/block1/conv1/kernel').shape[-1] / STAGE_WIDTHS[-1]
+    fields = {field.name: field.default for field in dataclasses.fields(Architecture)}
+    wanted = {name: form.get(name, fields[name]) for name in ('stem', 'shortcut', 'block')}
+    wanted['stage_sizes'] = form['stage_sizes']
+    wanted['stride_in'] = 'conv1' if variant == 'v1' else 'conv2'
+    gated = any('/squeeze_excite/' in path for path in arrays)
+    matches = [
+        name for name, parts in VARIANTS.items()
+        if all(parts.get(key, fields[key]) == value for key, value in wanted.items())
+        and bool(parts.get('squeeze_excite_ratio')) == gated
+    ]
+    if not matches:
+        raise UserError(
+            f'no network of this project has stages {form["stage_sizes"]} of {form["block"]} '
+            f'blocks, stem {form["stem"]!r}, shortcut {form["shortcut"]!r}, form {variant} and '
+            f'squeeze-excite {"on" if gated else "off"}; see resnet_rs.models.VARIANTS'
+        )
+    [name] = matches
+    settings = {k: v for k, v in source.form.items() if k not in (*wanted, 'stage_sizes')}
+    if width != 1:
+        settings['width_multiplier'] = width
+    if gated and (divisor := _squeeze_excite_divisor(source, VARIANTS[name])) != 1:
+        settings['squeeze_excite_divisor'] = divisor
+    return Network(name, _head_size(arrays, num_classes), settings)
+
+
+def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
+    """({'raw': variables, 'ema': variables}, notes) with float32 leaves.
+
+    A classifier of another number of classes than `network` has is left out, and a new one takes
+    its place. Raises UserError naming tensors that are missing, left over, of another shape or
+    not finite.
+    """
+    model = network.create()
+    shapes = jax.eval_shape(lambda: init_variables(model, 64))
+    expected = {
+        path.split('/', 1)[1]: leaf.shape
+        for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items()
+    }
+    head = source.weights['ema'].get('head/kernel')
+    notes = ()
+    new_head = {}
+    if head is None or head.shape[-1] != network.num_classes:
+        had = 'no classifier' if head is None else f'a classifier of {head.shape[-1]} classes'
+        notes = (
+            f'the file has {had}: the one of {network.num_classes} classes is NEWLY '
+            'INITIALISED and predicts nothing before it is trained',
+        )
+        init = jax.jit(lambda: init_variables(model, 64)['params']['head'])  # only this is run
+        new_head = {f'head/{name}': np.asarray(leaf) for name, leaf in init().items()}
+    weights = {}
+    for which, arrays in source.weights.items():
+        if new_head:
+            arrays = {k: v for k, v in arrays.items() if not k.startswith('head/')} | new_head
+        _check_fit(arrays, expected, source, network)
+        weights[which] = _variables(arrays)
+    return weights, notes
+
+
+def paths_of(variables: dict) -> Arrays:
+    """The leaves of {'params', 'batch_stats'} by path within their collection."""
+    flat = flax.traverse_util.flatten_dict(variables, sep='/')
+    return {path.split('/', 1)[1]: np.asarray(leaf) for path, leaf in flat.items()}
+
+
+def check_known(names, known, what: str) -> None:
+    """Raises UserError naming the members of `names` that are not in `known`."""
+    if not (left_over := sorted(set(names) - set(known))):
+        return
+    near = difflib.get_close_matches(left_over[0], known, n=1, cutoff=0.9)
+    hint = f' (similar: {near[0]})' if near else ''
+    raise UserError(
+        f'{what} has {len(left_over)} tensors that no network of this project has: '
+        f'{_some(left_over)}{hint}; it is of another network or another framework'
+    )
+
+
+def _parts(arrays):
+    """Block and stage sizes, told from the paths."""
+    sizes = collections.defaultdict(int)
+    for path in arrays:
+        if match := re.match(r'stage(\d)/block(\d+)/', path):
+            stage, block = map(int, match.groups())
+            sizes[stage] = max(sizes[stage], block)
+    bottleneck = any(re.match(r'stage\d/block\d+/(conv|norm)3/', path) for path in arrays)
+    return {
+        'stage_sizes': tuple(sizes[stage] for stage in sorted(sizes)),
+        'block': 'bottleneck' if bottleneck else 'basic',
+    }
+
+
+def _squeeze_excite_divisor(source, parts):
+    ratio = parts['squeeze_excite_ratio']
+    channels, hidden = [], []
+    for stage in range(1, len(STAGE_WIDTHS) + 1):
+        kernel = _array(source, f'stage{stage}/block1/squeeze_excite/reduce/kernel')
+        channels.append(kernel.shape[0])
+        hidden.append(kernel.shape[1])
+    for divisor in (1, 8):
+        if hidden == [squeeze_excite_width(c, ratio, divisor) for c in channels]:
+            return divisor
+    raise UserError(
+        f'squeeze-excite has hidden widths {hidden} for {channels} channels; expected is '
+        f'{ratio} of the channels, as it is or rounded to a multiple of 8'
+    )
+
+
+def _head_size(arrays, num_classes):
+    if num_classes is not None:
+        return num_classes
+    if 'head/kernel' not in arrays:
+        raise UserError(
+            'the file has no classifier; give --num_classes=N to add one, newly initialised, for '
+            'training on N classes'
+        )
+    size = arrays['head/kernel'].shape[-1]
+    if size != 1000:
+        raise UserError(
+            f"the file's classifier has {size} classes, not the 1000 of ImageNet; give "
+            f'--num_classes={size} to keep it, or another number for a newly initialised one'
+        )
+    return size
+
+
+def _array(source, path):
+    if path not in source.weights['ema']:
+        raise UserError(f'the file has no tensor {source.name_of(path)}, which every network of '
+                        'this kind has; it is incomplete or of another network')
+    return source.weights['ema'][path]
+
+
+def _check_fit(arrays, expected, source, network):
+    if missing := sorted(expected.keys() - arrays.keys()):
+        names = _some([source.name_of(path) for path in missing])
+        raise UserError(f'{len(missing)} tensors of {network.name} are missing in the file: '
+                        f'{names}; get the complete file')
+    if left_over := sorted(arrays.keys() - expected.keys()):
+        names = _some([source.name_of(path) for path in left_over])
+        raise UserError(f'{len(left_over)} tensors of the file have no place in {network.name}: '
+                        f'{names}; it is of another network')
+    for path, shape in sorted(expected.items()):
+        if arrays[path].shape != shape:
+            raise UserError(f'tensor {source.name_of(path)} has shape {arrays[path].shape} (in '
+                            f'our layout), {network.name} needs {shape}; it is of another network')
+        if not np.isfinite(arrays[path]).all():
+            raise UserError(f'tensor {source.name_of(path)} holds infinities or NaNs; the file '
+                            'is damaged or its training had diverged')
+
+
+def _variables(arrays):
+    flat = {}
+    for path, array in arrays.items():
+        collection = 'batch_stats' if path.endswith(STATISTICS) else 'params'
+        flat[f'{collection}/{path}'] = np.ascontiguousarray(array, np.float32)
+    return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _some(names):
+    shown = ', '.join(names[:3])
+    return shown if len(names) <= 3 else f'{shown} and {len(names) - 3} more'

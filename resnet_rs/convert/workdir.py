@@ -1,0 +1,102 @@
+"""Weights in and out of a work directory."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+
+from resnet_rs.checkpoint import Checkpoints, Run
+from resnet_rs.config import default_config
+from resnet_rs.convert.weights import Network
+from resnet_rs.errors import UserError
+from resnet_rs.models import init_variables
+from resnet_rs.models.resnet import ResNet
+from resnet_rs.steps import model_of
+from resnet_rs.stored_config import read_config, write_config
+
+# Where the file's name does not tell: the resolution of timm's released weights of that depth.
+IMAGE_SIZES = {
+    'resnet_rs_50': 160, 'resnet_rs_101': 192, 'resnet_rs_152': 256, 'resnet_rs_200': 256,
+    'resnet_rs_270': 256, 'resnet_rs_350': 256, 'resnet_rs_420': 320,
+}
+OTHER_IMAGE_SIZE = 224
+
+
+def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
+    """(pixels, why): from 'i160' in the last two parts of the path, else the network's default."""
+    for part in reversed(path.absolute().parts[-2:]):
+        if match := re.search(r'(?<![a-zA-Z0-9])i(\d{2,4})(?![0-9])', part):
+            return int(match[1]), 'as the name of the file says'
+    size = IMAGE_SIZES.get(network.name, OTHER_IMAGE_SIZE)
+    return size, f'the default of {network.name}; --image_size sets another'
+
+
+def network_config(network: Network, image_size: int, data: dict) -> ml_collections.ConfigDict:
+    """The configuration that builds and evaluates `network`; `data` updates config.data."""
+    config = default_config()
+    config.model.update({
+        'name': network.name, 'num_classes': network.num_classes, **network.settings
+    })
+    config.data.update({'image_size': image_size, **data})
+    return config
+
+
+def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
+    """A work directory with `weights` as its checkpoint at step 0."""
+    write_config(directory, config)
+    checkpoints = Checkpoints(directory)
+    try:
+        run = Run(seed=config.seed, elapsed_seconds=0.0, batch_norm_group_size=None)
+        checkpoints.save_weights(weights, run)
+    finally:
+        checkpoints.close()
+
+
+def load_workdir(
+    directory: str | os.PathLike, which: str, step: str = 'last', **overrides
+) -> tuple[ml_collections.ConfigDict, ResNet, dict]:
+    """(config, network, variables) of a work directory.
+
+    Args:
+      directory: of a run or of converted weights.
+      which: 'ema' or 'raw' weights.
+      step: 'last', 'best' or a number.
+      **overrides: of config.model, such as dtype='float32'.
+    """
+    config = read_config(directory)
+    if config is None:
+        raise UserError(f'{directory} is no work directory: it has no config.json; give the '
+                        'directory of a run, or of converted weights')
+    model = model_of(config, batch_norm_group_size=None, **overrides)
+    like = jax.eval_shape(lambda: init_variables(model, 64))
+    checkpoints = Checkpoints(directory)
+    try:
+        weights = checkpoints.restore_weights(checkpoints.find(step), like)
+    finally:
+        checkpoints.close()
+    return config, model, weights[which]
+
+
+def check_absent(output: pathlib.Path) -> None:
+    """Raises UserError if `output` is there already."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f'{output} exists already; give another --output')
+
+
+@contextlib.contextmanager
+def created_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path beside `output` to write to; renamed to `output` if all goes well, else removed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f'.{output.name}.partial-{os.getpid()}')
+    try:
+        yield partial
+        partial.rename(output)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)

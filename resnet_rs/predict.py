@@ -1,0 +1,228 @@
+"""Names what is in images, with the network of a work directory (docs/convert.md).
+
+    python -m resnet_rs.predict --checkpoint=DIR IMAGE... [--top=5] [--json | --csv]
+
+IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are preprocessed as in
+evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from resnet_rs.errors import UserError
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, best first: (number, name, probability)."""
+
+    file: str
+    classes: tuple[tuple[int, str, float], ...]
+
+
+def predict(
+    checkpoint: str | os.PathLike, files: Sequence[str | os.PathLike], *, top: int = 5,
+    batch_size: int = 16, image_size: int | None = None, weights: str = 'ema', step: str = 'last',
+) -> list[Prediction]:
+    """The `top` likeliest classes of every image, computed in float32.
+
+    Args:
+      checkpoint: a work directory: of a run, or of converted weights.
+      files: image files.
+      top: how many classes; at most as many as there are.
+      batch_size: images that go through the network at once.
+      image_size: pixels; None for the evaluation's of the configuration.
+      weights: 'ema' or 'raw'.
+      step: 'last', 'best' or a number.
+
+    Raises UserError for a file that is no single image and for a directory without weights.
+    """
+    import jax
+    import jax.numpy as jnp
+    import tensorflow as tf
+
+    from resnet_rs.class_names import class_names
+    from resnet_rs.convert.workdir import load_workdir
+    from resnet_rs.datasets.images import evaluation_transform
+    from resnet_rs.steps import normalise
+
+    for kind in ('GPU', 'TPU'):  # JAX needs them whole; TensorFlow only decodes
+        tf.config.set_visible_devices([], kind)
+    config, model, variables = load_workdir(checkpoint, weights, step, dtype='float32')
+    names = class_names(checkpoint, config.model.num_classes)
+    size = image_size or config.eval.image_size or config.data.image_size
+    transform = evaluation_transform(config.data, size)
+
+    @jax.jit
+    def best(variables, images):
+        logits = model.apply(variables, normalise(images, config), False)
+        return jax.lax.top_k(jax.nn.softmax(logits), min(top, len(names)))
+
+    predictions = []
+    batch_size = min(batch_size, len(files))
+    for start in range(0, len(files), batch_size):
+        part = files[start:start + batch_size]
+        images = np.zeros((batch_size, size, size, 3), np.uint8)
+        for index, file in enumerate(part):
+            images[index] = _read_image(pathlib.Path(file), transform)
+        probabilities, numbers = jax.device_get(best(variables, jnp.asarray(images)))
+        for file, row, chances in zip(part, numbers, probabilities, strict=False):
+            classes = [
+                (int(n), names[n], float(p)) for n, p in zip(row, chances, strict=True)
+            ]
+            predictions.append(Prediction(str(file), tuple(classes)))
+    return predictions
+
+
+def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
+    """The named files, and the images of named folders (by suffix, subfolders too), sorted.
+
+    Raises UserError for a path that does not exist and for a folder without images.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            found = [f for f in path.rglob('*') if f.suffix.lower() in SUFFIXES and f.is_file()]
+            if not found:
+                raise UserError(f'{path} holds no image ({", ".join(SUFFIXES)})')
+            files += sorted(found)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f'{path} does not exist')
+    return files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status: 0, or 2 after a line about a mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        predictions = predict(
+            options.checkpoint, find_images(options.images), top=options.top,
+            batch_size=options.batch_size, image_size=options.image_size, weights=options.weights,
+            step=options.step,
+        )
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
+    write(predictions)
+    return 0
+
+
+def _read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
+    import tensorflow as tf
+
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error.strerror})') from error
+    if _is_animated(encoded):
+        raise UserError(f'{path} is an animation; extract the frame that is meant')
+    try:
+        return transform(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(f'{path} cannot be decoded: it is damaged or no JPEG, PNG, WebP, GIF or '
+                        'BMP image') from error
+
+
+def _is_animated(encoded: bytes) -> bool:
+    """Whether a PNG, WebP or GIF file has several frames."""
+    if encoded.startswith(b'\x89PNG'):
+        return b'acTL' in encoded[:encoded.find(b'IDAT')]
+    if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP':
+        return b'ANIM' in encoded[12:64]
+    if encoded.startswith(b'GIF8'):
+        return sum(1 for _ in _gif_frames(encoded)) > 1
+    return False
+
+
+def _gif_frames(encoded: bytes) -> Iterator[int]:
+    """Positions of the image descriptors of a GIF (GIF89a specification, section 20)."""
+    table = encoded[10:11]
+    position = 13 + _color_table_bytes(table)
+    while position < len(encoded) and encoded[position:position + 1] != b'\x3b':
+        if encoded[position:position + 1] == b'\x21':
+            position += 2
+        elif encoded[position:position + 1] == b'\x2c':
+            yield position
+            position += 11 + _color_table_bytes(encoded[position + 9:position + 10])
+        else:
+            return
+        while position < len(encoded) and encoded[position]:
+            position += 1 + encoded[position]
+        position += 1
+
+
+def _color_table_bytes(flags: bytes) -> int:
+    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _write_text(predictions):
+    for prediction in predictions:
+        print(prediction.file)
+        for _, name, probability in prediction.classes:
+            print(f'  {probability:7.2%}  {name}')
+
+
+def _write_json(predictions):
+    rows = [
+        {'file': prediction.file, 'classes': [
+            {'class': number, 'name': name, 'probability': probability}
+            for number, name, probability in prediction.classes
+        ]}
+        for prediction in predictions
+    ]
+    print(json.dumps(rows, indent=2))
+
+
+def _write_csv(predictions):
+    writer = csv.writer(sys.stdout, lineterminator='\n')
+    writer.writerow(['file', 'rank', 'class', 'name', 'probability'])
+    for prediction in predictions:
+        for rank, row in enumerate(prediction.classes, start=1):
+            writer.writerow([prediction.file, rank, *row])
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog='python -m resnet_rs.predict', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
+    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='a work directory')
+    parser.add_argument('--top', type=_positive, default=5, help='classes (default: %(default)s)')
+    parser.add_argument('--batch_size', type=_positive, default=16,
+                        help='images at once (default: %(default)s)')
+    parser.add_argument('--image_size', type=_positive, help="pixels (default: the config's)")
+    parser.add_argument('--weights', choices=['ema', 'raw'], default='ema',
+                        help='(default: %(default)s)')
+    parser.add_argument('--step', default='last',
+                        help="'last', 'best' or a number (default: %(default)s)")
+    output = parser.add_mutually_exclusive_group()
+    for name in ('json', 'csv'):
+        output.add_argument(f'--{name}', dest='format', action='store_const', const=name)
+    parser.set_defaults(format='text')
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+    return int(text)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
