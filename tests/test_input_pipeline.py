@@ -336,6 +336,7 @@ def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog):
     config = folder_of(tmp_path / 'bad', bad_files())
     config.data.corrupt_images = 'skip'
     good = folder_of(tmp_path / 'good', [good_file()] * 9)
+    config.data.augment = good.data.augment = 'randaugment'
     batches = input_pipeline.train_batches(config)
     count = 0
     for step, clean in zip(range(9), input_pipeline.train_batches(good), strict=False):
