@@ -311,7 +311,8 @@ def _train_transforms(config):
         from resnet_rs.augment import create_augment
 
         augment_image = create_augment(
-            data.augment, layers=data.randaugment_layers, magnitude=data.randaugment_magnitude
+            data.augment, layers=data.randaugment_layers, magnitude=data.randaugment_magnitude,
+            operations=tuple(data.randaugment_operations) or None,
         )
 
     def seeds(element):

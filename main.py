@@ -1,5 +1,6 @@
 """The command: trains, evaluates or checks one configuration (see README.md)."""
 
+import contextlib
 import json
 import logging as standard_logging
 import os
@@ -48,19 +49,33 @@ def main(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Runs main; a mistake of the user's is one line and exit status 2."""
     logging.get_absl_handler().addFilter(is_for_people)
-    try:
+    with one_line_errors(UserError, FloatingPointError):
         main(arguments)
-    except (UserError, FloatingPointError) as error:
-        print(f'error: {error}', file=sys.stderr)
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    with one_line_errors(UserError, flags.Error, OSError):
+        preflight.check_command_line(arguments)
+        return flags.FLAGS(arguments)
+
+
+@contextlib.contextmanager
+def one_line_errors(*mistakes: type[Exception]):
+    """A mistake of the user's is one line and exit status 2; other errors keep their traceback."""
+    try:
+        yield
+    except mistakes as error:
+        print('error:', ' '.join(str(error).split()), file=sys.stderr)
         sys.exit(2)
 
 
 def is_for_people(record) -> bool:
-    """False for what checkpointing says of each file it writes."""
-    return record.levelno > standard_logging.INFO or 'orbax' not in record.pathname
+    """False for what libraries say of each file and backend, and for lines the bar shows too."""
+    noisy = ['orbax', 'xla_bridge'] + ['logging_writer'] * sys.stderr.isatty()
+    quiet = record.levelno <= standard_logging.INFO
+    return not (quiet and any(name in record.pathname for name in noisy))
 
 
 if __name__ == '__main__':
-    app.run(run)
+    app.run(run, flags_parser=parse_flags)

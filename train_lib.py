@@ -1,5 +1,6 @@
 """Training and evaluation of one configuration, read from top to bottom."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -40,36 +41,40 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
     )
 
     start_workdir(config, workdir, info.class_names)
-    checkpoints = Checkpoints(
-        workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best
-    )
-    state, run = start_or_resume(config, program, checkpoints, mesh)
-    first_step = int(state.step)
-    log = RunLog(workdir, config, first_step)
-    progress = Progress(
-        program.total_steps, first_step, config.batch_size, mesh.size, run.elapsed_seconds,
-        shown=jax.process_index() == 0,
-    )
-    batches = input_pipeline.train_batches(
-        config, first_step=first_step,
-        process_index=jax.process_index(), process_count=jax.process_count(),
-    )
-
     evaluation = None
-    with StopRequest() as stop:
+    with contextlib.ExitStack() as closing:
+        checkpoints = closing.enter_context(
+            Checkpoints(workdir, config.checkpoint.keep_last, config.checkpoint.keep_best)
+        )
+        state, run = start_or_resume(config, program, checkpoints, mesh)
+        first_step = int(state.step)
+        batches = input_pipeline.train_batches(
+            config, first_step=first_step,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )
+        log = closing.enter_context(RunLog(workdir, config, first_step))
+        progress = closing.enter_context(
+            Progress(
+                program.total_steps, first_step, config.batch_size, mesh.size,
+                run.elapsed_seconds, shown=jax.process_index() == 0,
+            )
+        )
+        stop = closing.enter_context(StopRequest())
+
         for step in range(first_step + 1, program.total_steps + 1):
             with progress.waiting_for_input():
                 batch = to_global(next(batches), mesh)
-            state, metrics = program.train_step(state, batch)
+            with progress.compiling() if step == first_step + 1 else contextlib.nullcontext():
+                state, metrics = program.train_step(state, batch)
             progress.advance()
 
             is_last = step == program.total_steps
-            stopping = stop.reached(step)
+            stopping = stop.reached(step) and not is_last
+            scores = None
             if step % log_every == 0 or is_last:
                 metrics = jax.device_get(metrics)
                 check_finite(state, workdir)
                 log.write(step, 'train', metrics, progress.close_window(step, metrics))
-            scores = None
             if step % eval_every == 0 or is_last:
                 with progress.paused('evaluating'):
                     weights = {'raw': state.variables, 'ema': state.ema}
@@ -82,15 +87,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
                 with progress.paused('saving'):
                     run = dataclasses.replace(run, elapsed_seconds=progress.elapsed_seconds)
                     checkpoints.save(state, run, scores)
-            if stopping and not is_last:
+            if stopping:
                 progress.note(f'stopped at step {step}; the same command goes on from there')
-                break
+                return state
 
-    progress.close()
-    checkpoints.close()
-    log.close()
-    if evaluation and int(state.step) == program.total_steps and jax.process_index() == 0:
-        report.write(workdir, config, evaluation, info.class_names)
+    if evaluation and jax.process_index() == 0:
+        written = report.write(workdir, config, evaluation, info.class_names)
+        logging.info('wrote %s', ', '.join(str(path) for path in written))
     return state
 
 

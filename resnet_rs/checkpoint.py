@@ -45,10 +45,11 @@ class Run:
 class Checkpoints:
     """The checkpoints of a work directory, written in the background.
 
-    Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1.
+    Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1. A context that
+    ends when all writes have.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, keep_last: int = 1, keep_best: int = 0):
+    def __init__(self, workdir: str | os.PathLike, keep_last: int = 1, keep_best: int = 0):
         keep = [checkpoint_managers.LatestN(keep_last)]
         if keep_best:
             keep.append(
@@ -158,11 +159,11 @@ class Checkpoints:
         args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
         return self._manager.restore(step, args=args).weights
 
-    def wait(self) -> None:
-        self._manager.wait_until_finished()
+    def __enter__(self):
+        return self
 
-    def close(self) -> None:
-        """Waits for writes under way and reports any that failed."""
+    def __exit__(self, *exception):
+        """Waits for writes under way, also after an error, and reports any that failed."""
         self._manager.close()
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:

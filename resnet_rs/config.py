@@ -49,6 +49,7 @@ def default_config() -> ml_collections.ConfigDict:
         'augment': 'randaugment',
         'randaugment_layers': 2,
         'randaugment_magnitude': 10,
+        'randaugment_operations': (),  # names to choose from; empty: all of the augmentation's
         'eval_crop': 'padding 32',  # or 'fraction 0.875'
         'mean_rgb': IMAGENET_MEAN_RGB,
         'std_rgb': IMAGENET_STD_RGB,

@@ -4,8 +4,9 @@ Neither JAX nor TensorFlow is loaded here, so a mistake shows in a second.
 """
 
 import difflib
+import glob
 import os
-import pathlib
+import tempfile
 
 import ml_collections
 from etils import epath
@@ -51,18 +52,34 @@ def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
     return info
 
 
+def check_command_line(arguments: list[str]) -> None:
+    """Raises UserError for a --config file that is not there or a --config.KEY that is unknown."""
+    known = flatten(default_config().to_dict())
+    for argument in arguments[1:]:
+        name, _, value = argument.lstrip('-').partition('=')
+        file = value.partition(':')[0]
+        if name == 'config' and file and not os.path.isfile(file):
+            raise UserError(f'--config={file} is not a file; there are {sorted(_config_files())}')
+        if name.startswith('config.'):
+            check_key(name.removeprefix('config.'), known)
+
+
+def _config_files() -> list[str]:
+    return [path for path in glob.glob('configs/**/*.py', recursive=True) if '__' not in path]
+
+
 def check_keys(config: ml_collections.ConfigDict) -> None:
     """Raises UserError for a key that default_config does not have, with the nearest name."""
     known = flatten(default_config().to_dict())
     for key in flatten(config.to_dict()):
-        if key not in known:
-            raise UserError(unknown_key(key, known))
+        check_key(key, known)
 
 
-def unknown_key(key: str, known) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f'did you mean {near[0]!r}?' if near else f'there are: {", ".join(sorted(known))}'
-    return f'the configuration has no setting {key!r}; {hint}'
+def check_key(key: str, known: dict) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f'did you mean {near[0]!r}?' if near else f'there are: {", ".join(sorted(known))}'
+        raise UserError(f'the configuration has no setting {key!r}; {hint}')
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
@@ -79,12 +96,13 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
                 )
     if '://' in os.fspath(workdir):
         return  # a bucket's permissions show at the first write
-    local = pathlib.Path(workdir).absolute()
-    existing = next(path for path in (local, *local.parents) if path.exists())
-    if not existing.is_dir():
-        raise UserError(f'--workdir={directory}: {existing} is a file; name a directory')
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f'--workdir={directory} cannot be written: no permission in {existing}')
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(
+            f'--workdir={directory} cannot be written ({error.strerror}); name another'
+        ) from error
 
 
 def get_dotted(config: ml_collections.ConfigDict, name: str):

@@ -46,6 +46,9 @@ class Progress:
         yield
         self._input_seconds += time.monotonic() - begin
 
+    def compiling(self):
+        return self.paused('compiling')
+
     @contextlib.contextmanager
     def paused(self, what: str):
         """Names what is done beside training and leaves its time out of the rates."""
@@ -89,5 +92,8 @@ class Progress:
         if self._shown:
             self._bar.write(text, file=sys.stderr)
 
-    def close(self) -> None:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
         self._bar.close()

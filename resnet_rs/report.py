@@ -1,14 +1,138 @@
-"""The pictures a finished run leaves in its work directory, and the table they come from."""
+"""The pictures a finished run leaves in its work directory, and the table they come from.
+
+predictions.npz        per example: index, label, prediction, top1, top5 and loss of both weights
+curves.png             loss and top-1 over the steps
+confusion_matrix.png   for at most MOST_CLASSES classes
+mistakes.png           misclassified images with label and prediction, the surest first
+All show the EMA weights at the end of the run.
+"""
 
 import io
 import os
 
+import matplotlib.figure
 import ml_collections
 import numpy as np
 from etils import epath
 
+import input_pipeline
 from resnet_rs.evaluation import Evaluation
+from resnet_rs.run_log import read_metrics
+
+MOST_CLASSES = 40
+MOST_MISTAKES = 40
 
 
-def write(workdir, config, evaluation, class_names):
-    pass
+def write(
+    workdir: str | os.PathLike, config: ml_collections.ConfigDict, evaluation: Evaluation,
+    class_names: tuple[str, ...],
+) -> list[epath.Path]:
+    """Writes the files above for `evaluation`, the last of the run; returns their paths."""
+    directory = epath.Path(workdir)
+    with (directory / 'predictions.npz').open('wb') as file:
+        np.savez_compressed(file, **evaluation.table)
+    figures = {'curves.png': draw_curves(read_metrics(workdir))}
+    table = evaluation.table
+    if len(class_names) <= MOST_CLASSES:
+        matrix = confusion_matrix(table['label'], table['ema_prediction'], len(class_names))
+        figures['confusion_matrix.png'] = draw_confusion_matrix(matrix, class_names)
+    wrong = np.flatnonzero(~table['ema_top1'])
+    if len(wrong):
+        worst = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')][:MOST_MISTAKES]
+        figures['mistakes.png'] = draw_mistakes(
+            images_at(config, table['index'][worst]),
+            [class_names[label] for label in table['label'][worst]],
+            [class_names[label] for label in table['ema_prediction'][worst]],
+            f'{len(wrong)} of {evaluation.examples} misclassified'
+            + (f', the {len(worst)} with the highest loss' if len(worst) < len(wrong) else ''),
+        )
+    for name, figure in figures.items():
+        _save(figure, directory / name)
+    return [directory / name for name in ('predictions.npz', *figures)]
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [classes, classes]: row is the label, column the prediction."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
+
+
+def images_at(config: ml_collections.ConfigDict, indices: np.ndarray) -> np.ndarray:
+    """Evaluation crops uint8 [n, S, S, 3] of the examples with these numbers in the split."""
+    found = {}
+    wanted = set(indices.tolist())
+    for batch in input_pipeline.eval_batches(config):
+        for position, index in enumerate(batch['index'].tolist()):
+            if index in wanted:
+                found[index] = np.array(batch['image'][position])
+    return np.stack([found[index] for index in indices.tolist()])
+
+
+def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
+    """Training and evaluation loss, and top-1, over the steps of metrics.jsonl."""
+    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
+    loss_axes, top1_axes = figure.subplots(1, 2)
+    train = [line for line in lines if line['kind'] == 'train']
+    evals = [line for line in lines if line['kind'] == 'eval']
+    for axes, name, scale in ((loss_axes, 'loss', 1), (top1_axes, 'top1', 100)):
+        curves = (
+            (train, name, 'training batches', 'tab:gray', ''),
+            (evals, f'raw_{name}', 'evaluation, raw weights', 'tab:orange', '.'),
+            (evals, f'ema_{name}', 'evaluation, EMA weights', 'tab:blue', '.'),
+        )
+        for source, key, label, color, marker in curves:
+            steps = [line['step'] for line in source]
+            values = [scale * line[key] for line in source]
+            axes.plot(steps, values, label=label, color=color, marker=marker)
+        axes.set_xlabel('step')
+        axes.grid(alpha=0.3)
+    loss_axes.set_ylabel('cross entropy (nats)')
+    loss_axes.set_title('Loss (training: smoothed labels)')
+    top1_axes.set_ylabel('top-1 (%)')
+    top1_axes.set_title('Accuracy')
+    top1_axes.legend()
+    return figure
+
+
+def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.Figure:
+    """Counts, coloured by the share of the row's class."""
+    side = max(4.5, 0.55 * len(class_names))
+    figure = matplotlib.figure.Figure(figsize=(side + 0.8, side), layout='constrained')
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    for row, column in np.argwhere(matrix):
+        color = 'white' if share[row, column] > 0.5 else 'black'
+        axes.text(column, row, matrix[row, column], ha='center', va='center', color=color)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=90 * (len(class_names) > 10))
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set_xlabel('prediction')
+    axes.set_ylabel('label')
+    right = int(np.trace(matrix))
+    axes.set_title(f'{right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)')
+    return figure
+
+
+def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.Figure:
+    """A page of images, each under 'label -> prediction'."""
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = matplotlib.figure.Figure(
+        figsize=(max(1.5 * columns, 5), 1.8 * rows + 0.5), layout='constrained'
+    )
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, label, prediction in zip(grid, images, labels, predictions, strict=False):
+        axes.imshow(image)
+        axes.set_title(f'{label} → {prediction}', fontsize=9)
+    return figure
+
+
+def _save(figure: matplotlib.figure.Figure, path: epath.Path) -> None:
+    # Through memory, so that a work directory may be on a bucket.
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=120)
+    path.write_bytes(buffer.getvalue())

@@ -66,10 +66,10 @@ class RunLog:
             with self._path.open('a') as file:
                 file.write(json.dumps(line) + '\n')
 
-    def flush(self) -> None:
-        self._writer.flush()
+    def __enter__(self):
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *exception):
         self._writer.close()
 
 

@@ -7,9 +7,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from resnet_rs.errors import UserError
 
 
-def create_mesh() -> jax.sharding.Mesh:
-    """One axis, 'data', over every device of every process."""
-    return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
+def create_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """One axis, 'data', over `devices`: by default every device of every process."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+    )
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
