@@ -1,0 +1,141 @@
+"""Durations, schedules, decay and EMA against closed forms and plain numpy."""
+
+import math
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_rs.config import default_config
+from resnet_rs.durations import to_steps
+from resnet_rs.errors import UserError
+from resnet_rs.models import create_model, init_variables
+from resnet_rs.optimizer import (
+    create_optimizer,
+    create_schedule,
+    step_schedule,
+    update_ema,
+    weight_decay_mask,
+)
+
+IMAGENET = 1_281_167
+
+
+def test_durations():
+    sizes = dict(batch_size=4096, examples_per_epoch=IMAGENET)
+    assert to_steps('350 epochs', **sizes) == 109_475  # the authors' train_steps
+    assert to_steps('1 epoch', **sizes) == 313
+    assert to_steps('0.5 epochs', **sizes) == 156
+    assert to_steps('1000 steps', **sizes) == 1000
+    assert to_steps('40960 examples', **sizes) == 10
+    for wrong in ('350', 'epochs', '-1 epochs', '3 weeks', ''):
+        with pytest.raises(UserError, match='not a duration'):
+            to_steps(wrong, **sizes)
+
+
+def test_cosine_schedule_of_the_paper():
+    config = default_config()
+    total = to_steps(config.duration, batch_size=4096, examples_per_epoch=IMAGENET)
+    schedule = create_schedule(config, total, IMAGENET)
+    warmup = 1564  # 5 epochs
+
+    def closed_form(step):
+        def cosine(s):
+            return 1.6 * 0.5 * (1 + math.cos(math.pi * s / total))
+
+        return cosine(step) if step >= warmup else step / warmup * cosine(warmup)
+
+    for step in (0, 1, warmup // 2, warmup - 1, warmup, warmup + 1, total // 2, total - 1, total):
+        assert float(schedule(step)) == pytest.approx(closed_form(step), rel=2e-5, abs=2e-7)
+    assert float(schedule(0)) == 0.0
+    assert float(schedule(total // 2)) == pytest.approx(0.8, rel=1e-4)
+
+
+def test_linear_scaling():
+    config = default_config()
+    for batch_size, peak in ((256, 0.1), (1024, 0.4), (4096, 1.6)):
+        config.batch_size = batch_size
+        config.optimizer.warmup = '0 steps'
+        assert float(create_schedule(config, 100, IMAGENET)(0)) == pytest.approx(peak)
+
+
+def test_step_schedule_of_the_released_trainer():
+    schedule = step_schedule(1.6, 50, 900)
+    expected = {0: 0, 25: 0.8, 50: 1.6, 299: 1.6, 300: 0.16, 599: 0.16, 600: 0.016, 800: 0.0016}
+    for step, rate in expected.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_settings_that_cannot_be():
+    config = default_config()
+    config.optimizer.schedule = 'cosinus'
+    with pytest.raises(UserError, match="optimizer.schedule is 'cosinus'"):
+        create_schedule(config, 100, IMAGENET)
+    config.optimizer.schedule = 'cosine'
+    with pytest.raises(UserError, match='shorten the warm-up'):
+        create_schedule(config, 100, IMAGENET)
+    with pytest.raises(UserError, match="weight_decay_on is 'all'"):
+        weight_decay_mask({'kernel': 0}, 'all')
+
+
+@pytest.mark.parametrize('which, tensors', (('kernels_and_biases', 122), ('kernels', 89)))
+def test_decayed_leaves_of_resnet_rs_50(which, tensors):
+    """122 tensors in the authors' code, 33 of them biases; 89 in TF Model Garden."""
+    params = jax.eval_shape(lambda: init_variables(create_model('resnet_rs_50'), 64))['params']
+    mask = flax.traverse_util.flatten_dict(weight_decay_mask(params, which))
+    covered = [path for path, decayed in mask.items() if decayed]
+    assert len(covered) == tensors
+    assert not any('norm' in name for path in covered for name in path)
+
+
+@pytest.mark.parametrize('nesterov', (False, True))
+def test_sgd_with_coupled_decay_in_numpy(nesterov):
+    config = default_config()
+    config.optimizer.nesterov = nesterov
+    config.optimizer.weight_decay = 0.01
+    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1))
+    random = np.random.default_rng(0)
+    weights = {'kernel': random.normal(size=5), 'norm': {'scale': random.normal(size=3)}}
+    params = jax.tree.map(jnp.float32, weights)
+    state = optimizer.init(params)
+    velocity = jax.tree.map(np.zeros_like, weights)
+    for step in range(4):
+        gradients = jax.tree.map(lambda w: random.normal(size=w.shape), weights)
+        updates, state = optimizer.update(jax.tree.map(jnp.float32, gradients), state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        gradients['kernel'] = gradients['kernel'] + 0.01 * weights['kernel']
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradients)
+        direction = velocity
+        if nesterov:
+            direction = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradients)
+        rate = 0.1 * (step + 1)
+        weights = jax.tree.map(lambda w, d, rate=rate: w - rate * d, weights, direction)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), params, weights)
+
+
+def test_clipping_leaves_the_decay_alone():
+    config = default_config()
+    config.optimizer.gradient_clip_norm = 1.0
+    config.optimizer.weight_decay = 0.5
+    optimizer = create_optimizer(config, lambda step: 1.0)
+    params = {'kernel': jnp.asarray([4.0, 0.0])}
+    gradients = {'kernel': jnp.asarray([0.0, 10.0])}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose(updates['kernel'], (-2.0, -1.0), rtol=1e-6)
+
+
+def test_ema_is_a_plain_loop():
+    random = np.random.default_rng(0)
+    average = random.normal(size=6)
+    ema = {'params': jnp.float32(average), 'batch_stats': jnp.float32(average)}
+    for t in range(1, 30):
+        value = random.normal(size=6)
+        decay = min(0.75, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * value
+        new = {'params': jnp.float32(value), 'batch_stats': jnp.float32(value)}
+        ema = update_ema(ema, new, jnp.int32(t), 0.75)
+    np.testing.assert_allclose(ema['params'], average, rtol=1e-5)
+    np.testing.assert_allclose(ema['batch_stats'], average, rtol=1e-5)
+    assert ema['params'].dtype == jnp.float32

@@ -1,0 +1,210 @@
+"""One training step: the same on any devices, passes and groups; loss and results in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import digits
+from resnet_rs.config import default_config
+from resnet_rs.errors import UserError
+from resnet_rs.evaluation import evaluate
+from resnet_rs.sharding import create_mesh, to_global
+from resnet_rs.steps import (
+    batch_norm_group_size,
+    create_eval_step,
+    create_program,
+    normalise,
+    smoothed_cross_entropy,
+)
+
+EXAMPLES = 1437
+
+
+def small_config(**settings):
+    config = digits.get_config('debug').unlock()
+    config.batch_size = 16
+    config.eval.batch_size = 16
+    config.duration = '40 steps'
+    config.model.dropout_rate = 0.2
+    config.model.stochastic_depth_rate = 0.2
+    config.model.batch_norm_group_size = -1
+    config.optimizer.warmup = '0 steps'
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def batches(count, size=16):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        label = random.integers(0, 10, size).astype(np.int32)
+        image = random.integers(0, 100, (size, 32, 32, 3)) + label[:, None, None, None] * 15
+        yield {
+            'image': image.astype(np.uint8),
+            'label': label,
+            'mask': np.ones(size, np.float32),
+            'index': np.arange(size, dtype=np.int32),
+        }
+
+
+def run(config, device_count, steps=5):
+    mesh = create_mesh(jax.devices()[:device_count])
+    program = create_program(config, mesh, EXAMPLES)
+    state, history = program.init(), []
+    for batch in batches(steps):
+        state, metrics = program.train_step(state, to_global(batch, mesh))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(state), history
+
+
+def assert_close(a, b, rtol):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
+
+
+def test_eight_devices_are_one():
+    config = small_config()
+    state_1, history_1 = run(config, 1)
+    state_8, history_8 = run(config, 8)
+    for one, eight in zip(history_1, history_8, strict=True):
+        assert one['loss'] == pytest.approx(eight['loss'], rel=1e-4)
+    assert_close(state_1.variables, state_8.variables, 1e-3)
+    assert_close(state_1.ema, state_8.ema, 1e-3)
+
+
+def test_groups_are_the_devices_of_the_reference():
+    """Groups of two on one device compute what eight devices with a group each do."""
+    state_1, _ = run(small_config(**{'model.batch_norm_group_size': 2}), 1, steps=2)
+    state_8, _ = run(small_config(**{'model.batch_norm_group_size': 0}), 8, steps=2)
+    assert_close(state_1.variables, state_8.variables, 1e-3)
+
+
+def test_accumulation_is_the_whole_batch():
+    """Two passes with groups of 8 give the gradients of one pass with groups of 8.
+
+    A pass takes every other example, so the whole batch is put into that order.
+    """
+    settings = {
+        'model.batch_norm_group_size': 8, 'model.dropout_rate': 0.0,
+        'model.stochastic_depth_rate': 0.0,
+    }
+    mesh = create_mesh(jax.devices()[:2])
+    batch = next(batches(1))
+    order = np.concatenate([np.arange(0, 16, 2), np.arange(1, 16, 2)])
+    reordered = {name: value[order] for name, value in batch.items()}
+    results = []
+    for passes, data in ((1, reordered), (2, batch)):
+        config = small_config(**settings, **{'optimizer.accumulation_steps': passes})
+        program = create_program(config, mesh, EXAMPLES)
+        state, metrics = program.train_step(program.init(), to_global(data, mesh))
+        results.append(jax.device_get((state.variables, metrics)))
+    assert_close(*results, 2e-5)
+
+
+def test_masked_examples_weigh_nothing():
+    config = small_config(**{'model.batch_norm_group_size': 8})
+    mesh = create_mesh(jax.devices()[:1])
+    program = create_program(config, mesh, EXAMPLES)
+    batch = next(batches(1))
+    batch['mask'][8:] = 0
+    first = program.train_step(program.init(), to_global(batch, mesh))[1]
+    batch['label'][8:] = -1
+    second = program.train_step(program.init(), to_global(batch, mesh))[1]
+    assert first['loss'] == second['loss']
+    assert first['gradient_norm'] == second['gradient_norm']
+
+
+def test_window_means_start_again_after_each_log():
+    config = small_config(**{'log.every': '3 steps'})
+    _, history = run(config, 1, steps=6)
+    config = small_config(**{'log.every': '1 step'})
+    _, single = run(config, 1, steps=6)
+    losses = [float(metrics['loss']) for metrics in single]
+    assert history[2]['loss'] == pytest.approx(np.mean(losses[:3]), rel=1e-5)
+    assert history[5]['loss'] == pytest.approx(np.mean(losses[3:]), rel=1e-5)
+
+
+def test_training_lowers_the_loss_and_moves_the_ema():
+    state, history = run(small_config(**{'log.every': '1 step'}), 2, steps=30)
+    assert history[-1]['loss'] < 0.8 * history[0]['loss']
+    kernel = state.variables['params']['stem']['conv1']['kernel']
+    assert np.any(kernel != state.ema['params']['stem']['conv1']['kernel'])
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.ema)} == {np.dtype('float32')}
+    statistics = state.ema['batch_stats']['stem']['norm1']['mean']
+    assert np.any(statistics != state.variables['batch_stats']['stem']['norm1']['mean'])
+
+
+def test_the_first_nonfinite_step_is_remembered():
+    config = small_config(**{'optimizer.learning_rate': 1e30})
+    state, history = run(config, 1, steps=5)
+    finite = [
+        all(np.isfinite([m['gradient_norm'], m['parameter_norm'], m['update_norm']]))
+        for m in history
+    ]
+    assert not all(finite)
+    assert state.window['nonfinite_step'] == finite.index(False) + 1
+    assert not np.isfinite(state.window['nonfinite_norms']).all()
+
+
+def test_smoothed_cross_entropy_against_the_published_numbers():
+    """z = (1, 2, 3, .5), label 2: plain .4607734892, with smoothing .1 (eps/K) .5982734892."""
+    logits, labels = jnp.asarray([[1.0, 2.0, 3.0, 0.5]]), jnp.asarray([2])
+    assert float(smoothed_cross_entropy(logits, labels, 0.0)[0]) == pytest.approx(0.4607734892)
+    assert float(smoothed_cross_entropy(logits, labels, 0.1)[0]) == pytest.approx(0.5982734892)
+
+
+def test_normalisation_of_imagenet():
+    pixels = np.array([[0, 128, 255]], np.uint8)
+    expected = (pixels / 255.0 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(normalise(jnp.asarray(pixels), default_config()), expected, 1e-5)
+
+
+def test_evaluation_in_numpy_on_any_batching():
+    """37 examples in batches of 16 on 8 devices and in one batch on one device."""
+    config = small_config()
+    data = next(batches(1, 37))
+    results = []
+    for device_count, size in ((8, 16), (1, 37)):
+        config.eval.batch_size = size
+        mesh = create_mesh(jax.devices()[:device_count])
+        program = create_program(config, create_mesh(jax.devices()[:1]), EXAMPLES)
+        state = program.init()
+        noisy = jax.tree.map(lambda x: x + 0.1, state.variables)
+        weights = {'raw': state.variables, 'ema': noisy}
+        eval_step = create_eval_step(config, program.model, mesh)
+        parts = []
+        for start in range(0, 37, size):
+            part = {name: value[start : start + size] for name, value in data.items()}
+            missing = size - len(part['label'])
+            fill = {'image': 0, 'label': -1, 'mask': 0, 'index': -1}
+            parts.append({
+                name: np.pad(
+                    value, [(0, missing)] + [(0, 0)] * (value.ndim - 1), constant_values=fill[name]
+                )
+                for name, value in part.items()
+            })
+        results.append(evaluate(eval_step, weights, parts, lambda: 37, mesh))
+    for evaluation in results:
+        assert evaluation.examples == 37
+        images = normalise(jnp.asarray(data['image']), config)
+        logits = np.asarray(program.model.apply(noisy, images, False), np.float64)
+        shifted = logits - logits.max(1, keepdims=True)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        of_label = log_probabilities[np.arange(37), data['label']]
+        ranks = (log_probabilities > of_label[:, None]).sum(1)
+        assert evaluation.metrics['ema_top1'] == pytest.approx((ranks == 0).mean())
+        assert evaluation.metrics['ema_top5'] == pytest.approx((ranks < 5).mean())
+        assert evaluation.metrics['ema_loss'] == pytest.approx(-of_label.mean(), rel=1e-4)
+    with pytest.raises(RuntimeError, match='counted 37 examples, .* instead of 38'):
+        evaluate(eval_step, weights, parts, lambda: 38, mesh)
+
+
+def test_batches_that_do_not_divide():
+    config = small_config(batch_size=20)
+    with pytest.raises(UserError, match='batch_size is 20.*use 16 or 24'):
+        batch_norm_group_size(config, 8)
+    config = small_config(**{'model.batch_norm_group_size': 3})
+    with pytest.raises(UserError, match='groups of model.batch_norm_group_size=3; use 15 or 18'):
+        batch_norm_group_size(config, 8)
+    config = small_config(**{'eval.batch_size': 4})
+    with pytest.raises(UserError, match='eval.batch_size is 4.*use 8'):
+        create_program(config, create_mesh(), EXAMPLES)

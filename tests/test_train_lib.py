@@ -1,0 +1,219 @@
+"""Whole runs: interrupted anywhere they equal the run that was not; nothing good is lost."""
+
+import json
+import os
+import shutil
+
+import jax
+import numpy as np
+import prepared
+import pytest
+
+import train_lib
+from configs import digits
+from resnet_rs.checkpoint import Checkpoints
+from resnet_rs.errors import UserError
+from resnet_rs.evaluation import WEIGHTS
+from resnet_rs.run_log import read_metrics
+from resnet_rs.sharding import create_mesh
+from resnet_rs.stored_config import read_config
+
+
+class Killed(Exception):
+    pass
+
+
+def small_config(**settings):
+    config = digits.get_config('debug').unlock()
+    config.data.data_dir = prepared.data_dir('digits', 'array_record')
+    config.batch_size = 16
+    config.duration = '10 steps'
+    config.model.dropout_rate = 0.2
+    config.model.stochastic_depth_rate = 0.2
+    config.model.batch_norm_group_size = 4
+    config.eval.batch_size = 64
+    config.eval.every = '6 steps'
+    config.checkpoint.every = '3 steps'
+    config.checkpoint.keep_last = 10
+    config.log.every = '2 steps'
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def without_time(workdir):
+    return [json.dumps({k: v for k, v in line.items() if k != 'time'})
+            for line in read_metrics(workdir)]
+
+
+def assert_identical(a, b):
+    """Bitwise, also where a number is not one."""
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def kill_before_step(monkeypatch, step):
+    """The run ends without warning when it asks for the batch of `step`, counted from 1."""
+    real = train_lib.input_pipeline.train_batches
+
+    def batches(config, first_step, **processes):
+        for position, batch in enumerate(real(config, first_step=first_step, **processes)):
+            if first_step + position + 1 == step:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(train_lib.input_pipeline, 'train_batches', batches)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('uninterrupted')
+    state = train_lib.train_and_evaluate(small_config(), str(workdir))
+    return workdir, jax.device_get(state)
+
+
+@pytest.mark.parametrize('step', (2, 5, 6, 7, 10))
+def test_killed_and_resumed_is_uninterrupted(uninterrupted, monkeypatch, tmp_path, step):
+    with monkeypatch.context() as patch:
+        kill_before_step(patch, step)
+        with pytest.raises(Killed):
+            train_lib.train_and_evaluate(small_config(), str(tmp_path))
+    state = train_lib.train_and_evaluate(small_config(), str(tmp_path))
+    workdir, expected = uninterrupted
+    assert_identical(state, expected)
+    assert without_time(tmp_path) == without_time(workdir)
+
+
+def test_a_run_leaves_what_it_says(uninterrupted):
+    workdir, state = uninterrupted
+    names = {path.name for path in workdir.iterdir()}
+    assert {'config.json', 'class_names.txt', 'environment.json', 'metrics.jsonl', 'checkpoints',
+            'predictions.npz', 'curves.png', 'confusion_matrix.png', 'mistakes.png'} <= names
+    assert any('tfevents' in name for name in names)
+    assert read_config(workdir).to_dict() == small_config().to_dict()
+    assert (workdir / 'class_names.txt').read_text().split() == [str(i) for i in range(10)]
+    environment = json.loads((workdir / 'environment.json').read_text())
+    assert environment['packages']['jax'] == jax.__version__
+    assert Checkpoints(workdir).steps() == [3, 6, 9, 10]
+
+    lines = read_metrics(workdir)
+    kinds = [(line['step'], line['kind']) for line in lines]
+    assert kinds == [(2, 'train'), (4, 'train'), (6, 'train'), (6, 'eval'), (8, 'train'),
+                     (10, 'train'), (10, 'eval')]
+    assert {'loss', 'top1', 'learning_rate', 'gradient_norm', 'parameter_norm', 'update_norm'} <= (
+        lines[0].keys())
+    predictions = np.load(workdir / 'predictions.npz')
+    assert len(predictions['label']) == 360
+    for weight in WEIGHTS:
+        right = predictions[f'{weight}_prediction'] == predictions['label']
+        assert right.mean() == pytest.approx(lines[-1][f'{weight}_top1'])
+
+
+def test_a_finished_run_stays_as_it_is(uninterrupted):
+    workdir, state = uninterrupted
+    before = (workdir / 'metrics.jsonl').read_text()
+    again = train_lib.train_and_evaluate(small_config(), str(workdir))
+    assert_identical(again, state)
+    assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+@pytest.mark.parametrize('device_count', (4, 1))
+def test_eight_devices_resume_on_fewer(
+    uninterrupted, monkeypatch, tmp_path, device_count
+):
+    workdir, expected = uninterrupted
+    shutil.copytree(workdir, tmp_path / 'run')
+    for step in (9, 10):
+        shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step))
+    mesh = create_mesh(jax.devices()[:device_count])
+    monkeypatch.setattr(train_lib, 'create_mesh', lambda: mesh)
+    seen = []
+    real = train_lib.to_global
+    monkeypatch.setattr(
+        train_lib, 'to_global', lambda batch, mesh: seen.append(batch) or real(batch, mesh)
+    )
+    state = train_lib.train_and_evaluate(small_config(), str(tmp_path / 'run'))
+    next_batches = train_lib.input_pipeline.train_batches(small_config(), first_step=6)
+    for batch, wanted in zip(seen, next_batches, strict=False):
+        assert_identical(batch, wanted)
+    assert len(seen) == 4
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        jax.device_get(state.variables), expected.variables,
+    )
+
+
+def test_evaluation_of_a_checkpoint_at_any_resolution(uninterrupted):
+    workdir, _ = uninterrupted
+    config = small_config()
+    same = train_lib.evaluate_checkpoint(config, str(workdir))
+    last = read_metrics(workdir)[-1]
+    assert same.examples == 360
+    assert same.metrics == {name: last[name] for name in same.metrics}
+    at_step_6 = train_lib.evaluate_checkpoint(config, str(workdir), '6')
+    assert at_step_6.metrics['raw_loss'] == read_metrics(workdir)[3]['raw_loss']
+    config.eval.image_size = 48
+    config.data.eval_crop = 'fraction 0.875'
+    config.eval.batch_size = 128
+    other = train_lib.evaluate_checkpoint(config, str(workdir))
+    assert other.examples == 360
+    assert other.metrics['raw_loss'] != same.metrics['raw_loss']
+
+
+def test_wrong_checkpoints_are_explained(uninterrupted, tmp_path):
+    workdir, _ = uninterrupted
+    with pytest.raises(UserError, match="no checkpoint '4'.*steps \\[3, 6, 9, 10\\]"):
+        train_lib.evaluate_checkpoint(small_config(), str(workdir), '4')
+    with pytest.raises(UserError, match='no checkpoint in'):
+        train_lib.evaluate_checkpoint(small_config(), str(tmp_path))
+    wider = small_config(**{'model.width_multiplier': 0.25})
+    with pytest.raises(UserError, match='of shape .* the network of this configuration'):
+        train_lib.evaluate_checkpoint(wider, str(workdir))
+    deeper = small_config(**{'model.name': 'resnet_rs_26'})
+    with pytest.raises(UserError, match='another architecture'):
+        train_lib.evaluate_checkpoint(deeper, str(workdir))
+
+
+def test_another_runs_workdir_is_left_alone(uninterrupted):
+    workdir, _ = uninterrupted
+    before = {path: os.stat(path).st_mtime_ns for path in workdir.rglob('*')}
+    other = small_config(**{'optimizer.momentum': 0.8})
+    with pytest.raises(UserError, match='optimizer.momentum is 0.9 there and 0.8 here'):
+        train_lib.train_and_evaluate(other, str(workdir))
+    after = {path: os.stat(path).st_mtime_ns for path in workdir.rglob('*')}
+    assert {path for path in after if path != workdir} == {p for p in before if p != workdir}
+    assert all(after[path] == before[path] for path in before if path.is_file())
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
+    config = small_config(**{'log.every': '1 step', 'checkpoint.every': '1 step'})
+    real = train_lib.input_pipeline.train_batches
+
+    def poisoned(config, first_step, **processes):
+        for position, batch in enumerate(real(config, first_step=first_step, **processes)):
+            if first_step + position + 1 == 4:
+                batch = batch | {'mask': np.full_like(batch['mask'], np.nan)}
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_lib.input_pipeline, 'train_batches', poisoned)
+        with pytest.raises(FloatingPointError, match='not finite at step 4: loss nan'):
+            train_lib.train_and_evaluate(config, str(tmp_path))
+    assert Checkpoints(tmp_path).steps() == [1, 2, 3]
+    state = train_lib.train_and_evaluate(config, str(tmp_path))
+    assert int(state.step) == 10
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.ema)))
+
+
+def test_best_and_last_checkpoints_are_kept(tmp_path):
+    config = small_config(**{
+        'eval.every': '2 steps', 'checkpoint.every': '1 step', 'checkpoint.keep_last': 2,
+        'checkpoint.keep_best': 1, 'duration': '8 steps',
+    })
+    train_lib.train_and_evaluate(config, str(tmp_path))
+    scores = {line['step']: line['ema_top1'] for line in read_metrics(tmp_path)
+              if line['kind'] == 'eval'}
+    best = max(scores, key=lambda step: (scores[step], step))
+    checkpoints = Checkpoints(tmp_path)
+    assert {7, 8} <= set(checkpoints.steps())
+    assert scores[checkpoints.find('best')] == scores[best]
+    assert len(checkpoints.steps()) <= 3
