@@ -6,9 +6,15 @@ are matched to the last bit, float32 roundings included. Only the route differs:
 plain arithmetic pass over the image, so the work is done in such passes and as few of them as
 exactness allows.
 
+Graph optimisation merges chains of additions, and sorts the terms by their names, and merges
+products with two constants. Where the rounding decides about a bit, sums are therefore written as
+differences from negated terms, which are left alone.
+
 Every function returns an image of the same shape and dtype. The height and width must be known
 when the graph is traced.
 """
+
+import itertools
 
 import numpy as np
 import tensorflow as tf
@@ -79,10 +85,9 @@ def contrast_by_mean(image: tf.Tensor, factor: float) -> tf.Tensor:
 
 def color(image: tf.Tensor, factor: float) -> tf.Tensor:
     """Blends from the grey image (luma of `tf.image.rgb_to_grayscale`, to the last bit)."""
-    # Scaled before the channels are taken apart: TensorFlow merges two products with constants
-    # that follow each other, which would change the rounding.
+    # Scaled before the channels are taken apart, to keep the two products from being merged.
     red, green, blue = tf.unstack(tf.cast(image, tf.float32) * (1 / 255), axis=-1)
-    luma = red * 0.2989 + green * 0.5870 + blue * 0.1140
+    luma = red * 0.2989 - green * -0.5870 - blue * -0.1140
     grey = tf.floor(luma * 255.5)
     # A product with ones repeats each value three times at half the cost of broadcasting; it is
     # exact, the values being whole numbers.
@@ -105,16 +110,17 @@ def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     values = tf.cast(flat, tf.float32)
     weight = np.float32(1) / np.float32(13)
     center_weight = np.float32(5) / np.float32(13)
-    light, heavy = values * weight, values * center_weight
+    negative_light, negative_heavy = values * -weight, values * -center_weight
     # Neighbours are shifts of the flattened image; what wraps round at the left and right edge is
     # overwritten below.
     size = height * row - 2 * (row + pixel)
-    smooth = tf.zeros([])
-    for down in range(3):
-        for right in range(3):
-            start = down * row + right * pixel
-            tap = heavy if down == right == 1 else light
-            smooth += tap[start:start + size]
+    smooth = values[:size] * weight
+    for down, right in itertools.product(range(3), range(3)):
+        if down == right == 0:
+            continue
+        tap = negative_heavy if down == right == 1 else negative_light
+        start = down * row + right * pixel
+        smooth -= tap[start:start + size]
     start = row + pixel
     inside = _blend(tf.floor(smooth), flat[start:start + size], factor)
     result = tf.concat([flat[:start], inside, flat[start + size:]], axis=0)
