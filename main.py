@@ -1,6 +1,5 @@
 """The command: trains, evaluates or checks one configuration (see README.md)."""
 
-import contextlib
 import json
 import logging as standard_logging
 import os
@@ -10,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from resnet_rs import preflight
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.stored_config import read_config
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
@@ -58,16 +57,6 @@ def parse_flags(arguments: list[str]) -> list[str]:
     with one_line_errors(UserError, flags.Error, OSError):
         preflight.check_command_line(arguments)
         return flags.FLAGS(arguments)
-
-
-@contextlib.contextmanager
-def one_line_errors(*mistakes: type[Exception]):
-    """A mistake of the user's is one line and exit status 2; other errors keep their traceback."""
-    try:
-        yield
-    except mistakes as error:
-        print('error:', ' '.join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
 
 
 def is_for_people(record) -> bool:

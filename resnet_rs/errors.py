@@ -1,9 +1,22 @@
-"""The one exception for mistakes a person can mend."""
+"""Mistakes that a person can mend, and how a command reports them."""
+
+import contextlib
+import sys
 
 
 class UserError(Exception):
     """A wrong setting, file or environment: the message says what, the value seen, what to do.
 
-    main.py and the tools print it as one line and exit with status 2; every other exception is
-    a bug in the program and keeps its traceback.
+    The commands print it as one line and exit with status 2; every other exception is a bug in
+    the program and keeps its traceback.
     """
+
+
+@contextlib.contextmanager
+def one_line_errors(*mistakes: type[Exception]):
+    """Ends the process with one line on stderr and status 2 when a mistake of this kind is met."""
+    try:
+        yield
+    except mistakes as error:
+        print('error:', ' '.join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
