@@ -14,7 +14,9 @@ from resnet_rs.convert.tensorflow_checkpoint import read_tensors
 from resnet_rs.convert.weights import Source, candidate_paths, check_known
 
 SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
-WEIGHTS = re.compile(r'(backbone|model)/layer_with_weights-\d+/(?!.*\.OPTIMIZER_SLOT/).*')
+AVERAGE = '/.OPTIMIZER_SLOT/optimizer/average' + SUFFIX
+WEIGHTS = re.compile(r'(backbone|model)/layer_with_weights-\d+/')
+OPTIMIZER_SLOT = '/.OPTIMIZER_SLOT/'
 LEAVES = {'scale': 'gamma', 'bias': 'beta', 'mean': 'moving_mean', 'var': 'moving_variance'}
 STEM_LAYERS = 8  # four convolutions and their norms, alternating
 CLASSES_WITH_BACKGROUND = 1001
@@ -29,31 +31,46 @@ DATA = {'eval_crop': 'fraction 0.875', 'resize': 'bilinear'}
 
 
 def read(path: pathlib.Path, which: str) -> Source:
-    """The variables of the model; slots of the optimiser and counters are not read.
+    """The model's variables and, where its trainer kept them, their moving averages.
 
-    Raises UserError for a checkpoint that cannot be read or is of another network.
+    With `which` 'raw' the variables are taken in both places; so they are where the checkpoint
+    has no averages. Other slots of the optimiser and counters are not read. Raises UserError for
+    a checkpoint that cannot be read or is of another network.
     """
-    del which
-    tensors = read_tensors(path, lambda name: WEIGHTS.fullmatch(name) is not None)
-    tensors = {name.removesuffix(SUFFIX): array for name, array in tensors.items()}
-    sizes = _stage_sizes(tensors)
+    tensors = read_tensors(path, _is_weight)
+    variables = {k.removesuffix(SUFFIX): v for k, v in tensors.items() if AVERAGE not in k}
+    averages = {k.removesuffix(AVERAGE): v for k, v in tensors.items() if AVERAGE in k}
+    sizes = _stage_sizes(variables)
     name_of = functools.partial(garden_key, stage_sizes=sizes)
     path_of = {name_of(path): path for path in candidate_paths(sizes, FORM['stem'])}
-    check_known(tensors, path_of, str(path))
+    check_known(variables | averages, path_of, str(path))
+    weights = {'raw': _arrays(variables, path_of), 'ema': _arrays(variables, path_of)}
+    notes = []
+    if averages and which == 'ema':
+        weights['ema'] = _arrays(averages, path_of)
+    else:
+        reason = 'as asked for' if averages else 'the checkpoint keeps no averages beside them'
+        notes.append(f'the variables are taken for the moving averages too: {reason}')
+    head = variables.get('model/layer_with_weights-1/bias')
+    if head is not None and len(head) == CLASSES_WITH_BACKGROUND:
+        notes.append('class 0 of 1001, the background, is left out')
+    return Source(weights, FORM, name_of, DATA, tuple(notes))
+
+
+def _is_weight(name):
+    return WEIGHTS.match(name) and (name.endswith(AVERAGE) or OPTIMIZER_SLOT not in name)
+
+
+def _arrays(tensors, path_of):
     arrays = {}
     for name, array in tensors.items():
         leaf = path_of[name]
         if 'squeeze_excite' in leaf and leaf.endswith('kernel') and array.ndim == 4:
             array = array[0, 0]
+        if leaf.startswith('head/') and array.shape[-1] == CLASSES_WITH_BACKGROUND:
+            array = array[..., 1:]
         arrays[leaf] = array
-    notes = ()
-    head = arrays.get('head/kernel')
-    if head is not None and head.shape[-1] == CLASSES_WITH_BACKGROUND:
-        for leaf in ('head/kernel', 'head/bias'):
-            if leaf in arrays:
-                arrays[leaf] = arrays[leaf][..., 1:]
-        notes = ('class 0 of 1001, the background, is left out',)
-    return Source({'raw': arrays, 'ema': arrays}, FORM, name_of, DATA, notes)
+    return arrays
 
 
 def _stage_sizes(names):

@@ -49,12 +49,9 @@ def network_config(network: Network, image_size: int, data: dict) -> ml_collecti
 def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
     """A work directory with `weights` as its checkpoint at step 0."""
     write_config(directory, config)
-    checkpoints = Checkpoints(directory)
-    try:
+    with Checkpoints(directory) as checkpoints:
         run = Run(seed=config.seed, elapsed_seconds=0.0, batch_norm_group_size=None)
         checkpoints.save_weights(weights, run)
-    finally:
-        checkpoints.close()
 
 
 def load_workdir(
@@ -74,11 +71,8 @@ def load_workdir(
                         'directory of a run, or of converted weights')
     model = model_of(config, batch_norm_group_size=None, **overrides)
     like = jax.eval_shape(lambda: init_variables(model, 64))
-    checkpoints = Checkpoints(directory)
-    try:
+    with Checkpoints(directory) as checkpoints:
         weights = checkpoints.restore_weights(checkpoints.find(step), like)
-    finally:
-        checkpoints.close()
     return config, model, weights[which]
 
 

@@ -127,7 +127,7 @@ def write_checkpoint(prefix: pathlib.Path, tensors: dict) -> None:
     prefix.parent.mkdir(parents=True, exist_ok=True)
     tf.raw_ops.SaveV2(
         prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[''] * len(tensors),
-        tensors=[tf.constant(np.ascontiguousarray(array)) for array in tensors.values()],
+        tensors=[tf.constant(np.asarray(array, order='C')) for array in tensors.values()],
     )
 
 

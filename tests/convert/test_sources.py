@@ -150,3 +150,18 @@ def test_model_garden(state, expected, tmp_path):
     architecture = model.architecture
     assert (architecture.activation, architecture.padding) == ('swish', 'same')
     assert architecture.pool_unstrided_shortcut and architecture.num_classes == 1000
+
+
+def test_model_garden_averages(state, expected, tmp_path):
+    suffix = '/.ATTRIBUTES/VARIABLE_VALUE'
+    averages = garden_tensors(state)
+    tensors = {name: array + 1 for name, array in averages.items()} | {
+        name.replace(suffix, f'/.OPTIMIZER_SLOT/optimizer/average{suffix}'): array
+        for name, array in averages.items()
+    }
+    write_checkpoint(tmp_path / 'rs' / 'ckpt-1', tensors)
+    convert('--source=model_garden', tmp_path / 'rs' / 'ckpt-1', f'--output={tmp_path / "out"}')
+    assert_same(arrays_of(tmp_path / 'out', 'ema'), expected)
+    assert_same(
+        arrays_of(tmp_path / 'out', 'raw'), {path: array + 1 for path, array in expected.items()}
+    )
