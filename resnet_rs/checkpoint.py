@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers
 from resnet_rs.errors import UserError
 
 BEST_METRIC = 'ema_top1'
+NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
 
 
 @flax.struct.dataclass
@@ -50,15 +51,13 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, keep_last: int = 1, keep_best: int = 0):
-        keep = [checkpoint_managers.LatestN(keep_last)]
-        if keep_best:
-            keep.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+        def score(metrics):
+            return metrics[BEST_METRIC]
+
+        keep = (
+            checkpoint_managers.LatestN(keep_last),
+            checkpoint_managers.BestN(get_metric_fn=score, n=keep_best),
+        )
         path = epath.Path(workdir)
         if not path.is_absolute():  # a bucket's address counts as absolute
             path = epath.Path(os.path.abspath(workdir))
@@ -67,6 +66,7 @@ class Checkpoints:
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+                best_fn=score,  # without it the manager does not store the metrics
                 create=True,
                 cleanup_tmp_directories=True,
             ),
@@ -89,9 +89,8 @@ class Checkpoints:
         if which == 'last':
             return steps[-1]
         if which == 'best':
-            scored = {step: self._manager.metrics(step) for step in steps}
-            scored = {step: metrics[BEST_METRIC] for step, metrics in scored.items() if metrics}
-            if not scored:
+            scored = {step: self._manager.metrics(step)[BEST_METRIC] for step in steps}
+            if max(scored.values()) == NOT_EVALUATED[BEST_METRIC]:
                 raise UserError(f'no checkpoint in {self.directory} was evaluated; there are '
                                 f'steps {steps}')
             return max(scored, key=lambda step: (scored[step], step))
@@ -116,7 +115,7 @@ class Checkpoints:
                 training=ocp.args.StandardSave(training),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
-            metrics=metrics,
+            metrics=metrics or NOT_EVALUATED,
         )
 
     def save_weights(self, weights: dict, run: Run) -> None:
@@ -127,6 +126,7 @@ class Checkpoints:
                 weights=ocp.args.StandardSave(weights),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
+            metrics=NOT_EVALUATED,
         )
         self._manager.wait_until_finished()
 

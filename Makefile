@@ -1,0 +1,33 @@
+# make demo   train a small ResNet-RS on real scanned digits, with plots      (about 3 minutes)
+# make test   ruff and the tests
+# make lint   ruff alone
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+  $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+VENV ?= .venv
+DEMO ?= runs/demo
+DATA ?= runs/data
+
+.PHONY: demo test lint
+
+demo: $(VENV)/run
+	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
+	$(VENV)/bin/python main.py --config=configs/digits.py --workdir=$(DEMO) \
+	  --config.data.data_dir=$(DATA)
+	$(VENV)/bin/python -m resnet_rs.demo --workdir=$(DEMO)
+
+test: lint
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/dev
+	$(VENV)/bin/ruff check .
+
+$(VENV)/run: requirements.txt
+	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 or newer found; name one: make PYTHON=...'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

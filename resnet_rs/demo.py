@@ -1,0 +1,61 @@
+"""What `make demo` says at its end: the run's result beside two plain classifiers.
+
+    python -m resnet_rs.demo --workdir=runs/demo
+
+Both are fitted here and now on the pixels of the same split of scikit-learn's digits.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import sklearn.datasets
+import sklearn.neighbors
+import sklearn.svm
+
+from resnet_rs.datasets.digits import TRAIN_EXAMPLES
+from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.run_log import read_metrics
+
+CLASSIFIERS = {
+    'support-vector machine': sklearn.svm.SVC(gamma=0.001, C=10),
+    'three nearest neighbours': sklearn.neighbors.KNeighborsClassifier(3),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
+    workdir = pathlib.Path(parser.parse_args().workdir)
+    evaluations = [line for line in read_metrics(workdir) if line['kind'] == 'eval']
+    if not evaluations:
+        raise UserError(f'{workdir} holds no evaluated run; train configs/digits.py there first')
+    last = evaluations[-1]
+    rows = {'ResNet-RS, EMA weights': last['ema_top1'], 'ResNet-RS, raw weights': last['raw_top1']}
+    rows |= baselines()
+    print('\nTop-1 on the 360 test digits:')
+    for name, top1 in rows.items():
+        print(f'  {name:26} {100 * top1:6.2f} %')
+    print(f'\nIn {workdir}:')
+    for path in sorted(workdir.glob('*.png')):
+        print(f'  {path}')
+    print(
+        '\nNext: the README says how to prepare ImageNet; then\n'
+        '  python main.py --config=configs/resnet_rs.py:50@160 --workdir=runs/50@160\n'
+        'trains the first row of the paper. Add --mode=check to see whether it can start here.'
+    )
+
+
+def baselines() -> dict[str, float]:
+    """Top-1 on the last 360 digits of classifiers fitted on the 1,437 before them."""
+    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
+    train, test = np.split(np.arange(len(labels)), [TRAIN_EXAMPLES])
+    return {
+        name: classifier.fit(pixels[train], labels[train]).score(pixels[test], labels[test])
+        for name, classifier in CLASSIFIERS.items()
+    }
+
+
+if __name__ == '__main__':
+    with one_line_errors(UserError):
+        main()
