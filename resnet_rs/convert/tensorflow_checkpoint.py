@@ -27,7 +27,7 @@ def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
             reader = tf.train.load_checkpoint(prefix)
             names = [name for name in reader.get_variable_to_shape_map() if wanted(name)]
             return {name: reader.get_tensor(name) for name in names}
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
             text = str(error).splitlines()[0]
             raise UserError(f'{path} cannot be read as a TensorFlow checkpoint ({text}); it is '
                             'damaged or incomplete') from error

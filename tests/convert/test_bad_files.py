@@ -1,0 +1,246 @@
+"""Wrong files: one clear line, status 2, nothing written."""
+
+import os
+import pathlib
+import pickle
+import shutil
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from foreign_weights import garden_tensors, tf1_tensors, timm_state, write_checkpoint, write_keras
+
+from resnet_rs.convert.__main__ import main
+from resnet_rs.convert.torch_file import read_torch_file
+from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.errors import UserError
+
+DATA = pathlib.Path(__file__).parent / 'data'
+
+
+@pytest.fixture(scope='module')
+def state():
+    return timm_state('resnetrs14')
+
+
+@pytest.fixture
+def refuse(tmp_path, capsys):
+    """Runs the command, which has to fail, and returns its error line."""
+
+    def run(source, path, *options):
+        output = tmp_path / 'new' / 'out'
+        before = sorted(tmp_path.rglob('*'))
+        status = main([f'--source={source}', str(path), f'--output={output}', *options])
+        captured = capsys.readouterr()
+        assert status == 2 and captured.out == ''
+        assert sorted(tmp_path.rglob('*')) == before
+        assert captured.err.startswith('error: ') and captured.err.count('\n') == 1
+        return captured.err
+
+    return run
+
+
+def save(state, path):
+    safetensors.numpy.save_file(state, path)
+    return path
+
+
+class Malicious:
+    """Pickles to a call that leaves a file behind."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(refuse, tmp_path):
+    mark = tmp_path / 'executed'
+    payload = pickle.dumps({'conv1.weight': Malicious(mark)}, protocol=2)
+    pickle.loads(payload)  # the payload works where it is trusted
+    mark.rmdir()
+    with zipfile.ZipFile(tmp_path / 'zip.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', payload)
+    (tmp_path / 'plain.pth').write_bytes(payload)
+    for name in ('zip.pth', 'plain.pth'):
+        assert 'posix.mkdir' in refuse('timm', tmp_path / name)
+        assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    'module, name', [('torch._utils', '_rebuild_tensor_v2'), ('builtins', 'getattr'),
+                        ('collections', 'defaultdict'), ('torch', 'load')]
+)
+def test_only_the_globals_of_tensors_are_known(module, name, tmp_path):
+    payload = f'c{module}\n{name}\n.'.encode()
+    with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', payload)
+    expected = 'holds no state dict' if name.startswith('_rebuild') else f'{module}.{name}'
+    with pytest.raises(UserError, match=expected):
+        read_torch_file(tmp_path / 'a.pth')
+
+
+def test_a_tensor_may_not_look_beyond_its_storage(tmp_path):
+    def write(offset, shape, stride):
+        payload = (
+            b'}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((U\x07storage'
+            b'ctorch\nFloatStorage\nU\x010U\x03cpuI4\ntQI%d\n(I%d\nt(I%d\ntI00\nNtRs.'
+        ) % (offset, shape, stride)
+        with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+            archive.writestr('archive/data.pkl', payload)
+            archive.writestr('archive/data/0', np.arange(4, dtype='<f4').tobytes())
+        return read_torch_file(tmp_path / 'a.pth')['a'].tolist()
+
+    assert write(1, 2, 2) == [1.0, 3.0]
+    for view in ((1, 4, 1), (0, 3, 2), (4, 1, 1), (-1, 2, 1), (3, 2, -1), (0, 5, 0)):
+        with pytest.raises(UserError, match='outside its storage'):
+            write(*view)
+
+
+@pytest.mark.parametrize('name', ['torch_zip.pth', 'torch_wrapped.pth', 'torch_legacy.pth'])
+def test_files_that_torch_wrote(name):
+    """Recorded with torch 2.13: views, several dtypes, a parameter, an empty tensor."""
+    tensors = read_torch_file(DATA / name)
+    full = np.arange(24, dtype=np.float32).reshape(4, 6)
+    expected = {
+        'full': full, 'transposed': full.T, 'part': full[1:3, 2:5],
+        'half': np.arange(5, dtype=np.float16) / np.float16(4),
+        'brain': np.arange(0, 15, 3).astype(ml_dtypes.bfloat16), 'count': np.int64(7),
+        'flags': np.array([True, False]), 'parameter': np.array([1.5, -2], np.float32),
+        'empty': np.zeros((0, 3), np.float32), 'double': np.array([[0.1]]),
+    }
+    assert tensors.keys() == expected.keys()
+    for key, array in expected.items():
+        assert tensors[key].dtype == array.dtype, key
+        np.testing.assert_array_equal(tensors[key], array, err_msg=key)
+
+
+@pytest.mark.parametrize('name', ['torch_zip.pth', 'torch_legacy.pth'])
+def test_torch_files_cut_short(name, refuse, tmp_path):
+    whole = (DATA / name).read_bytes()
+    for length in range(0, len(whole) - 1, 97):
+        (tmp_path / 'cut.pth').write_bytes(whole[:length])
+        assert 'cut.pth' in refuse('timm', tmp_path / 'cut.pth')
+
+
+def test_other_torch_content(refuse, tmp_path):
+    shutil.copy(DATA / 'torch_zip.pth', tmp_path / 'a.pth')
+    assert '10 tensors' in refuse('timm', tmp_path / 'a.pth')
+    (tmp_path / 'tar.pth').write_bytes(b'\0' * 257 + b'ustar' + b'\0' * 250)
+    assert 'tar archive' in refuse('timm', tmp_path / 'tar.pth')
+    (tmp_path / 'text.pth').write_text('not weights')
+    assert 'text.pth' in refuse('timm', tmp_path / 'text.pth')
+
+
+def test_files_cut_short(state, refuse, tmp_path):
+    files = {'timm': save(state, tmp_path / 'a.safetensors'), 'keras': tmp_path / 'a.h5'}
+    write_keras(files['keras'], state)
+    for source, file in files.items():
+        os.truncate(file, file.stat().st_size // 2)
+        assert str(file) in refuse(source, file)
+    for source, tensors in (('tf1', tf1_tensors(state)), ('model_garden', garden_tensors(state))):
+        prefix = tmp_path / source / 'model.ckpt'
+        write_checkpoint(prefix, tensors)
+        data = prefix.with_name('model.ckpt.data-00000-of-00001')
+        os.truncate(data, data.stat().st_size // 2)
+        assert str(prefix) in refuse(source, prefix, '--weights=raw')
+        os.truncate(prefix.with_name('model.ckpt.index'), 100)
+        assert str(prefix) in refuse(source, prefix, '--weights=raw')
+    (tmp_path / 'a.tar.gz').write_bytes(b'\x1f\x8b\x08 no more')
+    assert 'a.tar.gz' in refuse('tf1', tmp_path / 'a.tar.gz')
+
+
+def test_missing_and_left_over_tensors_are_named(state, refuse, tmp_path):
+    key = 'layer3.0.bn2.running_mean'
+    without = {k: v for k, v in state.items() if k != key}
+    assert key in refuse('timm', save(without, tmp_path / 'a.safetensors'))
+    extra = state | {'layer3.0.conv4.weight': np.zeros(3, np.float32)}
+    assert 'layer3.0.conv4.weight' in refuse('timm', save(extra, tmp_path / 'b.safetensors'))
+    # A name of the family in a place where this network has none.
+    name = 'layer1.0.downsample.0.weight'
+    extra = timm_state('resnet18') | {name: np.zeros((64, 64, 1, 1), np.float32)}
+    assert name in refuse('timm', save(extra, tmp_path / 'c.safetensors'))
+    wrong = state | {'layer2.0.conv2.weight': np.zeros((128, 128, 1, 1), np.float32)}
+    assert 'layer2.0.conv2.weight' in refuse('timm', save(wrong, tmp_path / 'd.safetensors'))
+    nan = state | {'layer2.0.bn1.weight': np.full(128, np.nan, np.float32)}
+    assert 'layer2.0.bn1.weight' in refuse('timm', save(nan, tmp_path / 'e.safetensors'))
+
+    tensors = tf1_tensors(state)
+    del tensors['conv2d_7/kernel']
+    write_checkpoint(tmp_path / 'tf1' / 'model.ckpt', tensors)
+    assert 'conv2d_7' in refuse('tf1', tmp_path / 'tf1', '--weights=raw')
+    assert '--weights=raw' in refuse('tf1', tmp_path / 'tf1')
+    tensors = garden_tensors(state)
+    missing = 'backbone/layer_with_weights-9/_norm2/gamma'
+    del tensors[f'{missing}/.ATTRIBUTES/VARIABLE_VALUE']
+    write_checkpoint(tmp_path / 'garden' / 'ckpt-1', tensors)
+    assert missing in refuse('model_garden', tmp_path / 'garden')
+
+
+def test_keras_files_of_other_networks(state, refuse, tmp_path):
+    write_keras(tmp_path / 'a.h5', {k: v for k, v in state.items() if 'layer4' not in k})
+    assert '3 stages' in refuse('keras', tmp_path / 'a.h5')
+    swapped = dict(state)
+    one, two = 'layer1.0.conv3.weight', 'layer1.0.downsample.1.weight'
+    swapped[one], swapped[two] = state[two], state[one]
+    write_keras(tmp_path / 'b.h5', swapped | {one: np.zeros((256, 32, 1, 1), np.float32)})
+    assert 'conv_3' in refuse('keras', tmp_path / 'b.h5')
+    assert 'Keras 2' in refuse('keras', _keras3(tmp_path / 'c.weights.h5'))
+
+
+def _keras3(path):
+    import h5py
+
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('layers/conv2d/vars/0', data=np.zeros(3))
+    return path
+
+
+def test_state_dicts_of_other_networks(refuse, tmp_path):
+    other = {'conv_stem.weight': np.zeros((32, 3, 3, 3), np.float32),
+             'blocks.0.0.bn1.weight': np.zeros(32, np.float32)}
+    assert 'conv_stem.weight' in refuse('timm', save(other, tmp_path / 'a.safetensors'))
+    pooled = timm_state('resnet18')
+    pooled = {k: v for k, v in pooled.items() if not k.startswith('layer4')}
+    assert '3 stages' in refuse('timm', save(pooled, tmp_path / 'b.safetensors'))
+
+
+def test_wrong_head_size(state, refuse, tmp_path, capsys):
+    state = state | {'fc.weight': state['fc.weight'][:37], 'fc.bias': state['fc.bias'][:37]}
+    file = save(state, tmp_path / 'a.safetensors')
+    assert '--num_classes=37' in refuse('timm', file)
+    for number, is_new in ((37, False), (5, True)):
+        output = tmp_path / f'out{number}'
+        command = ['--source=timm', str(file), f'--output={output}', f'--num_classes={number}']
+        assert main(command) == 0
+        assert ('NEWLY INITIALISED' in capsys.readouterr().out) == is_new
+        config, _, variables = load_workdir(output, 'ema')
+        kernel = np.asarray(variables['params']['head']['kernel'])
+        assert config.model.num_classes == number and kernel.shape == (2048, number)
+        assert np.array_equal(kernel, state['fc.weight'].T) != is_new
+
+
+def test_paths(state, refuse, tmp_path, capsys):
+    assert 'does not exist' in refuse('timm', tmp_path / 'none.pth')
+    assert 'no checkpoint' in refuse('tf1', tmp_path)
+    for name in ('a', 'b'):
+        (tmp_path / f'{name}.index').touch()
+    assert '2 checkpoints: a, b' in refuse('tf1', tmp_path)
+    file = save(state, tmp_path / 'a.safetensors')
+    (tmp_path / 'there').mkdir()
+    command = ['--source=timm', str(file), f'--output={tmp_path / "there"}']
+    assert main(command) == 2
+    assert 'exists already' in capsys.readouterr().err
+    assert list((tmp_path / 'there').iterdir()) == []
+
+
+def test_what_timm_cannot_build_is_not_written(state, tmp_path, capsys):
+    write_checkpoint(tmp_path / 'rs' / 'ckpt-1', garden_tensors(state))
+    work, back = tmp_path / 'out', tmp_path / 'back.safetensors'
+    assert main(['--source=model_garden', str(tmp_path / 'rs'), f'--output={work}']) == 0
+    assert main(['--to=timm', str(work), f'--output={back}']) == 2
+    assert "activation 'swish'" in capsys.readouterr().err
+    assert not back.exists()

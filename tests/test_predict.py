@@ -1,0 +1,205 @@
+"""Names and probabilities of images, against the network applied to pixels cut out by hand."""
+
+import csv
+import io
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from hash_filled import hash_filled_variables
+from PIL import Image
+
+from resnet_rs import predict
+from resnet_rs.class_names import class_names, imagenet_names
+from resnet_rs.config import default_config
+from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.errors import UserError
+from resnet_rs.steps import model_of
+
+SIZE = 32
+CLASSES = 7
+
+
+@pytest.fixture(scope='module')
+def network():
+    config = default_config()
+    config.model.update({'name': 'resnet_14', 'width_multiplier': 0.25, 'num_classes': CLASSES})
+    config.data.image_size = SIZE
+    model = model_of(config, batch_norm_group_size=None, dtype='float32')
+    ema = hash_filled_variables(model, 'float32')
+    raw = jax.tree.map(lambda leaf: leaf * 0.9, ema)
+    return config, model, {'raw': raw, 'ema': ema}
+
+
+@pytest.fixture(scope='module')
+def workdir(network, tmp_path_factory):
+    config, _, weights = network
+    directory = tmp_path_factory.mktemp('workdir')
+    write_workdir(directory, config, weights)
+    return directory
+
+
+@pytest.fixture(scope='module')
+def pixels():
+    """Twice the size: the padding of 32 pixels cuts out exactly the middle half, unscaled."""
+    return np.random.default_rng(0).integers(0, 256, (5, 2 * SIZE, 2 * SIZE, 3), np.uint8)
+
+
+@pytest.fixture(scope='module')
+def folder(pixels, tmp_path_factory):
+    directory = tmp_path_factory.mktemp('images')
+    for index, image in enumerate(pixels):
+        parent = directory / ('sub' if index > 2 else '.')
+        parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(parent / f'{index}.png')
+    (directory / 'notes.txt').write_text('no image, and not looked at')
+    return directory
+
+
+def expected(network, images, which='ema'):
+    """Probabilities [batch, classes] in plain numpy around the network."""
+    _, model, weights = network
+    middle = images[:, SIZE // 2:-SIZE // 2, SIZE // 2:-SIZE // 2].astype(np.float32) / 255
+    inputs = (middle - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    logits = np.asarray(model.apply(weights[which], inputs, False), np.float64)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def run(capsys, *arguments):
+    status = predict.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize('which', ['ema', 'raw'])
+def test_probabilities(which, network, workdir, folder, pixels):
+    """Five images in batches of two: the last batch is filled up."""
+    files = predict.find_images([str(folder)])
+    assert [f.name for f in files] == [f'{i}.png' for i in range(5)]
+    predictions = predict.predict(workdir, files, top=99, batch_size=2, weights=which)
+    wanted = expected(network, pixels, which)
+    for file, prediction, row in zip(files, predictions, wanted, strict=True):
+        assert prediction.file == str(file)
+        numbers = [number for number, _, _ in prediction.classes]
+        assert numbers == np.argsort(-row).tolist()
+        probabilities = [probability for _, _, probability in prediction.classes]
+        np.testing.assert_allclose(probabilities, row[numbers], rtol=1e-4)
+        assert [name for _, name, _ in prediction.classes] == [f'class {n}' for n in numbers]
+
+
+def test_output_formats(network, workdir, folder, pixels, capsys):
+    row = expected(network, pixels[:1])[0]
+    best = np.argsort(-row)[:2].tolist()
+    command = (f'--checkpoint={workdir}', folder / '0.png', '--top=2')
+    status, text, _ = run(capsys, *command)
+    assert status == 0
+    assert text.splitlines() == [str(folder / '0.png')] + [
+        f'  {row[number]:7.2%}  class {number}' for number in best
+    ]
+    _, text, _ = run(capsys, *command, '--json')
+    [entry] = json.loads(text)
+    assert entry['file'] == str(folder / '0.png')
+    assert [c['class'] for c in entry['classes']] == best
+    np.testing.assert_allclose([c['probability'] for c in entry['classes']], row[best], rtol=1e-4)
+    _, text, _ = run(capsys, *command, '--csv')
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(r['file'], r['rank'], r['class'], r['name']) for r in rows] == [
+        (str(folder / '0.png'), str(rank), str(number), f'class {number}')
+        for rank, number in enumerate(best, start=1)
+    ]
+
+
+def test_names_of_the_dataset(network, folder, tmp_path, capsys):
+    config, _, weights = network
+    write_workdir(tmp_path, config, weights)
+    names = tmp_path / 'class_names.txt'
+    names.write_text('\n'.join(['n01440764', *'bcdefg']) + '\n')
+    command = (f'--checkpoint={tmp_path}', folder / '0.png', '--top=7', '--csv')
+    _, text, _ = run(capsys, *command)
+    found = {row['class']: row['name'] for row in csv.DictReader(io.StringIO(text))}
+    assert found['0'] == 'n01440764 tench, Tinca tinca' and found['1'] == 'b'
+    names.write_text('one\ntwo\n')
+    status, out, err = run(capsys, *command)
+    assert (status, out) == (2, '') and '2 names' in err
+
+
+def test_names_of_imagenet(tmp_path):
+    """The order is that of tfds' imagenet2012, whose labels the networks are trained on."""
+    labels = pathlib.Path(tfds.__file__).parent / 'datasets' / 'imagenet2012' / 'labels.txt'
+    assert list(imagenet_names()) == labels.read_text().split()
+    assert all(imagenet_names().values())
+    names = class_names(tmp_path, 1000)
+    assert names[388].startswith('n02510455 giant panda')
+    assert names[207] == 'n02099601 golden retriever'
+    assert class_names(tmp_path, 3) == ['class 0', 'class 1', 'class 2']
+
+
+def test_kinds_of_images(workdir, tmp_path):
+    """Grey, 16-bit, CMYK, palette and transparent images are those of their RGB values."""
+    levels = np.random.default_rng(1).integers(0, 256, (2 * SIZE, 2 * SIZE), np.uint8)
+    grey = Image.fromarray(levels)
+    rgb = grey.convert('RGB')
+    deep = Image.fromarray(levels.astype(np.uint16) * 256 + 9)
+    writers = {
+        'rgb.png': rgb, 'grey.png': grey, 'deep.png': deep, 'alpha.png': rgb.convert('RGBA'),
+        'palette.png': grey.convert('P'), 'grey.webp': rgb, 'grey.gif': grey, 'grey.bmp': rgb,
+    }
+    for name, image in writers.items():
+        image.save(tmp_path / name, **({'lossless': True} if name.endswith('webp') else {}))
+    first, *others = predict.predict(workdir, [tmp_path / name for name in writers], top=CLASSES)
+    for prediction in others:
+        assert [c[0] for c in prediction.classes] == [c[0] for c in first.classes]
+        np.testing.assert_allclose(
+            [c[2] for c in prediction.classes], [c[2] for c in first.classes], rtol=1e-5,
+            err_msg=prediction.file,
+        )
+
+    smooth = Image.fromarray(np.full((64, 64, 3), (200, 30, 90), np.uint8))
+    smooth.save(tmp_path / 'rgb.jpg', quality=100)
+    smooth.convert('CMYK').save(tmp_path / 'cmyk.jpg', quality=100)
+    rgb, cmyk = predict.predict(workdir, [tmp_path / 'rgb.jpg', tmp_path / 'cmyk.jpg'], top=1)
+    assert rgb.classes[0][0] == cmyk.classes[0][0]
+    assert abs(rgb.classes[0][2] - cmyk.classes[0][2]) < 0.01
+
+
+def test_bad_images(workdir, folder, tmp_path, capsys):
+    frames = [Image.fromarray(np.full((64, 64, 3), level, np.uint8)) for level in (0, 90, 200)]
+    for suffix in ('gif', 'webp', 'png'):
+        frames[0].save(tmp_path / f'moving.{suffix}', save_all=True, append_images=frames[1:])
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, 'JPEG')
+    (tmp_path / 'cut.jpg').write_bytes(buffer.getvalue()[:1000])
+    (tmp_path / 'text.jpg').write_text('no image')
+    (tmp_path / 'empty.png').touch()
+    (tmp_path / 'folder').mkdir()
+    reasons = {
+        'moving.gif': 'animation', 'moving.webp': 'animation', 'moving.png': 'animation',
+        'cut.jpg': 'cannot be decoded', 'text.jpg': 'cannot be decoded',
+        'empty.png': 'cannot be decoded', 'none.png': 'does not exist', 'folder': 'holds no image',
+    }
+    for name, reason in reasons.items():
+        status, out, err = run(
+            capsys, f'--checkpoint={workdir}', folder / '0.png', tmp_path / name
+        )
+        assert (status, out) == (2, ''), name
+        assert str(tmp_path / name) in err and reason in err and err.count('\n') == 1
+
+
+def test_a_gif_of_one_frame_is_an_image(tmp_path):
+    image = Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
+    image.save(tmp_path / 'a.gif', comment=b'blocks of bytes,' * 40)
+    encoded = (tmp_path / 'a.gif').read_bytes()
+    assert not predict._is_animated(encoded)
+    assert tf.io.decode_gif(encoded).shape[0] == 1
+
+
+def test_directories_without_weights(folder, tmp_path):
+    with pytest.raises(UserError, match='no work directory'):
+        predict.predict(tmp_path, [folder / '0.png'])
+    assert list(tmp_path.iterdir()) == []
