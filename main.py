@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> None:
         preflight.check_config(config, WORKDIR.value)
 
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
-    from resnet_rs import compilation_cache
+    from resnet_rs import compilation_cache, distributed
 
     compilation_cache.enable()
+    distributed.connect()
 
     if MODE.value == 'eval':
         evaluation = train_lib.evaluate_checkpoint(config, WORKDIR.value, CHECKPOINT.value)

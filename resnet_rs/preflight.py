@@ -35,8 +35,20 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         steps = to_steps(value, batch_size=config.batch_size, examples_per_epoch=examples)
         if steps < 1 and name == 'duration':
             raise UserError(f'duration {value!r} is less than one step; make it longer')
+    check_ranges(config)
     check_workdir(config, workdir)
     return info
+
+
+def check_ranges(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for crop settings that are not a range of positive numbers."""
+    for name, most in (('data.crop_area', 1), ('data.crop_ratio', float('inf'))):
+        value = get_dotted(config, name)
+        if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
+            raise UserError(
+                f'{name} is {value}; it takes a lower and an upper number above 0'
+                + (f' and at most {most}' if most == 1 else '')
+            )
 
 
 def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:

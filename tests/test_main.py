@@ -56,6 +56,7 @@ def test_missing_dataset_is_told_at_once(tmp_path):
     (['--config.duration=0.1 steps'], ['less than one step']),
     (['--config.model.num_classes=7'], ['num_classes is 7', 'digits has 10 classes',
                                         '--config.model.num_classes=10']),
+    (['--config.data.crop_area=(0.5,0.2)'], ['data.crop_area is (0.5, 0.2)']),
     (['--config.data.eval_split=test'], ['test', 'validation']),
     (['--confg=x'], ["'confg'", 'Did you mean: config']),
     (['--mode=trian'], ['trian', 'train|eval|check']),
