@@ -179,6 +179,23 @@ def test_slices_of_a_split_are_trained_and_evaluated_apart():
 
 
 @pytest.mark.parametrize('source', SOURCES)
+def test_minival_is_not_trained_on(source):
+    config = prepared.config(source)
+    config.data.train_split, config.data.eval_split = 'train_without_minival', 'minival'
+    whole = input_pipeline.dataset_info(config).split('train').num_examples
+    (batch,) = input_pipeline.eval_batches(config)
+    held_out = batch['image'][batch['mask'] > 0]
+    # 20/1024 of 210 examples is 4.1; of 72, 1.4.
+    assert len(held_out) == {210: 4, 72: 1}[whole]
+    seen = input_pipeline.eval_batches(config, split='train_without_minival')
+    trained = np.concatenate([batch['image'][batch['mask'] > 0] for batch in seen])
+    assert len(trained) == whole - len(held_out)
+    assert not {image.tobytes() for image in held_out} & {image.tobytes() for image in trained}
+    numbers = indices(take(input_pipeline.train_batches(config), whole // 8 + 1))
+    assert numbers.max() < len(trained)
+
+
+@pytest.mark.parametrize('source', SOURCES)
 @pytest.mark.parametrize('process_count, batch_size', [(1, 8), (1, 64), (2, 8), (3, 6), (5, 5)])
 def test_evaluation_holds_every_example_once(source, process_count, batch_size):
     config = prepared.config(source)

@@ -19,6 +19,9 @@ from resnet_rs.errors import UserError
 
 FILE_FORMATS = ('array_record', 'tfrecord')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
+MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'
+_MINIVAL_FILES, _MINIVAL_OF = 20, 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,36 @@ class SplitInfo:
             first += shard.take
         return SplitInfo(name, sum(shard.take for shard in shards), tuple(shards))
 
+    def minival(self) -> tuple['SplitInfo', 'SplitInfo']:
+        """The training split in two: (held out, the rest); no example is in both.
+
+        Held out are 20 of every 1024 files where that is a whole number, the first ones: tfds
+        mixes the examples of nearly every set before it writes them. With any other number of files they are
+        the first 20/1024 of the examples, rounded; in an image folder, whose images are ordered
+        by class, 20/1024 of the images at even distances.
+        """
+        names = (MINIVAL, TRAIN_WITHOUT_MINIVAL)
+        if self.images:
+            numbers = range(self.num_examples)
+            held_out = [
+                (number + 1) * _MINIVAL_FILES // _MINIVAL_OF
+                > number * _MINIVAL_FILES // _MINIVAL_OF for number in numbers
+            ]
+            return tuple(
+                SplitInfo(
+                    name, held_out.count(part), (),
+                    tuple(self.images[number] for number in numbers if held_out[number] == part),
+                    tuple(self.labels[number] for number in numbers if held_out[number] == part),
+                ) for name, part in zip(names, (True, False), strict=True)
+            )
+        files, remainder = divmod(len(self.shards) * _MINIVAL_FILES, _MINIVAL_OF)
+        if remainder:
+            count = round(self.num_examples * _MINIVAL_FILES / _MINIVAL_OF)
+        else:
+            count = sum(self.shard_lengths[:files])
+        bounds = ((0, count), (count, self.num_examples))
+        return tuple(self.slice(name, *ends) for name, ends in zip(names, bounds, strict=True))
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
@@ -107,17 +140,21 @@ class DatasetInfo:
     def split(self, name: str) -> SplitInfo:
         """A split by name; sets of records also take a slice: 'train[:99%]', 'train[100:]'.
 
+        'minival' and 'train_without_minival' are parts of 'train' (SplitInfo.minival).
         Percentages are rounded to the nearest example, as tfds does. Raises UserError.
         """
         match = re.fullmatch(r'([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?', name)
         base = match.group(1) if match else name
         if base == 'validation' and 'val' in self.splits and 'validation' not in self.splits:
             base = 'val'
-        if not match or base not in self.splits:
+        splits = self.splits
+        if base in (MINIVAL, TRAIN_WITHOUT_MINIVAL) and 'train' in splits:
+            splits = {part.name: part for part in splits['train'].minival()} | splits
+        if not match or base not in splits:
             raise UserError(
                 f'{self.name} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
             )
-        whole = self.splits[base]
+        whole = splits[base]
         if not whole.num_examples:
             raise UserError(f'split {base!r} of {self.name} in {self.directory} holds no example')
         if '[' not in name:
@@ -273,6 +310,8 @@ def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
         raise UserError(f'image folder {directory} does not exist: set data.data_dir')
     there = {path.name for path in directory.iterdir() if path.is_dir()}
     names = {name.partition('[')[0] for name in wanted}
+    parts = {name for name in (MINIVAL, TRAIN_WITHOUT_MINIVAL) if name not in there}
+    names = {'train' if name in parts else name for name in names}
     names = {'val' if name == 'validation' and name not in there else name for name in names}
     splits = {}
     classes = None

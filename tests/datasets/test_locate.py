@@ -99,6 +99,77 @@ def test_bad_splits(name, message):
         locate.find_dataset(digits(train_split=name))
 
 
+def set_of_files(count, length=1251):
+    """A set whose training files hold `length`, `length` + 1, `length`, ... records."""
+    shards = tuple(
+        locate.Shard(f'file{number}', 0, length + number % 2, length + number % 2)
+        for number in range(count)
+    )
+    total = sum(shard.take for shard in shards)
+    split = locate.SplitInfo('train', total, shards)
+    return locate.DatasetInfo('set', '/set', 'tfrecord', ('a', 'b'), {'train': split})
+
+
+def records_of(split):
+    return [
+        (shard.filename, record) for shard in split.shards
+        for record in range(shard.skip, shard.skip + shard.take)
+    ]
+
+
+@pytest.mark.parametrize('files, held_out_files', [(1024, 20), (512, 10)])
+def test_minival_is_20_of_1024_files(files, held_out_files):
+    info = set_of_files(files)
+    held_out, rest = info.split('minival'), info.split('train_without_minival')
+    assert len(held_out.shards) == held_out_files and len(rest.shards) == files - held_out_files
+    assert all(shard.take == shard.examples_in_shard for shard in held_out.shards + rest.shards)
+    assert held_out.num_examples == held_out_files // 2 * (1251 + 1252)
+    assert records_of(held_out) + records_of(rest) == records_of(info.split('train'))
+
+
+@pytest.mark.parametrize('files, length, held_out_records', [
+    (8, 1000, 156),  # 8004 * 20 / 1024 = 156.3
+    (1, 1437, 28),
+    (300, 10, 62),  # 3150 * 20 / 1024 = 61.5
+])
+def test_minival_of_other_numbers_of_files_is_the_same_part_of_the_records(
+    files, length, held_out_records
+):
+    info = set_of_files(files, length)
+    held_out, rest = info.split('minival'), info.split('train_without_minival')
+    assert held_out.num_examples == held_out_records
+    assert records_of(held_out) + records_of(rest) == records_of(info.split('train'))
+    half = info.split('minival[:50%]')
+    assert records_of(half) == records_of(held_out)[:held_out_records // 2]
+
+
+def test_minival_of_an_image_folder_is_of_all_classes(tmp_path):
+    for name in ('a', 'b'):
+        folder = tmp_path / 'train' / name
+        folder.mkdir(parents=True)
+        for number in range(512):
+            (folder / f'{number:03d}.jpg').write_bytes(b'')
+    info = locate.find_dataset(data(
+        source='image_folder', data_dir=str(tmp_path), train_split='train_without_minival',
+        eval_split='minival',
+    ))
+    held_out, rest = info.split('minival'), info.split('train_without_minival')
+    assert held_out.labels.count(0) == held_out.labels.count(1) == 10
+    assert len(rest.images) == len(rest.labels) == 1004
+    assert sorted(held_out.images + rest.images) == list(info.split('train').images)
+    labels = dict(zip(info.split('train').images, info.split('train').labels, strict=True))
+    assert [labels[image] for image in rest.images] == list(rest.labels)
+
+
+def test_a_split_called_minival_is_itself():
+    info = set_of_files(8)
+    own = locate.SplitInfo('minival', 5, (locate.Shard('own', 0, 5, 5),))
+    info.splits['minival'] = own
+    assert info.split('minival') is own
+    with pytest.raises(UserError, match='no split'):
+        locate.DatasetInfo('set', '/set', 'tfrecord', ('a',), {'test': own}).split('minival')
+
+
 def test_missing_dataset_names_the_command(tmp_path):
     command = f'python -m resnet_rs.datasets.prepare digits --data_dir={tmp_path}'
     with pytest.raises(UserError) as error:
