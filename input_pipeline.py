@@ -52,6 +52,10 @@ def eval_batches(
     index -1. Keys, dtypes and errors are those of `train_batches`. The result has a length and
     may be iterated again.
 
+    Where any number of classes is right (ImageNet-ReaL), batches also have 'label_set', bool
+    [B/P, classes]; 'label' is then the original one, and an image without a right class has
+    mask 0.
+
     Args:
       config: the run's config.
       split: defaults to config.data.eval_split.
@@ -78,6 +82,11 @@ class TrainBatches(Iterator):
         data = config.data
         info = dataset_info(config)
         split = info.split(data.train_split)
+        if split.label_set_feature:
+            raise UserError(
+                f'{info.name} has sets of labels ({split.label_set_feature}): it is for '
+                'evaluation only; train on another data.name'
+            )
         if not 0 <= config.seed < 2**31:
             raise UserError(f'seed is {config.seed}: use a number from 0 to {2**31 - 1}')
         batch_size = config.batch_size
@@ -92,7 +101,8 @@ class TrainBatches(Iterator):
                 first_step=step, process_index=process_index, process_count=process_count,
                 threads=threads,
             )
-            return _batched(elements, split, decode, augment, data, data.image_size, local, guarded)
+            return _batched(elements, info, split, decode, augment, data, data.image_size, local,
+                            guarded)
 
         self._reader = _Reader(open_at, info, split, data.corrupt_images, first_step)
 
@@ -114,6 +124,7 @@ class EvalBatches:
     Attributes:
       num_examples: of the whole split, over all processes.
       corrupt_images: how many undecodable images the last iteration skipped in this process.
+      unlabelled_images: how many had an empty set of right classes.
     """
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
@@ -129,7 +140,7 @@ class EvalBatches:
         self._start = process_index * self.num_examples // process_count
         self._stop = (process_index + 1) * self.num_examples // process_count
         self._length = math.ceil(math.ceil(self.num_examples / process_count) / self._local)
-        self.corrupt_images = 0
+        self.corrupt_images = self.unlabelled_images = 0
 
     def __len__(self):
         return self._length
@@ -141,14 +152,17 @@ class EvalBatches:
                 self._split, self._info.file_format, start, self._stop, threads=self._threads
             )
             return _batched(
-                elements, self._split, self._decode, None, self._data, self._image_size,
-                self._local, guarded, drop_remainder=False,
+                elements, self._info, self._split, self._decode, None, self._data,
+                self._image_size, self._local, guarded, drop_remainder=False,
             )
 
         reader = _Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
+        self.unlabelled_images = 0
         for _ in range(self._length):
             batch = next(reader, None)
             self.corrupt_images = reader.corrupt_images
+            if batch is not None:
+                self.unlabelled_images += int(_is_unlabelled(batch).sum())
             yield self._padded(batch)
 
     def _padded(self, batch):
@@ -159,6 +173,8 @@ class EvalBatches:
             'mask': np.zeros(self._local, np.float32),
             'index': np.full(self._local, -1, np.int32),
         }
+        if self._split.label_set_feature:
+            full['label_set'] = np.zeros((self._local, self._info.num_classes), bool)
         if batch is None:
             return full
         count = len(batch['label'])
@@ -232,7 +248,7 @@ class _Reader(Iterator):
     def _count_corrupt(self, batch):
         if not self._guarded:
             return
-        blank = batch['index'][batch['mask'] == 0].tolist()
+        blank = batch['index'][(batch['mask'] == 0) & ~_is_unlabelled(batch)].tolist()
         self.corrupt_images += len(blank)
         new = [index for index in dict.fromkeys(blank) if index not in self._named]
         if new and not self._skips:
@@ -246,29 +262,45 @@ class _Reader(Iterator):
         self._named.update(new)
 
 
+def _is_unlabelled(batch):
+    """bool [B]: images that no class is right for; False for padding and undecodable ones."""
+    if 'label_set' not in batch:
+        return np.zeros(len(batch['label']), bool)
+    return (batch['label'] != NO_LABEL) & ~batch['label_set'].any(1)
+
+
 def _batched(
-    elements, split, decode, augment, data, size, batch_size, guarded, drop_remainder=True
+    elements, info, split, decode, augment, data, size, batch_size, guarded, drop_remainder=True
 ) -> tf.data.Dataset:
     """Decodes, augments and batches records in their order, on a private pool of threads."""
     threads = _threads(data)
+    has_sets = bool(split.label_set_feature)
 
     def decoded(element):
-        return {
+        found = {
             'image': decode(records.load(split, element['data']), element),
             'label': tf.cast(element['label'], tf.int32),
             'mask': tf.constant(1, tf.float32),
             'index': tf.cast(element['index'], tf.int32),
             'epoch': element['epoch'],
         }
+        if has_sets:
+            classes = tf.range(info.num_classes, dtype=tf.int64)
+            found['label_set'] = tf.reduce_any(element['label_set'][:, None] == classes, axis=0)
+            found['mask'] = tf.cast(tf.reduce_any(found['label_set']), tf.float32)
+        return found
 
     def blank(element):
-        return {
+        found = {
             'image': tf.zeros([size, size, 3], tf.uint8),
             'label': tf.constant(NO_LABEL, tf.int32),
             'mask': tf.constant(0, tf.float32),
             'index': tf.cast(element['index'], tf.int32),
             'epoch': element['epoch'],
         }
+        if has_sets:
+            found['label_set'] = tf.zeros([info.num_classes], tf.bool)
+        return found
 
     def decoded_or_blank(element):
         one = tf.data.Dataset.from_tensors(element)
@@ -277,10 +309,11 @@ def _batched(
     def finished(element):
         image = augment(element) if augment else element['image']
         if guarded:
-            image = tf.where(element['mask'] > 0, image, 0)
+            image = tf.where(element['label'] != NO_LABEL, image, 0)
+        kept = ('label', 'mask', 'index', *(['label_set'] if has_sets else []))
         return {
             'image': tf.ensure_shape(image, [size, size, 3]),
-            **{name: element[name] for name in ('label', 'mask', 'index')},
+            **{name: element[name] for name in kept},
         }
 
     parallel = {'num_parallel_calls': threads, 'deterministic': True}

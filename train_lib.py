@@ -105,7 +105,8 @@ def evaluate_checkpoint(
     Resolution, crop, split and batch are those of `config`; nothing is written. Raises UserError
     for a missing checkpoint or one of another architecture.
     """
-    preflight.check_evaluation(config)
+    info = preflight.check_evaluation(config)
+    preflight.check_class_order(info, workdir)
     mesh = create_mesh()
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
@@ -171,7 +172,8 @@ def evaluate_split(
     )
 
     def expected():
-        skipped = multihost_utils.process_allgather(np.asarray(batches.corrupt_images))
+        left_out = batches.corrupt_images + batches.unlabelled_images
+        skipped = multihost_utils.process_allgather(np.asarray(left_out))
         return batches.num_examples - int(skipped.sum())
 
     return evaluate(eval_step, weights, batches, expected, mesh)

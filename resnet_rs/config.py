@@ -50,6 +50,9 @@ def default_config() -> ml_collections.ConfigDict:
         'randaugment_layers': 2,
         'randaugment_magnitude': 10,
         'randaugment_operations': (),  # names to choose from; empty: all of the augmentation's
+        # On the device: Beta(alpha, alpha) of mixup and CutMix; 0: off; both: each half the time.
+        'mixup_alpha': 0.0,
+        'cutmix_alpha': 0.0,
         'eval_crop': 'padding 32',  # or 'fraction 0.875'
         'mean_rgb': IMAGENET_MEAN_RGB,
         'std_rgb': IMAGENET_STD_RGB,

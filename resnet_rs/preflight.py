@@ -15,7 +15,7 @@ from resnet_rs.config import default_config, flatten
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import UserError
-from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 
 # Settings that may differ when a run is taken up again: they change neither what is learnt nor
 # which data is seen.
@@ -41,7 +41,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
 
 
 def check_ranges(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for crop settings that are not a range of positive numbers."""
+    """Raises UserError for crop settings that are not a range, and for negative alphas."""
     for name, most in (('data.crop_area', 1), ('data.crop_ratio', float('inf'))):
         value = get_dotted(config, name)
         if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
@@ -49,6 +49,10 @@ def check_ranges(config: ml_collections.ConfigDict) -> None:
                 f'{name} is {value}; it takes a lower and an upper number above 0'
                 + (f' and at most {most}' if most == 1 else '')
             )
+    for name in ('data.mixup_alpha', 'data.cutmix_alpha'):
+        value = get_dotted(config, name)
+        if value < 0:
+            raise UserError(f'{name} is {value}; it takes 0 (off) or a number above')
 
 
 def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
@@ -62,6 +66,23 @@ def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
             f'{info.num_classes} classes; use --config.model.num_classes={info.num_classes}'
         )
     return info
+
+
+def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
+    """Raises UserError where the dataset numbers its classes otherwise than the run in `workdir`.
+
+    Classes that are only numbers in either of them (folders of ImageNet-V2) cannot be compared.
+    """
+    path = epath.Path(workdir) / CLASS_NAMES_FILE
+    names = path.read_text().splitlines() if path.exists() else []
+    if any(all(map(str.isdecimal, side)) for side in (names, info.class_names)):
+        return
+    for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
+        if trained != here:
+            raise UserError(
+                f'class {number} is {trained!r} in {path}, but {here!r} in {info.name}: the '
+                'network would be scored against wrong labels; name or order the classes alike'
+            )
 
 
 def check_command_line(arguments: list[str]) -> None:

@@ -10,12 +10,14 @@ import optax
 
 from resnet_rs.checkpoint import TrainState
 from resnet_rs.durations import to_steps
+from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.sharding import check_divides, replicated, split_by_batch
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
+MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes
 NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
 
 
@@ -135,7 +137,9 @@ def create_eval_step(
     """eval_step({'raw': variables, 'ema': variables}, batch): results of every example.
 
     For both weights 'loss' (without smoothing), 'prediction', 'top1' and 'top5', each [batch];
-    beside them the batch's 'index', 'label' and 'mask'. Raises UserError for an eval.batch_size
+    beside them the batch's 'index', 'label' and 'mask'. With a 'label_set' in the batch a
+    prediction is right when it is in the set, and the loss is that of the whole set's
+    probability. Raises UserError for an eval.batch_size
     that does not divide over the mesh.
     """
     check_divides('eval.batch_size', config.eval.batch_size, mesh.size, f'{mesh.size} devices')
@@ -143,7 +147,9 @@ def create_eval_step(
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
         results = {
-            name: _per_example_results(model.apply(variables, images, False), batch['label'])
+            name: _per_example_results(
+                model.apply(variables, images, False), batch['label'], batch.get('label_set')
+            )
             for name, variables in weights.items()
         }
         return results | {name: batch[name] for name in ('index', 'label', 'mask')}
@@ -173,6 +179,8 @@ def _accumulated_gradients(config, model, state, batch):
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    if is_mixed(config):
+        batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
     def loss_and_results(params, part, index):
         rngs = {
@@ -180,12 +188,20 @@ def _accumulated_gradients(config, model, state, batch):
             for stream, name in enumerate(RANDOM_STREAMS)
         }
         variables = {'params': params, 'batch_stats': state.variables['batch_stats']}
-        logits, updated = model.apply(
-            variables, normalise(part['image'], config), True, rngs=rngs, mutable=['batch_stats']
-        )
-        losses = smoothed_cross_entropy(logits, part['label'], config.optimizer.label_smoothing)
-        loss = (losses * part['mask']).sum()
-        correct = ((logits.argmax(-1) == part['label']) * part['mask']).sum()
+        images = normalise(part['image'], config)
+        if is_mixed(config):
+            images = mix_images(images, normalise(part['partner_image'], config), part)
+        logits, updated = model.apply(variables, images, True, rngs=rngs, mutable=['batch_stats'])
+
+        def loss_and_correct(label):
+            losses = smoothed_cross_entropy(logits, label, config.optimizer.label_smoothing)
+            return jnp.stack([losses, logits.argmax(-1) == label])
+
+        per_example = loss_and_correct(part['label'])
+        if is_mixed(config):
+            of_partner = loss_and_correct(part['partner_label'])
+            per_example = part['share'] * per_example + (1 - part['share']) * of_partner
+        loss, correct = (per_example * part['mask']).sum(-1)
         sums = {'loss': loss, 'top1': correct, 'examples': part['mask'].sum()}
         return loss / jnp.maximum(examples, 1), (updated['batch_stats'], sums)
 
@@ -211,16 +227,23 @@ def _accumulated_gradients(config, model, state, batch):
     return gradients, jax.tree.map(lambda x: x / passes, batch_stats), sums
 
 
-def _per_example_results(logits, labels):
-    """Loss without smoothing, prediction, and whether the label is first or in the first five."""
-    safe = jnp.maximum(labels, 0)
-    of_label = jnp.take_along_axis(logits, safe[:, None], axis=-1)
+def _per_example_results(logits, labels, label_sets=None):
+    """Loss without smoothing, prediction, and whether a right label is first or in the first five.
+
+    Right is the label, or, where they are given, any class of the set, bool [batch, classes].
+    """
+    right = jax.nn.one_hot(jnp.maximum(labels, 0), logits.shape[-1], dtype=bool)
+    is_known = labels >= 0
+    if label_sets is not None:
+        right, is_known = label_sets, label_sets.any(-1)
+    of_label = jnp.where(right, logits, -jnp.inf).max(-1, keepdims=True)
     finite = jnp.isfinite(logits).all(-1)
     prediction = logits.argmax(-1).astype(jnp.int32)
+    is_right = jnp.take_along_axis(right, prediction[:, None], axis=-1)[:, 0]
     return {
-        'loss': optax.softmax_cross_entropy_with_integer_labels(logits, safe),
+        'loss': jax.nn.logsumexp(logits, -1) - jax.nn.logsumexp(logits, -1, where=right),
         'prediction': prediction,
-        'top1': (prediction == labels) & finite,
+        'top1': is_right & is_known & finite,
         'top5': ((logits > of_label).sum(-1) < 5) & finite,
     }
 

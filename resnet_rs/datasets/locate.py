@@ -19,6 +19,9 @@ from resnet_rs.errors import UserError
 
 FILE_FORMATS = ('array_record', 'tfrecord')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# The features a record may have beside 'image': the class number, and a set of right classes
+# (ImageNet-ReaL, tfds 'imagenet2012_real').
+LABEL_FEATURES = (('label', ''), ('original_label', 'real_label'))
 # The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
 MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'
 _MINIVAL_FILES, _MINIVAL_OF = 20, 1024
@@ -44,6 +47,8 @@ class SplitInfo:
       shards: the record files in order; empty for an image folder.
       images: the paths of an image folder, ordered by class, then name; empty otherwise.
       labels: class numbers of `images`.
+      label_feature: of a record, holds its class number.
+      label_set_feature: of a record, holds any number of right classes; '' where there is none.
     """
 
     name: str
@@ -51,6 +56,8 @@ class SplitInfo:
     shards: tuple[Shard, ...] = ()
     images: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
+    label_feature: str = 'label'
+    label_set_feature: str = ''
 
     @property
     def shard_lengths(self) -> tuple[int, ...]:
@@ -82,15 +89,16 @@ class SplitInfo:
                 part = dataclasses.replace(shard, skip=shard.skip + low, take=high - low)
                 shards.append(part)
             first += shard.take
-        return SplitInfo(name, sum(shard.take for shard in shards), tuple(shards))
+        count = sum(shard.take for shard in shards)
+        return dataclasses.replace(self, name=name, num_examples=count, shards=tuple(shards))
 
     def minival(self) -> tuple['SplitInfo', 'SplitInfo']:
         """The training split in two: (held out, the rest); no example is in both.
 
         Held out are 20 of every 1024 files where that is a whole number, the first ones: tfds
-        mixes the examples of nearly every set before it writes them. With any other number of files they are
-        the first 20/1024 of the examples, rounded; in an image folder, whose images are ordered
-        by class, 20/1024 of the images at even distances.
+        mixes the examples of nearly every set before it writes them. With any other number of
+        files they are the first 20/1024 of the examples, rounded; in an image folder, whose
+        images are ordered by class, 20/1024 of the images at even distances.
         """
         names = (MINIVAL, TRAIN_WITHOUT_MINIVAL)
         if self.images:
@@ -193,9 +201,10 @@ def prepare_command(data) -> str:
 
 
 def find_dataset(data) -> DatasetInfo:
-    """The dataset of config.data, with both configured splits known to be there.
+    """The dataset of config.data, with the evaluation split known to be there.
 
-    Raises UserError, without importing TensorFlow, when the directory, the dataset, a split or
+    Sets made for evaluation, such as imagenet_v2, have no training split: who trains asks for it.
+    Raises UserError, without importing TensorFlow, when the directory, the dataset, the split or
     one of its files is absent; the message names the command that prepares it. What was found is
     remembered for the life of the process.
     """
@@ -208,8 +217,7 @@ def find_dataset(data) -> DatasetInfo:
         info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     else:
         raise UserError(f"data.source is {data.source!r}: use 'tfds' or 'image_folder'")
-    for name in (data.train_split, data.eval_split):
-        info.split(name)
+    info.split(data.eval_split)
     return info
 
 
@@ -225,11 +233,13 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
         features = feature_metadata['featuresDict']['features']
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f'metadata of {name} cannot be read ({error}): {again}') from error
-    if not {'image', 'label'} <= set(features):
+    kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
+    if not kinds:
         raise UserError(
             f"{name} has the features {sorted(features)}: an image classification set has 'image' "
             "and 'label'"
         )
+    label_feature, label_set_feature = kinds[0]
     file_format = metadata.get('fileFormat') or 'tfrecord'
     if file_format not in FILE_FORMATS:
         raise UserError(
@@ -245,10 +255,12 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
             if length and file not in names_there:
                 raise UserError(f'{directory} lacks the file {file}: {again}')
             shards.append(Shard(str(directory / file), 0, length, length))
-        splits[split['name']] = SplitInfo(split['name'], sum(lengths), tuple(shards))
-    return DatasetInfo(
-        name, str(directory), file_format, _class_names(directory, features, names_there), splits
-    )
+        splits[split['name']] = SplitInfo(
+            split['name'], sum(lengths), tuple(shards), label_feature=label_feature,
+            label_set_feature=label_set_feature,
+        )
+    class_names = _class_names(directory, label_feature, features, names_there)
+    return DatasetInfo(name, str(directory), file_format, class_names, splits)
 
 
 def _shard_name(split, dataset: str, file_format: str, number: int, count: int) -> str:
@@ -264,13 +276,15 @@ def _shard_name(split, dataset: str, file_format: str, number: int, count: int) 
     return template.format(**values)
 
 
-def _class_names(directory, features, names_there) -> tuple[str, ...]:
-    if 'label.labels.txt' in names_there:
-        return tuple((directory / 'label.labels.txt').read_text().split('\n')[:-1])
+def _class_names(directory, label_feature, features, names_there) -> tuple[str, ...]:
+    file = f'{label_feature}.labels.txt'
+    if file in names_there:
+        return tuple((directory / file).read_text().split('\n')[:-1])
     try:
-        count = int(features['label']['classLabel']['numClasses'])
+        count = int(features[label_feature]['classLabel']['numClasses'])
     except KeyError as error:
-        raise UserError(f"the feature 'label' in {directory} is not a class label") from error
+        message = f'the feature {label_feature!r} in {directory} is not a class label'
+        raise UserError(message) from error
     return tuple(str(number) for number in range(count))
 
 
@@ -304,7 +318,11 @@ def _version_names(directory) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
-    """Reads root/SPLIT/CLASS/*.jpg|jpeg|png (any case); classes are those of the first split."""
+    """Reads root/SPLIT/CLASS/*.jpg|jpeg|png (any case); classes are those of the first split.
+
+    Folders that are all numbers, as those of ImageNet-V2, are classes in the order of the numbers:
+    by name, '10' would come before '2'.
+    """
     directory = as_path(root)
     if not directory.is_dir():
         raise UserError(f'image folder {directory} does not exist: set data.data_dir')
@@ -317,6 +335,8 @@ def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
     classes = None
     for name in sorted(names & there):
         found = sorted(path.name for path in (directory / name).iterdir() if path.is_dir())
+        if all(folder.isdecimal() for folder in found):
+            found.sort(key=int)
         if not found:
             raise UserError(f'{directory / name} has no class folders: it must hold CLASS/*.jpg')
         if classes is not None and found != classes:

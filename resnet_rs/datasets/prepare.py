@@ -13,7 +13,10 @@ from resnet_rs.datasets import locate
 from resnet_rs.errors import UserError
 
 # The archives that tfds cannot fetch because they need an account.
-_ARCHIVES = {'imagenet2012': ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar')}
+_ARCHIVES = {
+    'imagenet2012': ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'),
+    'imagenet2012_real': ('ILSVRC2012_img_val.tar',),
+}
 # tfds waits 0.2 s times 2 to the n-th between tries; its own 10 take minutes without a network.
 _DOWNLOAD_RETRIES = 4
 
@@ -93,7 +96,7 @@ def _check_archives(base: str, manual, root) -> None:
     if missing:
         raise UserError(
             f'{base} is built from {" and ".join(_ARCHIVES[base])}, which need an account at '
-            f'https://image-net.org; {" and ".join(missing)} not found in {manual}: put both '
+            f'https://image-net.org; {" and ".join(missing)} not found in {manual}: put them '
             'there, or name their directory with --manual_dir'
         )
     if '://' in str(root):

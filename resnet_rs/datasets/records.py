@@ -3,6 +3,7 @@
 Elements are {'epoch', 'index': int64, 'data': string, 'label': int64}: `index` counts the examples
 of the split in file order, `data` is the encoded image, or its path for an image folder (`load`
 turns either into encoded bytes, late, so that an unreadable file is treated like a corrupt one).
+Sets with several right labels have 'label_set' too: int64 [k], filled up with -1.
 """
 
 import numpy as np
@@ -14,10 +15,6 @@ from resnet_rs.errors import UserError
 
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
 _READ_CHUNK = 32
-_FEATURES = {
-    'image': tf.io.FixedLenFeature([], tf.string),
-    'label': tf.io.FixedLenFeature([], tf.int64),
-}
 _BUFFER_BYTES = 2**20
 
 
@@ -80,7 +77,7 @@ def sequential_records(
     if file_format == 'tfrecord':
         records = _segments(split, tf.range(len(split.shards)), start, stop)
         records = records.batch(_READ_CHUNK).map(
-            lambda index, record: {'index': index, **_parsed(record)}
+            lambda index, record: {'index': index, **_parsed(split, record)}
         ).unbatch()
     else:
         read = _random_reader(split)
@@ -112,7 +109,7 @@ def _random_reader(split: SplitInfo):
 
     def read(indices):
         records = tf.numpy_function(read_records, [indices], tf.string, stateful=False)
-        return _parsed(tf.ensure_shape(records, [None]))
+        return _parsed(split, tf.ensure_shape(records, [None]))
 
     return read
 
@@ -123,9 +120,18 @@ def _array_record_source(files):
     return ArrayRecordDataSource(files)
 
 
-def _parsed(records):
-    parsed = tf.io.parse_example(records, _FEATURES)
-    return {'data': parsed['image'], 'label': parsed['label']}
+def _parsed(split, records):
+    features = {
+        'image': tf.io.FixedLenFeature([], tf.string),
+        split.label_feature: tf.io.FixedLenFeature([], tf.int64),
+    }
+    if split.label_set_feature:
+        features[split.label_set_feature] = tf.io.RaggedFeature(tf.int64)
+    parsed = tf.io.parse_example(records, features)
+    found = {'data': parsed['image'], 'label': parsed[split.label_feature]}
+    if split.label_set_feature:
+        found['label_set'] = parsed[split.label_set_feature].to_tensor(-1)
+    return found
 
 
 def _streamed(
@@ -169,7 +175,7 @@ def _streamed(
                 return {
                     'epoch': tf.fill([size], epoch),
                     'index': tf.gather(index, permutation),
-                    **_parsed(tf.gather(record, permutation)),
+                    **_parsed(split, tf.gather(record, permutation)),
                 }
 
             return records.batch(window).enumerate(window_number).map(shuffle).unbatch()

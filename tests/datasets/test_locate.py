@@ -96,7 +96,7 @@ def test_slice_of_several_files_describes_every_record():
 ])
 def test_bad_splits(name, message):
     with pytest.raises(UserError, match=message.replace('[', r'\[')):
-        locate.find_dataset(digits(train_split=name))
+        locate.find_dataset(digits(eval_split=name))
 
 
 def set_of_files(count, length=1251):
