@@ -18,16 +18,25 @@ from tf_keras.src.applications import resnet_rs as keras  # noqa: E402
 TOLERANCE = 1e-4
 
 
+@pytest.fixture
+def in_float64():
+    tf_keras.backend.set_floatx('float64')
+    yield
+    tf_keras.backend.set_floatx('float32')
+
+
 def fill(model) -> None:
+    """Values that float32 holds, whatever the variables' dtype is."""
     rng = np.random.default_rng(0)
     for variable in model.variables:
         name = variable.name.split(':')[0]
         if (values := random_variable(name, variable.shape, rng)) is not None:
             variable.assign(values)
+        variable.assign(tf.cast(tf.cast(variable, tf.float32), variable.dtype))
 
 
-def images(size: int) -> np.ndarray:
-    return np.random.default_rng(size).normal(size=(2, size, size, 3)).astype(np.float32)
+def images(size: int, dtype: str = 'float32') -> np.ndarray:
+    return np.random.default_rng(size).normal(size=(2, size, size, 3)).astype(dtype)
 
 
 def build_keras(depth, size, top=True):
@@ -71,24 +80,41 @@ def test_keras_without_top(tmp_path):
 
 @pytest.mark.parametrize('depth, sizes', [(50, (64, 75)), (101, (64,))])
 def test_model_garden(depth, sizes, tmp_path):
-    """The backbone as in official/vision/configs/experiments/image_classification (resnet-rs)."""
-    backbone = garden.ResNet(
-        model_id=depth, replace_stem_max_pool=True, resnetd_shortcut=True, se_ratio=0.25,
-        stem_type='v1', activation='swish', use_sync_bn=False, norm_momentum=0.0,
-        norm_epsilon=1e-5, bn_trainable=True,
-    )
-    model = ClassificationModel(
-        backbone, num_classes=1001, input_specs=tf_keras.layers.InputSpec(
-            shape=[None, None, None, 3]), dropout_rate=0.25,
-    )
-    fill(model)
-    checkpoint = tf.train.Checkpoint(model=model, **model.checkpoint_items)
-    checkpoint.save(tmp_path / 'resnet-rs' / 'ckpt')
-    assert main(['--source=model_garden', str(tmp_path / 'resnet-rs'),
-                 f'--output={tmp_path / "out"}']) == 0
+    model = build_garden(depth)
+    save_and_convert_garden(model, tmp_path)
     for size in sizes:
-        x = images(size)
-        theirs = model(x, training=False).numpy()[:, 1:]
-        difference = relative_difference(our_logits(tmp_path / 'out', x), theirs)
+        difference = garden_difference(model, tmp_path, images(size))
         print(f'model garden {depth}@{size}: {difference:.1e}')
         assert difference < TOLERANCE
+
+
+def test_model_garden_in_float64(tmp_path, in_float64):
+    model = build_garden(50)
+    save_and_convert_garden(model, tmp_path)
+    for size in (64, 75):
+        difference = garden_difference(model, tmp_path, images(size, 'float64'))
+        print(f'model garden 50@{size} float64: {difference:.1e}')
+        assert difference < 1e-9
+
+
+def build_garden(depth):
+    """As in official/vision/configs/image_classification.py, resnet_rs_imagenet."""
+    backbone = garden.ResNet(
+        model_id=depth, replace_stem_max_pool=True, resnetd_shortcut=True, se_ratio=0.25,
+        stem_type='v1', activation='swish', norm_momentum=0.0, norm_epsilon=1e-5,
+    )
+    shape = tf_keras.layers.InputSpec(shape=[None, None, None, 3])
+    return ClassificationModel(backbone, num_classes=1001, input_specs=shape)
+
+
+def save_and_convert_garden(model, directory):
+    fill(model)
+    checkpoint = tf.train.Checkpoint(model=model, **model.checkpoint_items)
+    checkpoint.save(directory / 'resnet-rs' / 'ckpt')
+    command = ['--source=model_garden', str(directory / 'resnet-rs')]
+    assert main([*command, f'--output={directory / "out"}']) == 0
+
+
+def garden_difference(model, directory, x):
+    theirs = model(x, training=False).numpy()[:, 1:]
+    return relative_difference(our_logits(directory / 'out', x), theirs)
