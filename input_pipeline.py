@@ -34,7 +34,8 @@ def train_batches(
     Each is a dict of arrays over the process's contiguous part of the global batch, B / P
     examples: 'image' uint8 [B/P, S, S, 3], 'label' int32 [B/P], 'mask' float32 [B/P] (0 where an
     undecodable image was skipped), 'index' int32 [B/P] (the example's number in the split). The
-    arrays are views of TensorFlow's buffers and read-only.
+    arrays are views of TensorFlow's buffers and read-only. With data.repeated_augmentation = n
+    every example stands n times in a row, each time augmented by itself.
 
     Raises UserError for settings that cannot be, when called, and for bad data, when it is met.
     """
@@ -89,18 +90,25 @@ class TrainBatches(Iterator):
             )
         if not 0 <= config.seed < 2**31:
             raise UserError(f'seed is {config.seed}: use a number from 0 to {2**31 - 1}')
-        batch_size = config.batch_size
-        local = _local_batch_size(batch_size, process_count, 'batch_size')
+        repeats = data.repeated_augmentation
+        if repeats < 1 or config.batch_size % repeats:
+            raise UserError(f'data.repeated_augmentation is {repeats}, which does not divide '
+                            f'batch_size={config.batch_size}: use a divisor, or 1 for none')
+        distinct = config.batch_size // repeats
+        names = 'batch_size' if repeats == 1 else 'batch_size / data.repeated_augmentation'
+        local = _local_batch_size(distinct, process_count, names) * repeats
         threads = _threads(data)
         decode, augment = _train_transforms(config)
 
         def open_at(step, guarded):
             elements = records.training_records(
-                split, info.file_format, seed=config.seed, batch_size=batch_size,
-                streams=order.stream_count(batch_size, data.streams), window=data.shuffle_window,
+                split, info.file_format, seed=config.seed, batch_size=distinct,
+                streams=order.stream_count(distinct, data.streams), window=data.shuffle_window,
                 first_step=step, process_index=process_index, process_count=process_count,
                 threads=threads,
             )
+            if repeats > 1:
+                elements = elements.flat_map(lambda element: _copies(element, repeats))
             return _batched(elements, info, split, decode, augment, data, data.image_size, local,
                             guarded)
 
@@ -262,6 +270,11 @@ class _Reader(Iterator):
         self._named.update(new)
 
 
+def _copies(element, count):
+    """The same element `count` times, numbered by 'copy'; it is read once."""
+    return tf.data.Dataset.range(count).map(lambda copy: {**element, 'copy': copy})
+
+
 def _is_unlabelled(batch):
     """bool [B]: images that no class is right for; False for padding and undecodable ones."""
     if 'label_set' not in batch:
@@ -276,13 +289,18 @@ def _batched(
     threads = _threads(data)
     has_sets = bool(split.label_set_feature)
 
+    def place_of(element):
+        return {
+            'index': tf.cast(element['index'], tf.int32), 'epoch': element['epoch'],
+            'copy': element.get('copy', tf.constant(0, tf.int64)),
+        }
+
     def decoded(element):
         found = {
             'image': decode(records.load(split, element['data']), element),
             'label': tf.cast(element['label'], tf.int32),
             'mask': tf.constant(1, tf.float32),
-            'index': tf.cast(element['index'], tf.int32),
-            'epoch': element['epoch'],
+            **place_of(element),
         }
         if has_sets:
             classes = tf.range(info.num_classes, dtype=tf.int64)
@@ -295,8 +313,7 @@ def _batched(
             'image': tf.zeros([size, size, 3], tf.uint8),
             'label': tf.constant(NO_LABEL, tf.int32),
             'mask': tf.constant(0, tf.float32),
-            'index': tf.cast(element['index'], tf.int32),
-            'epoch': element['epoch'],
+            **place_of(element),
         }
         if has_sets:
             found['label_set'] = tf.zeros([info.num_classes], tf.bool)
@@ -351,7 +368,8 @@ def _train_transforms(config):
     def seeds(element):
         return tf.unstack(
             order.augmentation_seeds(
-                element['epoch'], tf.cast(element['index'], tf.int64), seed=config.seed
+                element['epoch'], tf.cast(element['index'], tf.int64),
+                element.get('copy', 0), seed=config.seed,
             )
         )
 

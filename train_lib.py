@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
@@ -11,7 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 import input_pipeline
-from resnet_rs import preflight, report
+from resnet_rs import data_check, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.durations import to_steps
 from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
@@ -110,10 +111,10 @@ def evaluate_checkpoint(
     mesh = create_mesh()
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
-    checkpoints = Checkpoints(workdir)
-    step = checkpoints.find(which)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
-    weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.find(which)
+        weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
     evaluation = evaluate_split(config, eval_step, weights, mesh)
     logging.info('%s', describe(step, evaluation))
     return evaluation
@@ -137,6 +138,8 @@ def start_or_resume(
     steps = checkpoints.steps()
     if not steps:
         state = program.init()
+        if config.init_from:
+            state = fine_tuning_start(config.init_from, state)
         logging.info(
             '%s: %d parameters, %d steps on %d devices', config.model.name,
             count_parameters(state.variables['params']), program.total_steps, mesh.size,
@@ -153,6 +156,18 @@ def start_or_resume(
             run.batch_norm_group_size, group_size, config.model.batch_norm_group_size,
         )
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
+
+
+def fine_tuning_start(directory: str, state: TrainState) -> TrainState:
+    """`state` with the last EMA weights of another work directory, as both of its weights."""
+    with Checkpoints(directory, read_only=True) as source:
+        step = source.find('last')
+        variables, head_kept = source.restore_for_fine_tuning(step, state.variables)
+    logging.info(
+        'starting from the EMA weights of step %d in %s, %s', step, directory,
+        'head included' if head_kept else 'with a new head for these classes',
+    )
+    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
 
 
 def on_devices(shapes, mesh: jax.sharding.Mesh):
@@ -203,14 +218,18 @@ def describe(step: int, evaluation: Evaluation) -> str:
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
-    """Says that this run can start here and what it will be; raises UserError if it cannot."""
+    """Says that this run can start here and what it will be; raises UserError if it cannot.
+
+    Pictures of what the network sees are written into WORKDIR/check.
+    """
     info = preflight.check_config(config, workdir)
     mesh = create_mesh()
     split = info.split(config.data.train_split)
     program = create_program(config, mesh, split.num_examples)
-    return (
+    lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
+    return '\n'.join([*lines, (
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
         f'{program.total_steps} steps of {config.batch_size} images, '
         f'{split.num_examples} training and '
         f'{info.split(config.data.eval_split).num_examples} evaluation images of {info.name}'
-    )
+    )])

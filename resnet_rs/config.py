@@ -17,6 +17,8 @@ def default_config() -> ml_collections.ConfigDict:
     config.seed = 0
     config.batch_size = 4096  # images per optimiser step over all devices
     config.duration = '350 epochs'
+    # A work directory (of a run or of converted weights) whose EMA weights a new run starts from.
+    config.init_from = ''
 
     config.model = ml_collections.ConfigDict({
         'name': 'resnet_rs_50',
@@ -46,7 +48,10 @@ def default_config() -> ml_collections.ConfigDict:
         'crop_area': (0.08, 1.0),  # fraction of the image
         'crop_ratio': (3 / 4, 4 / 3),  # width / height
         'flip': True,
+        # Of resnet_rs.augment.AUGMENTATIONS; several in turn: 'color_jitter_lighting+randaugment'.
         'augment': 'randaugment',
+        # Views of each example in a batch; an epoch still is as many images as the split holds.
+        'repeated_augmentation': 1,
         'randaugment_layers': 2,
         'randaugment_magnitude': 10,
         'randaugment_operations': (),  # names to choose from; empty: all of the augmentation's

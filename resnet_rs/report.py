@@ -47,7 +47,7 @@ def write(
             + (f', the {len(worst)} with the highest loss' if len(worst) < len(wrong) else ''),
         )
     for name, figure in figures.items():
-        _save(figure, directory / name)
+        save_figure(figure, directory / name)
     return [directory / name for name in ('predictions.npz', *figures)]
 
 
@@ -116,7 +116,13 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
 
 def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.Figure:
     """A page of images, each under 'label -> prediction'."""
-    columns = min(8, len(images))
+    pairs = zip(labels, predictions, strict=True)
+    return draw_images(images, [f'{label} → {guess}' for label, guess in pairs], title)
+
+
+def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
+    """A page of images, each under its own title."""
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = matplotlib.figure.Figure(
         figsize=(max(1.5 * columns, 5), 1.8 * rows + 0.5), layout='constrained'
@@ -125,13 +131,14 @@ def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, image, label, prediction in zip(grid, images, labels, predictions, strict=False):
+    for axes, image, text in zip(grid, images, titles, strict=False):
         axes.imshow(image)
-        axes.set_title(f'{label} → {prediction}', fontsize=9)
+        axes.set_title(text, fontsize=9)
     return figure
 
 
-def _save(figure: matplotlib.figure.Figure, path: epath.Path) -> None:
+def save_figure(figure: matplotlib.figure.Figure, path: epath.Path) -> None:
+    """Writes a PNG."""
     # Through memory, so that a work directory may be on a bucket.
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=120)

@@ -164,6 +164,33 @@ def test_an_example_is_seen_differently_in_every_epoch():
     assert len(repeated) > 200 and same == 0
 
 
+@pytest.mark.parametrize('source', SOURCES)
+def test_repeated_augmentation_shows_each_example_several_times(source):
+    config = prepared.config(source, batch_size=24)
+    single = prepared.config(source, batch_size=8)
+    config.data.repeated_augmentation = 3
+    repeated = take(input_pipeline.train_batches(config), 12)
+    for batch, once in zip(repeated, input_pipeline.train_batches(single), strict=False):
+        views = batch['image'].reshape(8, 3, 32, 32, 3)
+        for name in ('index', 'label'):
+            np.testing.assert_array_equal(batch[name].reshape(8, 3), once[name][:, None] + [0] * 3)
+        np.testing.assert_array_equal(views[:, 0], once['image'])
+        for first, second in ((0, 1), (0, 2), (1, 2)):
+            assert (views[:, first] != views[:, second]).any((1, 2, 3)).all()
+    resumed = input_pipeline.train_batches(config, first_step=7)
+    assert_same(next(resumed), repeated[7])
+    halves = [
+        next(input_pipeline.train_batches(
+            config, first_step=5, process_index=index, process_count=2
+        )) for index in range(2)
+    ]
+    joined = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+    assert_same(joined, repeated[5])
+    config.data.repeated_augmentation = 5
+    with pytest.raises(UserError, match='repeated_augmentation is 5'):
+        input_pipeline.train_batches(config)
+
+
 def test_slices_of_a_split_are_trained_and_evaluated_apart():
     for source in ('array_record', 'tfrecord'):
         config = prepared.config(source)

@@ -45,6 +45,7 @@ def create_augment(
             applied, magnitudes above 10 extrapolate); 'randaugment_model_garden' has identity as a
             17th choice, translates by a tenth and fills by reflection; 'autoaugment_v0' is the
             25 sub-policies used with EfficientNet; 'color_jitter_lighting' is Bag of Tricks'.
+            Several names joined by '+' are applied in turn, with the same settings.
         layers: operations per image; RandAugment only.
         magnitude: strength of every operation, 10 being the nominal maximum; RandAugment only.
         operations: names to choose from in place of all; RandAugment only.
@@ -61,6 +62,11 @@ def create_augment(
     Raises:
         UserError: an unknown name or operation, or a setting out of range.
     """
+    if '+' in name:
+        settings = dict(
+            layers=layers, magnitude=magnitude, operations=operations,
+            translate_constant=translate_constant, cutout_constant=cutout_constant)
+        return _in_turn([create_augment(part, **settings) for part in name.split('+')])
     if name not in AUGMENTATIONS:
         raise UserError(f'unknown augmentation {name!r}; choose from {", ".join(AUGMENTATIONS)}')
     if name in ('none', 'color_jitter_lighting'):
@@ -88,6 +94,16 @@ def create_augment(
         for operation in _operation_names(name, operations)
     ]
     return _checked(lambda image, seed: policies.randaugment(image, seed, chosen, layers))
+
+
+def _in_turn(parts: list[Callable]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def augment(image, seed):
+        seeds = tf.unstack(tf.random.split(seed, len(parts), alg='philox'))
+        for part, part_seed in zip(parts, seeds, strict=True):
+            image = part(image, part_seed)
+        return image
+
+    return augment
 
 
 def _number(what: str, value: float, most: float = math.inf) -> float:

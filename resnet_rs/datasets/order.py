@@ -94,10 +94,14 @@ def stream_position(stream: int, taken: int, num_examples: int, streams: int) ->
     return epoch, taken - (epoch * num_examples + stream) // streams
 
 
-def augmentation_seeds(epoch, example, *, seed):
-    """Seeds for crop, flip and augmentation of one example in one epoch, int32 [3, 2]."""
+def augmentation_seeds(epoch, example, copy=0, *, seed):
+    """Seeds for crop, flip and augmentation of one example in one epoch, int32 [3, 2].
+
+    `copy` (int64, from 0) tells the views of repeated augmentation apart.
+    """
     return tf.random.stateless_uniform(
         [3, 2],
-        seed=tf.stack([tf.constant((seed << 32) + _AUGMENTATION, tf.int64) + epoch * 8, example]),
+        seed=tf.stack([tf.constant((seed << 32) + _AUGMENTATION, tf.int64) + epoch * 8,
+                       example + copy * 2**40]),
         minval=None, maxval=None, dtype=tf.int32,
     )

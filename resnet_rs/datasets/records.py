@@ -37,7 +37,7 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
             for _ in file:
                 count += 1
         except (tf.errors.OpError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or ['not a whole file'])[0]
             return f'{shard.filename} is damaged after {count} records ({reason})'
         if count != shard.examples_in_shard:
             return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'

@@ -34,6 +34,19 @@ def test_same_seed_same_image(name):
     assert different == 1 if name == 'none' else different >= 8
 
 
+def test_names_joined_by_plus_are_applied_in_turn():
+    settings = {'layers': 1, 'magnitude': 10, 'operations': ('Invert',)}
+    jitter = create_augment('color_jitter_lighting')
+    both = augmented(create_augment('color_jitter_lighting+randaugment', **settings))
+    turned = augmented(create_augment('randaugment+color_jitter_lighting', **settings))
+    for i in range(24):
+        first, second = tf.unstack(tf.random.split([i, 5], 2, alg='philox'))
+        np.testing.assert_array_equal(both[i], 255 - jitter(IMAGE, first).numpy())
+        np.testing.assert_array_equal(turned[i], jitter(255 - IMAGE, second))
+    with pytest.raises(UserError, match="unknown augmentation 'jitter'"):
+        create_augment('randaugment+jitter')
+
+
 @pytest.mark.parametrize('magnitude', [10, 15])
 def test_randaugment_operations_by_name(magnitude):
     for name in reference.POINTWISE:

@@ -1,0 +1,157 @@
+"""What --mode=check finds out about the data: counts, files, labels, and what the network sees."""
+
+import concurrent.futures
+import os
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from etils import epath
+
+import input_pipeline
+from resnet_rs import report
+from resnet_rs.class_names import imagenet_names
+from resnet_rs.datasets import records
+from resnet_rs.datasets.locate import DatasetInfo, Shard, SplitInfo
+from resnet_rs.errors import UserError
+
+# Examples of sets whose size is known, by the name before '/' and ':'.
+KNOWN_SIZES = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
+    'imagenet2012_real': {'validation': 50_000},
+    'imagenet_v2': {'test': 10_000},
+    'digits': {'train': 1_437, 'validation': 360},
+}
+SAMPLED_FILES = 3  # per split that are read whole
+SHEET_ROWS, SHEET_COLUMNS = 4, 8
+
+
+def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> list[str]:
+    """Looks at every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
+
+    All record files must be there and not be empty; a few of each split are read whole and must
+    hold as many records as the metadata says. Raises UserError, naming the file, where that is
+    not so, and for images and labels that training would stumble over.
+    """
+    info = input_pipeline.dataset_info(config)
+    lines = [f'{info.name}: {info.file_format}, {info.num_classes:,} classes, in {info.directory}']
+    for split in info.splits.values():
+        lines += check_split(info, split)
+    for name in (config.data.train_split, config.data.eval_split):
+        if name not in info.splits:
+            lines.append(f'{name}: {info.split(name).num_examples:,} examples')
+    directory = epath.Path(workdir) / 'check'
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, batch in (('train', training_sample(config)), ('eval', evaluation_sample(config))):
+        titles = [class_title(info.class_names[label]) for label in batch['label']]
+        split = config.data[f'{name}_split']
+        figure = report.draw_images(
+            batch['image'], titles, f'{split}: what the network sees ({name}), '
+            f'{batch["image"].shape[1]} pixels', columns=SHEET_COLUMNS,
+        )
+        path = directory / f'{name}.png'
+        report.save_figure(figure, path)
+        lines.append(f'{len(titles)} images of {split}, decoded and cropped: {path}')
+    return lines
+
+
+def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
+    """Two lines: how many examples and bytes against how many there should be; labels."""
+    if not split.num_examples:
+        return [f'{split.name}: empty']
+    text = f'{split.name}: {split.num_examples:,} examples in {len(split.files):,} files'
+    if split.shards:
+        text += f', {total_bytes(split) / 1e9:,.3g} GB'
+    known = KNOWN_SIZES.get(info.name.partition(':')[0].partition('/')[0], {}).get(split.name)
+    if known:
+        text += ' (as expected)' if known == split.num_examples else (
+            f'; WARNING: the whole split has {known:,}'
+        )
+    counts, source = label_counts(info, split)
+    return [
+        text,
+        f'  labels of {source}: {np.count_nonzero(counts):,} of {info.num_classes:,} classes, '
+        f'per class {counts.min():,} at least, {np.median(counts):,g} median, '
+        f'{counts.max():,} at most',
+    ]
+
+
+def total_bytes(split: SplitInfo) -> int:
+    """Size of the record files. Raises UserError for one that is missing or empty."""
+    def size(shard: Shard) -> int:
+        try:
+            length = epath.Path(shard.filename).stat().length
+        except OSError as error:
+            raise UserError(f'{shard.filename} is missing: prepare the dataset again') from error
+        if shard.take and not length:
+            raise UserError(f'{shard.filename} is empty: prepare the dataset again')
+        return length
+
+    # A bucket answers slowly, but many questions at once.
+    with concurrent.futures.ThreadPoolExecutor(32) as threads:
+        return sum(threads.map(size, (shard for shard in split.shards if shard.take)))
+
+
+def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
+    """(examples per class int [classes], of which examples) of a folder or of a few whole files."""
+    if split.images:
+        return np.bincount(split.labels, minlength=info.num_classes), 'all examples'
+    filled = [shard for shard in split.shards if shard.take]
+    chosen = np.unique(np.linspace(0, len(filled) - 1, SAMPLED_FILES).round().astype(int))
+    counts = np.zeros(info.num_classes, np.int64)
+    for number in chosen:
+        shard = filled[number]
+        part = SplitInfo(
+            split.name, shard.take, (shard,), label_feature=split.label_feature,
+            label_set_feature=split.label_set_feature,
+        )
+        elements = records.sequential_records(part, info.file_format, 0, shard.take, threads=2)
+        try:
+            labels = elements.map(lambda element: element['label']).as_numpy_iterator()
+            labels = np.array(list(labels))
+        except tf.errors.OpError as error:
+            damage = records.damaged_file(part, info.file_format)
+            if damage is None:
+                raise
+            raise UserError(f'split {split.name} cannot be read: {damage}') from error
+        wrong = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
+        if len(wrong):
+            raise UserError(
+                f'label {labels[wrong[0]]} is outside the {info.num_classes} classes in '
+                f'{part.describe(wrong[0])}: mend or rebuild the dataset'
+            )
+        counts += np.bincount(labels, minlength=info.num_classes)
+    if len(chosen) == len(filled):
+        return counts, f'all {counts.sum():,} examples, read and counted'
+    return counts, f'{len(chosen)} files, {counts.sum():,} examples, read and counted'
+
+
+def training_sample(config: ml_collections.ConfigDict) -> dict:
+    """The first images of a run, augmented; what the device does (mixup) is not in them."""
+    config = config.copy_and_resolve_references().unlock()
+    wanted = SHEET_ROWS * SHEET_COLUMNS
+    config.batch_size = max(wanted - wanted % config.data.repeated_augmentation, 1)
+    config.data.shuffle_window = min(config.data.shuffle_window, 16)
+    return _unmasked(next(input_pipeline.train_batches(config)))
+
+
+def evaluation_sample(config: ml_collections.ConfigDict) -> dict:
+    """Evaluation crops from places spread over the split, so that they are of many classes."""
+    batches = [
+        input_pipeline.eval_batches(
+            config, batch_size=SHEET_ROWS * SHEET_COLUMNS, process_index=place,
+            process_count=SHEET_COLUMNS,
+        ) for place in range(SHEET_COLUMNS)
+    ]
+    parts = [_unmasked(next(iter(part))) for part in batches]
+    return {name: np.concatenate([part[name] for part in parts]) for name in ('image', 'label')}
+
+
+def class_title(name: str) -> str:
+    """A class's name short enough to stand over a small picture."""
+    name = imagenet_names().get(name, name).partition(',')[0]
+    return name if len(name) <= 18 else f'{name[:17]}…'
+
+
+def _unmasked(batch: dict) -> dict:
+    return {name: batch[name][batch['mask'] > 0] for name in ('image', 'label')}

@@ -1,0 +1,86 @@
+"""The data part of --mode=check: counts, labels and contact sheets; damage is named."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import prepared
+import pytest
+from PIL import Image
+
+import input_pipeline
+from resnet_rs.config import default_config
+from resnet_rs.data_check import check_data, class_title
+from resnet_rs.errors import UserError
+
+
+def test_whole_set_is_counted_and_shown(tmp_path):
+    config = default_config()
+    config.data.name = 'digits'
+    config.data.data_dir = prepared.data_dir('digits', 'array_record')
+    config.data.image_size = 48
+    text = '\n'.join(check_data(config, tmp_path))
+    assert 'train: 1,437 examples in 1 files' in text and '(as expected)' in text
+    assert 'validation: 360 examples' in text and 'WARNING' not in text
+    from sklearn.datasets import load_digits
+
+    counts = np.bincount(load_digits().target[:1437])
+    assert (
+        f'all 1,437 examples, read and counted: 10 of 10 classes, per class {counts.min()} at '
+        f'least, {np.median(counts):g} median, {counts.max()} at most' in text
+    )
+    for name in ('train', 'eval'):
+        pixels = np.asarray(Image.open(tmp_path / 'check' / f'{name}.png').convert('L'))
+        # 32 pictures of light digits on black: much of the page is dark, much of it is paper.
+        assert pixels.shape[1] > 1000 and (pixels < 60).mean() > 0.1 < (pixels > 250).mean()
+
+
+@pytest.mark.parametrize('source', ['tfrecord', 'array_record', 'image_folder'])
+def test_small_sets_are_told_from_whole_ones(tmp_path, source):
+    config = prepared.config(source)
+    config.data.augment = 'color_jitter_lighting+randaugment'
+    lines = check_data(config, tmp_path)
+    text = '\n'.join(lines)
+    if source == 'image_folder':
+        assert 'train: 72 examples in 72 files' in text
+        assert 'all examples: 3 of 3 classes, per class 23 at least, 24 median, 25 at most' in text
+        return
+    assert 'train: 210 examples in 8 files' in text
+    assert 'WARNING: the whole split has 1,281,167' in text
+    lengths = input_pipeline.dataset_info(config).split('train').shard_lengths
+    sampled = lengths[0] + lengths[4] + lengths[7]  # the middle of 0 .. 7 is rounded to even
+    assert f'labels of 3 files, {sampled} examples, read and counted' in text
+
+
+def test_splits_that_are_parts_are_counted(tmp_path):
+    config = prepared.config('array_record')
+    config.data.train_split, config.data.eval_split = 'train_without_minival', 'minival'
+    lines = check_data(config, tmp_path)
+    assert 'train_without_minival: 206 examples' in lines and 'minival: 4 examples' in lines
+    assert any(line.startswith('4 images of minival') for line in lines)
+
+
+def test_damage_is_named(tmp_path):
+    for source in ('tfrecord', 'array_record'):
+        shutil.copytree(prepared.data_dir('imagenet2012', source), tmp_path / source)
+        config = prepared.config(source)
+        config.data.data_dir = str(tmp_path / source)
+        check_data(config, tmp_path / 'work')
+        last, first, other = (
+            next(pathlib.Path(config.data.data_dir).rglob(f'*train.{source}-0000{number}-of-00008'))
+            for number in (7, 0, 3)
+        )
+        content = last.read_bytes()
+        last.write_bytes(content[:len(content) // 2])
+        with pytest.raises(UserError, match=str(last)):
+            check_data(config, tmp_path / 'work')
+        last.write_bytes(content)
+        other.write_bytes(b'')
+        with pytest.raises(UserError, match=f'{other} is empty'):
+            check_data(config, tmp_path / 'work')
+
+
+def test_titles_are_names():
+    assert class_title('n01440764') == 'tench'
+    assert class_title('7') == '7'
+    assert len(class_title('n02105855')) <= 18
