@@ -118,6 +118,6 @@ def update_ema(ema, new, updates_done: jax.Array, decay: float):
     the step counter moved: t is 1 at the first update. Leaves stay float32, since 0.9999 is 1 in
     bfloat16.
     """
-    t = updates_done.astype(jnp.float32)
+    t = updates_done.astype(float)  # float32, or float64 where JAX is told to use it
     rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
     return jax.tree.map(lambda old, value: old + rate.astype(old.dtype) * (value - old), ema, new)

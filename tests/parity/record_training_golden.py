@@ -1,0 +1,34 @@
+"""Writes training_golden.json: the ten steps of PyTorch and timm in float64, in a few numbers.
+
+    python tests/parity/record_training_golden.py
+
+with the packages of requirements-parity.txt. Nothing of this comes from our training step.
+"""
+
+import json
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
+
+from ten_steps import KINDS, SMALL, fingerprint, l2_norm  # noqa: E402
+from torch_steps import timm, torch, torch_steps  # noqa: E402
+
+
+def main() -> None:
+    steps = []
+    for result in torch_steps(SMALL, 'float64'):
+        norms = {kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS}
+        steps.append({'loss': result.loss, 'learning_rate': result.learning_rate} | norms)
+    golden = {
+        'recorded_from': f'torch {torch.__version__}, timm {timm.__version__}',
+        'steps': steps,
+        'last': {kind: fingerprint(getattr(result, kind)) for kind in KINDS},
+    }
+    short = json.loads(json.dumps(golden), parse_float=lambda text: float(f'{float(text):.13g}'))
+    (HERE / 'training_golden.json').write_text(json.dumps(short, indent=0) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,205 @@
+"""Ten steps of our training program, laid open under timm's names.
+
+The setting that both sides share: hash-filled weights, hash-filled uint8 images, batch norm that
+keeps the last batch, and none of the random parts (dropout, stochastic depth, augmentation).
+"""
+
+import contextlib
+import dataclasses
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from hash_filled import hash_filled_variables, hash_values
+
+from resnet_rs.config import default_config
+from resnet_rs.convert.timm import timm_key, to_timm_layout
+from resnet_rs.sharding import create_mesh, to_global
+from resnet_rs.steps import create_program
+
+STEPS = 10
+WARMUP_STEPS = 3
+MOMENTUM = 0.9
+WEIGHT_DECAY = 4e-5
+LABEL_SMOOTHING = 0.1
+EMA_DECAY = 0.9999
+
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A network of the ResNet-RS family and what it is trained with."""
+
+    name: str
+    batch_size: int
+    peak_learning_rate: float
+    image_size: int = 64
+    num_classes: int = 1000
+    width_multiplier: float = 1.0
+
+
+RESNET_RS_50 = Run('resnet_rs_50', batch_size=4, peak_learning_rate=0.005)
+SMALL = Run(
+    'resnet_rs_14', batch_size=8, peak_learning_rate=0.05, image_size=32, num_classes=10,
+    width_multiplier=0.25,
+)
+
+KINDS = ('gradient', 'weights', 'statistics', 'ema')
+Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """What one step computed and left behind."""
+
+    loss: float
+    learning_rate: float
+    gradient: Tensors  # of the loss, without the term of weight decay
+    weights: Tensors
+    statistics: Tensors
+    ema: Tensors  # of weights and statistics
+
+
+
+def l2_norm(*arrays: np.ndarray) -> float:
+    return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
+
+
+@contextlib.contextmanager
+def precision(dtype: str):
+    """Lets JAX use float64 where `dtype` is that.
+
+    Programs are optimised within, other than in the rest of the tests: a float64 convolution
+    takes 30 times as long without.
+    """
+    unoptimised = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', False)
+    try:
+        with jax.enable_x64(dtype == 'float64'):
+            yield
+    finally:
+        jax.config.update('jax_disable_most_optimizations', unoptimised)
+
+
+def initial_scale(key: str) -> float:
+    """What a hash-filled tensor of timm's state dict is multiplied with.
+
+    Residual branches are weak in trained networks. At full strength the gradients of a random
+    network of 50 layers are so sensitive that float32 is off by a hundredth after one step.
+    """
+    return 0.25 if key.endswith('.bn3.weight') else 1.0  # a power of two: exact in any dtype
+
+
+def fingerprint(tensors: Tensors) -> list[float]:
+    """The product of each tensor with a random one of its own, in the order of the names."""
+    return [
+        float(np.vdot(tensors[key], hash_values(f'fingerprint {key}', tensors[key].shape)))
+        for key in sorted(tensors)
+    ]
+
+
+def batches(run: Run):
+    """The uint8 images and labels of the ten steps."""
+    for step in range(STEPS):
+        shape = (run.batch_size, run.image_size, run.image_size, 3)
+        unit = (hash_values(f'images {step}', shape) + 1) / 2
+        # Every image has a brightness of its own, so that they differ beyond their noise.
+        unit *= (np.arange(run.batch_size) + 1)[:, None, None, None] / run.batch_size
+        labels = (hash_values(f'labels {step}', shape[:1]) + 1) / 2 * run.num_classes
+        yield {
+            'image': (unit * 256).astype(np.uint8),
+            'label': labels.astype(np.int32),
+            'mask': np.ones(run.batch_size, np.float32),
+            'index': np.arange(run.batch_size, dtype=np.int32),
+        }
+
+
+def our_config(run: Run, dtype: str):
+    config = default_config()
+    config.batch_size = run.batch_size
+    config.duration = f'{STEPS} steps'
+    config.model.update(
+        name=run.name, num_classes=run.num_classes, width_multiplier=run.width_multiplier,
+        dtype=dtype, param_dtype=dtype, dropout_rate=0.0, stochastic_depth_rate=0.0,
+        batch_norm_momentum=0.0, batch_norm_group_size=-1,
+    )
+    config.data.image_size = run.image_size
+    config.optimizer.learning_rate = run.peak_learning_rate * 256 / run.batch_size
+    config.optimizer.warmup = f'{WARMUP_STEPS} steps'
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.momentum = MOMENTUM
+    config.optimizer.weight_decay = WEIGHT_DECAY
+    config.optimizer.weight_decay_on = 'kernels_and_biases'
+    config.optimizer.label_smoothing = LABEL_SMOOTHING
+    config.ema.decay = EMA_DECAY
+    config.eval.batch_size = run.batch_size
+    config.log.every = '1 step'
+    return config
+
+
+def our_steps(run: Run, dtype: str):
+    """Yields a StepResult per step; to be run within `precision(dtype)`."""
+    config = our_config(run, dtype)
+    mesh = create_mesh(jax.devices()[:1])
+    program = create_program(config, mesh, examples_per_epoch=run.batch_size)
+    variables = _initial_variables(program.model, dtype)
+    state = program.init().replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+    if dtype == 'float64':
+        state = jax.tree.map(_widened, state)
+
+    def named(tree):
+        return _by_timm_name(program.model.architecture, tree)
+
+    weights = named(variables['params'])
+    velocity = {key: np.zeros_like(array) for key, array in weights.items()}
+    for batch in batches(run):
+        state, metrics = program.train_step(state, to_global(batch, mesh))
+        new_velocity = named(optax.tree_utils.tree_get(state.opt_state, 'trace'))
+        gradient = {
+            key: array - MOMENTUM * velocity[key] - WEIGHT_DECAY * _is_decayed(key) * weights[key]
+            for key, array in new_velocity.items()
+        }
+        velocity, weights = new_velocity, named(state.variables['params'])
+        np.testing.assert_allclose(l2_norm(*gradient.values()), metrics['gradient_norm'], rtol=1e-5)
+        yield StepResult(
+            loss=float(metrics['loss']),
+            learning_rate=float(metrics['learning_rate']),
+            gradient=gradient,
+            weights=weights,
+            statistics=named(state.variables['batch_stats']),
+            ema=named(state.ema['params']) | named(state.ema['batch_stats']),
+        )
+
+
+def _initial_variables(model, dtype):
+    architecture = model.architecture
+    flat = flax.traverse_util.flatten_dict(hash_filled_variables(model, dtype), sep='/')
+    for path, leaf in flat.items():
+        key = timm_key(path.split('/', 1)[1], architecture.stem, architecture.shortcut)
+        flat[path] = leaf * initial_scale(key)
+    return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _widened(leaf):
+    """float64, and counters int64: from an int32 counter JAX would derive float32 rates."""
+    return leaf.astype(jnp.int64 if jnp.issubdtype(leaf.dtype, jnp.integer) else jnp.float64)
+
+
+def _is_decayed(key: str) -> bool:
+    """By timm's names: kernels, the biases of squeeze-excite and of the head; not batch norm."""
+    *_, module, _ = key.split('.')
+    stem_norms = ('conv1.1.', 'conv1.4.', 'bn1.', 'maxpool.1.')
+    return not (
+        module.startswith('bn') or '.downsample.2.' in key or key.startswith(stem_norms)
+    )
+
+
+def _by_timm_name(architecture, tree) -> Tensors:
+    named = {}
+    for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
+        key = timm_key(path, architecture.stem, architecture.shortcut)
+        # A copy: the step gives the buffers up, and a view would read what replaces them.
+        named[key] = to_timm_layout(path, np.array(leaf))
+    return named

@@ -1,0 +1,29 @@
+"""Ten training steps in float64 against numbers recorded from PyTorch and timm."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps, precision
+
+GOLDEN = json.loads(pathlib.Path(__file__).with_name('training_golden.json').read_text())
+TOLERANCE = 1e-9
+
+
+def test_ten_steps_are_those_recorded():
+    """Loss, rate and norms of every step; of the last one every tensor."""
+    with precision('float64'):
+        results = list(our_steps(SMALL, 'float64'))
+    for result, expected in zip(results, GOLDEN['steps'], strict=True):
+        ours = {'loss': result.loss, 'learning_rate': result.learning_rate} | {
+            kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS
+        }
+        assert ours == pytest.approx(expected, rel=TOLERANCE)
+    for kind in KINDS:
+        tensors = getattr(results[-1], kind)
+        assert {array.dtype for array in tensors.values()} == {np.dtype('float64')}
+        for key, ours, expected in zip(
+            sorted(tensors), fingerprint(tensors), GOLDEN['last'][kind], strict=True
+        ):
+            assert abs(ours - expected) <= TOLERANCE * l2_norm(tensors[key]), (kind, key)
