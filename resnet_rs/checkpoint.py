@@ -47,10 +47,14 @@ class Checkpoints:
     """The checkpoints of a work directory, written in the background.
 
     Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1. A context that
-    ends when all writes have.
+    ends when all writes have. With `read_only` the directory is left as it is: the run may be
+    writing to it.
     """
 
-    def __init__(self, workdir: str | os.PathLike, keep_last: int = 1, keep_best: int = 0):
+    def __init__(
+        self, workdir: str | os.PathLike, keep_last: int = 1, keep_best: int = 0, *,
+        read_only: bool = False,
+    ):
         def score(metrics):
             return metrics[BEST_METRIC]
 
@@ -62,13 +66,17 @@ class Checkpoints:
         if not path.is_absolute():  # a bucket's address counts as absolute
             path = epath.Path(os.path.abspath(workdir))
         self.directory = path / 'checkpoints'
+        if read_only and not self.directory.exists():
+            raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
+                            '--workdir')
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=score,  # without it the manager does not store the metrics
-                create=True,
-                cleanup_tmp_directories=True,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
             item_handlers={
                 'weights': ocp.StandardCheckpointHandler(),
@@ -158,6 +166,27 @@ class Checkpoints:
         self._check_same_shapes(step, weights)
         args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
         return self._manager.restore(step, args=args).weights
+
+    def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
+        """The EMA weights at `step` in place of `variables`, and whether the head was kept.
+
+        A head for another number of classes stays the new one of `variables`, arrays with their
+        sharding. Raises UserError where anything else differs.
+        """
+        stored = self._manager.item_metadata(step).weights.tree['ema']['params'].get('head', {})
+        new_head = variables['params'].get('head', {})
+        same = jax.tree.map(lambda leaf: tuple(leaf.shape), dict(stored)) == jax.tree.map(
+            lambda leaf: tuple(leaf.shape), dict(new_head)
+        )
+        head = new_head if same else jax.tree.map(
+            lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
+            dict(stored), dict(new_head),
+        )
+        like = variables | {'params': variables['params'] | {'head': head}}
+        restored = self.restore_weights(step, like)['ema']
+        if not same:
+            restored = restored | {'params': restored['params'] | {'head': new_head}}
+        return restored, same
 
     def __enter__(self):
         return self

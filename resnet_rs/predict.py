@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, one_line_errors
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
@@ -105,21 +105,17 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     return files
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 0, or 2 after a line about a mistake."""
+def main(arguments: list[str] | None = None) -> None:
+    """The command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
-    try:
+    with one_line_errors(UserError):
         predictions = predict(
             options.checkpoint, find_images(options.images), top=options.top,
             batch_size=options.batch_size, image_size=options.image_size, weights=options.weights,
             step=options.step,
         )
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
-    return 0
 
 
 def _read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
@@ -225,4 +221,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -36,6 +36,11 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         if steps < 1 and name == 'duration':
             raise UserError(f'duration {value!r} is less than one step; make it longer')
     check_ranges(config)
+    if config.init_from and read_config(config.init_from) is None:
+        raise UserError(
+            f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '
+            'directory of a run or of converted weights'
+        )
     check_workdir(config, workdir)
     return info
 

@@ -107,8 +107,10 @@ def test_one_device_agrees_with_eight(data_dir, tmp_path):
 
 def test_preemption_saves_and_ends_cleanly(data_dir, tmp_path):
     """SIGTERM in the middle of a long run: exit status 0 and a checkpoint of that very step."""
-    endless = ('--config.model.name=resnet_rs_14', '--config.duration=100000 steps', '--config.checkpoint.every=100000 steps',
-               '--config.eval.every=100000 steps')
+    endless = (
+        '--config.model.name=resnet_rs_14', '--config.duration=100000 steps',
+        '--config.checkpoint.every=100000 steps', '--config.eval.every=100000 steps',
+    )
     process = subprocess.Popen(
         command(data_dir, tmp_path, *endless), cwd=ROOT, env=environment(1),
         stderr=subprocess.PIPE, text=True,

@@ -71,7 +71,11 @@ def expected(network, images, which='ema'):
 
 
 def run(capsys, *arguments):
-    status = predict.main([str(argument) for argument in arguments])
+    status = 0
+    try:
+        predict.main([str(argument) for argument in arguments])
+    except SystemExit as exit:
+        status = exit.code
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 

@@ -159,6 +159,34 @@ def test_evaluation_of_a_checkpoint_at_any_resolution(uninterrupted):
     assert other.metrics['raw_loss'] != same.metrics['raw_loss']
 
 
+def test_fine_tuning_starts_from_the_ema_weights(uninterrupted, tmp_path):
+    workdir, trained = uninterrupted
+    config = small_config(**{'init_from': str(workdir), 'duration': '1 step'})
+    config.optimizer.learning_rate = 0.0
+    config.optimizer.warmup = '0 steps'
+    config.model.batch_norm_momentum = 1.0  # keeps the statistics as they are
+    state = jax.device_get(train_lib.train_and_evaluate(config, str(tmp_path / 'same')))
+    assert_identical(state.variables, trained.ema)
+    assert_identical(state.ema, trained.ema)
+
+
+def test_fine_tuning_gives_other_classes_a_new_head(uninterrupted, tmp_path):
+    workdir, trained = uninterrupted
+    program = train_lib.create_program(small_config(), create_mesh(jax.devices()[:1]), 1437)
+    state = program.init()
+    three = {'kernel': jax.numpy.ones((256, 3)), 'bias': jax.numpy.zeros(3)}
+    variables = state.variables | {'params': state.variables['params'] | {'head': three}}
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        restored, head_kept = checkpoints.restore_for_fine_tuning(10, variables)
+    assert not head_kept
+    assert_identical(restored['params'].pop('head'), three)
+    expected = dict(trained.ema['params'])
+    del expected['head']
+    assert_identical(restored['params'], expected)
+    with pytest.raises(UserError, match='holds no config.json'):
+        train_lib.train_and_evaluate(small_config(init_from=str(tmp_path)), str(tmp_path / 'run'))
+
+
 def test_wrong_checkpoints_are_explained(uninterrupted, tmp_path):
     workdir, _ = uninterrupted
     with pytest.raises(UserError, match="no checkpoint '4'.*steps \\[3, 6, 9, 10\\]"):

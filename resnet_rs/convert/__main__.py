@@ -10,7 +10,6 @@ the second writes the state dict of a work directory's network for timm.
 import argparse
 import importlib
 import pathlib
-import sys
 
 import safetensors.numpy
 
@@ -24,24 +23,20 @@ from resnet_rs.convert.workdir import (
     network_config,
     write_workdir,
 )
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.models import count_parameters
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 0, or 2 after a line about a mistake."""
+def main(arguments: list[str] | None = None) -> None:
+    """The command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
-    try:
+    with one_line_errors(UserError):
         if options.to:
             export_timm(options.path, options.output, options.weights)
         else:
             import_weights(options)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    return 0
 
 
 def import_weights(options: argparse.Namespace) -> None:
@@ -118,4 +113,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

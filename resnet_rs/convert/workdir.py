@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import jax
 import ml_collections
-from etils import epath
 
 from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.config import default_config
@@ -70,11 +69,9 @@ def load_workdir(
     if config is None:
         raise UserError(f'{directory} is no work directory: it has no config.json; give the '
                         'directory of a run, or of converted weights')
-    if not (epath.Path(directory) / 'checkpoints').is_dir():  # and do not create it
-        raise UserError(f'{directory} holds no checkpoints; train first')
     model = model_of(config, batch_norm_group_size=None, **overrides)
     like = jax.eval_shape(lambda: init_variables(model, 64))
-    with Checkpoints(directory) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         weights = checkpoints.restore_weights(checkpoints.find(step), like)
     return config, model, weights[which]
 

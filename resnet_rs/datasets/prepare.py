@@ -6,11 +6,10 @@ The only place of this project that may download. Running it again does nothing.
 import argparse
 import resource
 import shutil
-import sys
 import types
 
 from resnet_rs.datasets import locate
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, one_line_errors
 
 # The archives that tfds cannot fetch because they need an account.
 _ARCHIVES = {
@@ -134,11 +133,8 @@ def main(arguments=None):
     )
     parser.add_argument('--num_shards', type=int, help='files per split')
     flags = parser.parse_args(arguments)
-    try:
+    with one_line_errors(UserError):
         info = prepare(**vars(flags))
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
     for split in info.splits.values():
         print(f'{split.name}: {split.num_examples:,} examples in {len(split.shards)} files')
     print(f'{info.num_classes:,} classes, {info.file_format}, in {info.directory}')

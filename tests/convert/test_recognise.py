@@ -121,7 +121,7 @@ def test_model_garden_logits(tmp_path):
     """Logits recorded in float64 from tf-models-official 2.20 with the same hash-filled weights."""
     write_checkpoint(tmp_path / 'rs' / 'ckpt-1', garden_tensors(timm_state('resnetrs50')))
     command = ['--source=model_garden', str(tmp_path / 'rs'), f'--output={tmp_path / "out"}']
-    assert main(command) == 0
+    main(command)
     for size, reference in json.loads(GOLDEN.read_text()).items():
         logits = our_logits(tmp_path / 'out', hash_images(int(size)))[0]
         # Float64, because the stride-1 pool of the first shortcut changes these by 3e-6 only.
