@@ -4,7 +4,6 @@ The setting that both sides share: hash-filled weights, hash-filled uint8 images
 keeps the last batch, and none of the random parts (dropout, stochastic depth, augmentation).
 """
 
-import contextlib
 import dataclasses
 
 import flax.traverse_util
@@ -25,7 +24,6 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 4e-5
 LABEL_SMOOTHING = 0.1
 EMA_DECAY = 0.9999
-
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,25 +60,8 @@ class StepResult:
     ema: Tensors  # of weights and statistics
 
 
-
 def l2_norm(*arrays: np.ndarray) -> float:
     return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
-
-
-@contextlib.contextmanager
-def precision(dtype: str):
-    """Lets JAX use float64 where `dtype` is that.
-
-    Programs are optimised within, other than in the rest of the tests: a float64 convolution
-    takes 30 times as long without.
-    """
-    unoptimised = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', False)
-    try:
-        with jax.enable_x64(dtype == 'float64'):
-            yield
-    finally:
-        jax.config.update('jax_disable_most_optimizations', unoptimised)
 
 
 def initial_scale(key: str) -> float:
@@ -140,7 +121,7 @@ def our_config(run: Run, dtype: str):
 
 
 def our_steps(run: Run, dtype: str):
-    """Yields a StepResult per step; to be run within `precision(dtype)`."""
+    """Yields a StepResult per step; 'float64' needs `jax.enable_x64`."""
     config = our_config(run, dtype)
     mesh = create_mesh(jax.devices()[:1])
     program = create_program(config, mesh, examples_per_epoch=run.batch_size)

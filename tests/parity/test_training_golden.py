@@ -3,9 +3,10 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
-from ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps, precision
+from ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name('training_golden.json').read_text())
 TOLERANCE = 1e-9
@@ -13,7 +14,7 @@ TOLERANCE = 1e-9
 
 def test_ten_steps_are_those_recorded():
     """Loss, rate and norms of every step; of the last one every tensor."""
-    with precision('float64'):
+    with jax.enable_x64(True):
         results = list(our_steps(SMALL, 'float64'))
     for result, expected in zip(results, GOLDEN['steps'], strict=True):
         ours = {'loss': result.loss, 'learning_rate': result.learning_rate} | {
