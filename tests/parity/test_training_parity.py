@@ -27,9 +27,9 @@ FLOAT64_TOLERANCE = 1e-9
 FLOAT32_TOLERANCES = {
     'loss': (1e-6, 1e-4),
     'gradient': (3e-5, 3e-1),
-    'weights': (1e-7, 1e-5),
-    'statistics': (1e-5, 1e-2),
-    'ema': (3e-6, 3e-3),
+    'weights': (1e-8, 5e-6),
+    'statistics': (1e-5, 1e-3),
+    'ema': (3e-6, 3e-4),
 }
 
 
