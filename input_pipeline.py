@@ -15,6 +15,7 @@ from absl import logging
 
 from resnet_rs.datasets import images, order, records
 from resnet_rs.datasets.locate import DatasetInfo, SplitInfo, find_dataset
+from resnet_rs.datasets.memory import plan_memory
 from resnet_rs.errors import UserError
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
@@ -98,19 +99,27 @@ class TrainBatches(Iterator):
         names = 'batch_size' if repeats == 1 else 'batch_size / data.repeated_augmentation'
         local = _local_batch_size(distinct, process_count, names) * repeats
         threads = _threads(data)
+        streams = order.stream_count(distinct, data.streams)
+        memory = plan_memory(
+            split, data, file_format=info.file_format, streams=-(-streams // process_count),
+            local_batch=local, threads=threads,
+        )
+        logging.info('Input: %s', memory.text)
         decode, augment = _train_transforms(config)
 
         def open_at(step, guarded):
             elements = records.training_records(
                 split, info.file_format, seed=config.seed, batch_size=distinct,
-                streams=order.stream_count(distinct, data.streams), window=data.shuffle_window,
+                streams=streams, window=data.shuffle_window,
                 first_step=step, process_index=process_index, process_count=process_count,
                 threads=threads,
             )
             if repeats > 1:
                 elements = elements.flat_map(lambda element: _copies(element, repeats))
-            return _batched(elements, info, split, decode, augment, data, data.image_size, local,
-                            guarded)
+            return _batched(
+                elements, info, split, decode, augment, data, data.image_size, local, guarded,
+                prefetch=memory.prefetch_batches,
+            )
 
         self._reader = _Reader(open_at, info, split, data.corrupt_images, first_step)
 
@@ -161,7 +170,8 @@ class EvalBatches:
             )
             return _batched(
                 elements, self._info, self._split, self._decode, None, self._data,
-                self._image_size, self._local, guarded, drop_remainder=False,
+                self._image_size, self._local, guarded, prefetch=self._data.prefetch_batches,
+                drop_remainder=False,
             )
 
         reader = _Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
@@ -283,7 +293,8 @@ def _is_unlabelled(batch):
 
 
 def _batched(
-    elements, info, split, decode, augment, data, size, batch_size, guarded, drop_remainder=True
+    elements, info, split, decode, augment, data, size, batch_size, guarded, prefetch,
+    drop_remainder=True,
 ) -> tf.data.Dataset:
     """Decodes, augments and batches records in their order, on a private pool of threads."""
     threads = _threads(data)
@@ -341,7 +352,7 @@ def _batched(
     else:
         dataset = elements.map(lambda element: finished(decoded(element)), **parallel)
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = dataset.prefetch(data.prefetch_batches)
+    dataset = dataset.prefetch(prefetch)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False

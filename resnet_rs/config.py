@@ -66,6 +66,8 @@ def default_config() -> ml_collections.ConfigDict:
         'shuffle_window': 128,  # records permuted as a unit within a stream
         'threads': 0,  # 0: one per core
         'prefetch_batches': 2,
+        # What reading ahead may take on one host; the sum is logged when training begins.
+        'host_memory_gib': 16.0,
     })
 
     config.optimizer = ml_collections.ConfigDict({

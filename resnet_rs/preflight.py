@@ -20,8 +20,8 @@ from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 # Settings that may differ when a run is taken up again: they change neither what is learnt nor
 # which data is seen.
 FREE_ON_RESUME = (
-    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'eval.', 'checkpoint.', 'log.',
-    'report.',
+    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib',
+    'eval.', 'checkpoint.', 'log.', 'report.',
 )
 
 

@@ -1,0 +1,89 @@
+"""The memory arithmetic, done again by hand, and what happens when the budget is too small."""
+
+import types
+
+import numpy as np
+import prepared
+import pytest
+
+import input_pipeline
+from resnet_rs.datasets import locate
+from resnet_rs.datasets.memory import GIB, bytes_per_record, plan_memory
+from resnet_rs.errors import UserError
+
+
+def split_of(tmp_path, sizes, examples):
+    shards = []
+    for number, size in enumerate(sizes):
+        path = tmp_path / f'{number}'
+        path.write_bytes(bytes(size))
+        shards.append(locate.Shard(str(path), 0, examples, examples))
+    return locate.SplitInfo('train', examples * len(sizes), tuple(shards))
+
+
+def data(**settings):
+    defaults = {
+        'host_memory_gib': 16.0, 'shuffle_window': 128, 'image_size': 160, 'prefetch_batches': 2,
+    }
+    return types.SimpleNamespace(**{**defaults, **settings})
+
+
+def test_the_sum_is_right(tmp_path):
+    split = split_of(tmp_path, [110_000, 110_400], 2)
+    assert bytes_per_record(split) == 55_100
+    plan = plan_memory(
+        split, data(), file_format='tfrecord', streams=64, local_batch=4096, threads=2
+    )
+    windows = 3 * 64 * 128 * 55_100
+    batches = (2 + 3) * 4096 * 160 * 160 * 3
+    assert (plan.windows, plan.batches, plan.threads) == (windows, batches, 2 * 16 * 2**20)
+    assert plan.total == windows + batches + 32 * 2**20 and plan.prefetch_batches == 2
+    assert '3 x 64 streams x 128 records of 55 kB' in plan.text
+    assert f'= {plan.total / GIB:.3g} GiB of data.host_memory_gib=16.0' in plan.text
+    plan = plan_memory(
+        split, data(), file_format='array_record', streams=64, local_batch=4096, threads=2
+    )
+    assert plan.windows == 0 and 'streams' not in plan.text
+
+
+def test_less_is_prefetched_before_anything_is_refused(tmp_path):
+    split = split_of(tmp_path, [1000], 10)
+    settings = dict(file_format='array_record', streams=1, local_batch=1024, threads=1)
+    one = 1024 * 160 * 160 * 3
+    for batches, prefetch in ((4, 1), (6, 3), (20, 8)):
+        budget = (batches * one + 16 * 2**20) / GIB
+        plan = plan_memory(
+            split, data(host_memory_gib=budget, prefetch_batches=8), **settings
+        )
+        assert plan.prefetch_batches == prefetch and plan.total <= budget * GIB
+        assert ('lowered from 8' in plan.text) == (prefetch < 8)
+    with pytest.raises(UserError, match='lower batch_size'):
+        plan_memory(split, data(host_memory_gib=3 * one / GIB), **settings)
+
+
+def test_a_window_that_does_not_fit_is_refused_with_one_that_does(tmp_path):
+    split = split_of(tmp_path, [1_100_000], 10)
+    settings = dict(file_format='tfrecord', streams=64, local_batch=64, threads=2)
+    with pytest.raises(UserError, match='lower data.shuffle_window to') as error:
+        plan_memory(split, data(host_memory_gib=1.0), **settings)
+    window = int(str(error.value).rpartition(' ')[2])
+    plan = plan_memory(split, data(host_memory_gib=1.0, shuffle_window=window), **settings)
+    assert plan.total <= GIB
+    with pytest.raises(UserError):
+        plan_memory(split, data(host_memory_gib=1.0, shuffle_window=window + 1), **settings)
+
+
+def test_training_says_the_sum_and_gives_the_same_batches(caplog):
+    config = prepared.config('tfrecord')
+    wide = next(input_pipeline.train_batches(config))
+    config.data.prefetch_batches = 50
+    config.data.host_memory_gib = 0.0325  # 2 x 16 MiB and a little
+    caplog.clear()
+    with caplog.at_level('INFO'):
+        narrow = next(input_pipeline.train_batches(config))
+    (message,) = [r.getMessage() for r in caplog.records if 'host_memory_gib' in r.getMessage()]
+    assert 'x 4 streams x 5 records' in message and 'lowered from 50' in message
+    np.testing.assert_array_equal(narrow['image'], wide['image'])
+    config.data.host_memory_gib = 0.01
+    with pytest.raises(UserError, match='host_memory_gib is 0.01'):
+        input_pipeline.train_batches(config)
