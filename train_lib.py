@@ -75,7 +75,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
             if step % log_every == 0 or is_last:
                 metrics = jax.device_get(metrics)
                 check_finite(state, workdir)
-                log.write(step, 'train', metrics, progress.close_window(step, metrics))
+                times = progress.close_window(step, metrics)
+                times['skipped_images'] = batches.corrupt_images
+                log.write(step, 'train', metrics, times)
             if step % eval_every == 0 or is_last:
                 with progress.paused('evaluating'):
                     weights = {'raw': state.variables, 'ema': state.ema}

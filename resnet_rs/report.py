@@ -3,7 +3,8 @@
 predictions.npz        per example: index, label, prediction, top1, top5 and loss of both weights
 curves.png             loss and top-1 over the steps
 confusion_matrix.png   for at most MOST_CLASSES classes
-mistakes.png           misclassified images with label and prediction, the surest first
+mistakes.png           misclassified images with label and prediction, the surest first; for
+                       at most MOST_EXAMPLES images
 All show the EMA weights at the end of the run.
 """
 
@@ -21,6 +22,7 @@ from resnet_rs.run_log import read_metrics
 
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
+MOST_EXAMPLES = 20_000  # the split is read once more to find the images
 
 
 def write(
@@ -37,7 +39,7 @@ def write(
         matrix = confusion_matrix(table['label'], table['ema_prediction'], len(class_names))
         figures['confusion_matrix.png'] = draw_confusion_matrix(matrix, class_names)
     wrong = np.flatnonzero(~table['ema_top1'])
-    if len(wrong):
+    if len(wrong) and evaluation.examples <= MOST_EXAMPLES:
         worst = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')][:MOST_MISTAKES]
         figures['mistakes.png'] = draw_mistakes(
             images_at(config, table['index'][worst]),

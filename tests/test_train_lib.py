@@ -51,17 +51,34 @@ def assert_identical(a, b):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-def kill_before_step(monkeypatch, step):
-    """The run ends without warning when it asks for the batch of `step`, counted from 1."""
+def change_batches(monkeypatch, change):
+    """The run gets `change(step, batch)` for each batch; steps count from 1."""
     real = train_lib.input_pipeline.train_batches
 
-    def batches(config, first_step, **processes):
-        for position, batch in enumerate(real(config, first_step=first_step, **processes)):
-            if first_step + position + 1 == step:
-                raise Killed
-            yield batch
+    class Changed:
+        def __init__(self, config, first_step, **processes):
+            self.batches = real(config, first_step=first_step, **processes)
 
-    monkeypatch.setattr(train_lib.input_pipeline, 'train_batches', batches)
+        def __next__(self):
+            step = self.batches.step + 1
+            return change(step, next(self.batches))
+
+        @property
+        def corrupt_images(self):
+            return self.batches.corrupt_images
+
+    monkeypatch.setattr(train_lib.input_pipeline, 'train_batches', Changed)
+
+
+def kill_before_step(monkeypatch, fatal):
+    """The run ends without warning when it asks for the batch of step `fatal`."""
+
+    def change(step, batch):
+        if step == fatal:
+            raise Killed
+        return batch
+
+    change_batches(monkeypatch, change)
 
 
 @pytest.fixture(scope='module')
@@ -214,16 +231,12 @@ def test_another_runs_workdir_is_left_alone(uninterrupted):
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
     config = small_config(**{'log.every': '1 step', 'checkpoint.every': '1 step'})
-    real = train_lib.input_pipeline.train_batches
 
-    def poisoned(config, first_step, **processes):
-        for position, batch in enumerate(real(config, first_step=first_step, **processes)):
-            if first_step + position + 1 == 4:
-                batch = batch | {'mask': np.full_like(batch['mask'], np.nan)}
-            yield batch
+    def poison(step, batch):
+        return batch | {'mask': np.full_like(batch['mask'], np.nan)} if step == 4 else batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_lib.input_pipeline, 'train_batches', poisoned)
+        change_batches(patch, poison)
         with pytest.raises(FloatingPointError, match='not finite at step 4: loss nan'):
             train_lib.train_and_evaluate(config, str(tmp_path))
     assert Checkpoints(tmp_path).steps() == [1, 2, 3]
