@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
 from resnet_rs.datasets.locate import DatasetInfo, SplitInfo, find_dataset
 from resnet_rs.datasets.memory import plan_memory
@@ -369,8 +370,6 @@ def _train_transforms(config):
     fraction = images.eval_crop_fraction(data.eval_crop, size)
     augment_image = None
     if data.augment != 'none':
-        from resnet_rs.augment import create_augment
-
         augment_image = create_augment(
             data.augment, layers=data.randaugment_layers, magnitude=data.randaugment_magnitude,
             operations=tuple(data.randaugment_operations) or None,

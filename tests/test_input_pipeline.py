@@ -315,9 +315,6 @@ def test_training_image_is_a_crop_flipped_half_of_the_time(tmp_path):
 
 
 def test_augmentation_gets_the_image_and_a_seed_of_its_own(monkeypatch):
-    import sys
-    import types
-
     def create_augment(name, *, layers, magnitude, operations=None):
         assert (name, layers, magnitude, operations) == ('randaugment', 2, 10, None)
 
@@ -330,9 +327,7 @@ def test_augmentation_gets_the_image_and_a_seed_of_its_own(monkeypatch):
 
         return paint
 
-    module = types.ModuleType('resnet_rs.augment')
-    module.create_augment = create_augment
-    monkeypatch.setitem(sys.modules, 'resnet_rs.augment', module)
+    monkeypatch.setattr(input_pipeline, 'create_augment', create_augment)
     config = prepared.config('array_record')
     config.data.augment = 'randaugment'
     batches = take(input_pipeline.train_batches(config), 20)

@@ -22,8 +22,8 @@ from torch_steps import torch_steps  # noqa: E402
 
 FLOAT64_TOLERANCE = 1e-9
 # Errors grow from step to step in float32 and not in float64, so they are of rounding. The likely
-# cause, which was not counted: a ReLU whose input is within rounding of zero opens on one side only,
-# and batch norm over 16 values spreads it. The proof is float64; float32 guards against more.
+# cause, which was not counted: a ReLU whose input is within rounding of zero opens on one side
+# only, and batch norm over 16 values spreads it. The proof is float64.
 # {kind: (the first two steps, all ten)}, each about ten times what was measured.
 FLOAT32_TOLERANCES = {
     'loss': (1e-6, 1e-4),
