@@ -15,12 +15,10 @@ from absl import logging
 
 from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
-from resnet_rs.datasets.locate import DatasetInfo, SplitInfo, find_dataset
+from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.datasets.memory import plan_memory
+from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
 from resnet_rs.errors import UserError
-
-# Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
-NO_LABEL = -1
 
 
 def dataset_info(config) -> DatasetInfo:
@@ -122,7 +120,7 @@ class TrainBatches(Iterator):
                 prefetch=memory.prefetch_batches,
             )
 
-        self._reader = _Reader(open_at, info, split, data.corrupt_images, first_step)
+        self._reader = Reader(open_at, info, split, data.corrupt_images, first_step)
 
     def __next__(self):
         return next(self._reader)
@@ -175,13 +173,13 @@ class EvalBatches:
                 drop_remainder=False,
             )
 
-        reader = _Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
+        reader = Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
         self.unlabelled_images = 0
         for _ in range(self._length):
             batch = next(reader, None)
             self.corrupt_images = reader.corrupt_images
             if batch is not None:
-                self.unlabelled_images += int(_is_unlabelled(batch).sum())
+                self.unlabelled_images += int(is_unlabelled(batch).sum())
             yield self._padded(batch)
 
     def _padded(self, batch):
@@ -204,93 +202,9 @@ class EvalBatches:
         return full
 
 
-class _Reader(Iterator):
-    """Batches from `open_at(position, guarded)`, watched for bad data.
-
-    The plain pipeline fails at the first image it cannot decode, and says neither which nor
-    where. It is then opened again at the same batch in its guarded form, slower, which puts a
-    blank in the image's place, so that the image can be named and, if so configured, skipped.
-    """
-
-    def __init__(self, open_at, info: DatasetInfo, split: SplitInfo, corrupt_policy, position):
-        if corrupt_policy not in ('fail', 'skip'):
-            raise UserError(f"data.corrupt_images is {corrupt_policy!r}: use 'fail' or 'skip'")
-        self.position = position
-        self.corrupt_images = 0
-        self._open_at = open_at
-        self._split = split
-        self._num_classes = info.num_classes
-        self._file_format = info.file_format
-        self._skips = corrupt_policy == 'skip'
-        self._named = set()
-        self._guarded = False
-        self._iterator = self._open()
-
-    def _open(self):
-        return self._open_at(self.position, self._guarded).as_numpy_iterator()
-
-    def __next__(self):
-        try:
-            batch = next(self._iterator)
-        except tf.errors.OpError as error:
-            batch = self._next_guarded(error)
-        self._check_labels(batch)
-        self._count_corrupt(batch)
-        self.position += 1
-        return batch
-
-    def _next_guarded(self, error):
-        if not self._guarded:
-            first_line = error.message.strip().split('\n')[0]
-            logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
-            self._guarded = True
-            self._iterator = self._open()
-            try:
-                return next(self._iterator)
-            except tf.errors.OpError as again:
-                error = again
-        damage = records.damaged_file(self._split, self._file_format)
-        if damage is None:
-            raise error
-        raise UserError(f'split {self._split.name} cannot be read: {damage}') from error
-
-    def _check_labels(self, batch):
-        wrong = (batch['label'] < 0) | (batch['label'] >= self._num_classes)
-        wrong &= batch['mask'] > 0
-        if wrong.any():
-            first = np.argmax(wrong)
-            raise UserError(
-                f'label {batch["label"][first]} is outside the {self._num_classes} classes in '
-                f'{self._split.describe(batch["index"][first])}: mend or rebuild the dataset'
-            )
-
-    def _count_corrupt(self, batch):
-        if not self._guarded:
-            return
-        blank = batch['index'][(batch['mask'] == 0) & ~_is_unlabelled(batch)].tolist()
-        self.corrupt_images += len(blank)
-        new = [index for index in dict.fromkeys(blank) if index not in self._named]
-        if new and not self._skips:
-            more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
-            raise UserError(
-                f'cannot decode the image in {self._split.describe(new[0])}{more}: replace it, or '
-                "set data.corrupt_images='skip' to train without such images"
-            )
-        for index in new:
-            logging.warning('Skipping undecodable image: %s', self._split.describe(index))
-        self._named.update(new)
-
-
 def _copies(element, count):
     """The same element `count` times, numbered by 'copy'; it is read once."""
     return tf.data.Dataset.range(count).map(lambda copy: {**element, 'copy': copy})
-
-
-def _is_unlabelled(batch):
-    """bool [B]: images that no class is right for; False for padding and undecodable ones."""
-    if 'label_set' not in batch:
-        return np.zeros(len(batch['label']), bool)
-    return (batch['label'] != NO_LABEL) & ~batch['label_set'].any(1)
 
 
 def _batched(

@@ -9,6 +9,7 @@ import os
 import ml_collections
 from etils import epath
 
+from resnet_rs.config import default_config
 from resnet_rs.errors import UserError
 
 CONFIG_FILE = 'config.json'
@@ -24,7 +25,10 @@ def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) 
 
 
 def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
-    """The configuration of the run in `workdir`, locked; None where there is no run."""
+    """The configuration of the run in `workdir`, locked; None where there is no run.
+
+    Settings that came into being after the run was started have their defaults.
+    """
     path = epath.Path(workdir) / CONFIG_FILE
     if not path.exists():
         return None
@@ -33,7 +37,10 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     except ValueError as error:
         raise UserError(f'{path} is not the configuration of a run ({error}); use another '
                         '--workdir') from error
-    return ml_collections.ConfigDict(_tuples(stored)).lock()
+    config = default_config()
+    with config.ignore_type():
+        config.update(_tuples(stored))
+    return config.lock()
 
 
 def _tuples(value):

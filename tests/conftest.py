@@ -16,3 +16,11 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 from resnet_rs import compilation_cache  # noqa: E402
 
 compilation_cache.enable()
+
+LONGEST = ('test_train_lib.py', 'test_imagenet_run.py', 'test_processes.py', 'test_steps.py')
+
+
+def pytest_collection_modifyitems(items):
+    """Whole runs first, so that no worker is left with them when the others have finished."""
+    rank = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))

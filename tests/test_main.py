@@ -14,7 +14,7 @@ RS_50 = '--config=configs/resnet_rs.py:50@160'
 DIGITS = '--config=configs/digits.py:debug'
 
 
-def main(*arguments, timeout=60, **environment):
+def main(*arguments, timeout=300, **environment):
     return subprocess.run(
         [sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True,
         timeout=timeout, env={**os.environ, **environment}, check=False,

@@ -229,6 +229,18 @@ def test_another_runs_workdir_is_left_alone(uninterrupted):
     assert all(after[path] == before[path] for path in before if path.is_file())
 
 
+def test_a_setting_younger_than_the_run_has_its_default(uninterrupted, tmp_path):
+    workdir, _ = uninterrupted
+    stored = json.loads((workdir / 'config.json').read_text())
+    assert stored['model'].pop('padding') == 'symmetric'
+    (tmp_path / 'config.json').write_text(json.dumps(stored))
+    assert read_config(tmp_path).to_dict() == small_config().to_dict()
+    train_lib.preflight.check_workdir(small_config(), tmp_path)
+    with pytest.raises(UserError, match="model.padding is 'symmetric' there and 'same' here"):
+        other = small_config(**{'model.padding': 'same'})
+        train_lib.preflight.check_workdir(other, tmp_path)
+
+
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
     config = small_config(**{'log.every': '1 step', 'checkpoint.every': '1 step'})
 
