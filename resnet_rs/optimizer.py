@@ -114,9 +114,9 @@ def create_optimizer(
 def update_ema(ema, new, updates_done: jax.Array, decay: float):
     """Moves `ema` towards `new` by 1 - min(decay, (1 + t) / (10 + t)), t = updates done.
 
-    As tf.train.ExponentialMovingAverage with num_updates, which the authors' trainer calls after
-    the step counter moved: t is 1 at the first update. Leaves stay float32, since 0.9999 is 1 in
-    bfloat16.
+    As tf.train.ExponentialMovingAverage with num_updates. t is 1 at the first update: the TF1
+    trainers of this family (seen in EfficientNet's) apply the average after the step has been
+    counted. Leaves stay float32, since 0.9999 is 1 in bfloat16.
     """
     t = updates_done.astype(float)  # float32, or float64 where JAX is told to use it
     rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
