@@ -1,5 +1,6 @@
 """Mistakes that a person can mend, and how a command reports them."""
 
+import argparse
 import contextlib
 import sys
 
@@ -20,3 +21,10 @@ def one_line_errors(*mistakes: type[Exception]):
     except mistakes as error:
         print('error:', ' '.join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+
+
+def positive_integer(text: str) -> int:
+    """The type of a command's argument that counts something; argparse reports another text."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+    return int(text)

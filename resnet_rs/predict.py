@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import UserError, one_line_errors, positive_integer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
@@ -199,10 +199,12 @@ def _parser():
     )
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='a work directory')
-    parser.add_argument('--top', type=_positive, default=5, help='classes (default: %(default)s)')
-    parser.add_argument('--batch_size', type=_positive, default=16,
+    parser.add_argument('--top', type=positive_integer, default=5,
+                        help='classes (default: %(default)s)')
+    parser.add_argument('--batch_size', type=positive_integer, default=16,
                         help='images at once (default: %(default)s)')
-    parser.add_argument('--image_size', type=_positive, help="pixels (default: the config's)")
+    parser.add_argument('--image_size', type=positive_integer,
+                        help="pixels (default: the config's)")
     parser.add_argument('--weights', choices=['ema', 'raw'], default='ema',
                         help='(default: %(default)s)')
     parser.add_argument('--step', default='last',
@@ -212,12 +214,6 @@ def _parser():
         output.add_argument(f'--{name}', dest='format', action='store_const', const=name)
     parser.set_defaults(format='text')
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
-    return int(text)
 
 
 if __name__ == '__main__':

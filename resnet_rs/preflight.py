@@ -21,7 +21,7 @@ from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 # which data is seen.
 FREE_ON_RESUME = (
     'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib',
-    'eval.', 'checkpoint.', 'log.', 'report.',
+    'eval.', 'checkpoint.', 'log.',
 )
 
 

@@ -23,7 +23,7 @@ from resnet_rs.convert.workdir import (
     network_config,
     write_workdir,
 )
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import UserError, one_line_errors, positive_integer
 from resnet_rs.models import count_parameters
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
@@ -94,7 +94,7 @@ def _parser():
         help='of a tf1 checkpoint or of a work directory (default: %(default)s)',
     )
     parser.add_argument(
-        '--num_classes', type=_positive,
+        '--num_classes', type=positive_integer,
         help="the number of classes to have; if it is not the file's own, the classifier is new",
     )
     parser.add_argument(
@@ -102,14 +102,8 @@ def _parser():
         help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not tell where the stride '
         'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
     )
-    parser.add_argument('--image_size', type=_positive, help='pixels, written to the config')
+    parser.add_argument('--image_size', type=positive_integer, help='pixels, written to the config')
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
-    return int(text)
 
 
 if __name__ == '__main__':
