@@ -1,0 +1,207 @@
+"""What a compiled TPU program executes: estimated cycles, bytes and collectives, loops unrolled.
+
+The compiler writes its estimate into each fusion. A computation is counted as often as it runs:
+the body of a loop times its trips, of a conditional the costliest branch. What lies inside a
+fusion is part of the fusion's estimate and is not counted again.
+"""
+
+import collections
+import dataclasses
+import functools
+import re
+
+from resnet_rs.plan.hlo_text import Instruction, Module, parse
+from resnet_rs.plan.loops import trip_count
+
+COLLECTIVES = (
+    'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'ragged-all-to-all',
+    'collective-permute', 'collective-broadcast',
+)
+# Take no time of their own, or time that is counted elsewhere.
+_FREE = (
+    'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional',
+    'call', 'after-all', 'opt-barrier', 'partition-id', 'replica-id', 'async-start',
+    'async-update', 'copy-start',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One instruction of the program, executed `executions` times in a step.
+
+    cycles and bytes are of one execution; bytes are operands and results, as if every byte went
+    to HBM. `cycles` is 0 where the compiler gives no estimate. `source` is 'file:line' and
+    `op_name` the path of JAX and linen names.
+    """
+
+    name: str
+    opcode: str
+    cycles: int
+    bytes: int
+    executions: int
+    estimated: bool
+    source: str
+    op_name: str
+
+    @property
+    def total_cycles(self) -> int:
+        return self.cycles * self.executions
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """A collective of the program; bytes is the size of its result on one device."""
+
+    kind: str
+    bytes: int
+    group_size: int
+    executions: int
+    op_name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """A while instruction: trips of one execution, None where unknown (it is counted once)."""
+
+    name: str
+    trips: int | None
+    executions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledProgram:
+    """What `read_program` finds, in the order of the schedule."""
+
+    operations: tuple[Operation, ...]
+    collectives: tuple[Collective, ...]
+    loops: tuple[Loop, ...]
+
+    @property
+    def cycles(self) -> int:
+        """Estimated cycles of one step on one device, collectives and async copies left out."""
+        return sum(operation.total_cycles for operation in self.operations)
+
+    @property
+    def bytes(self) -> int:
+        return sum(operation.bytes * operation.executions for operation in self.operations)
+
+    @property
+    def bytes_without_loops(self) -> int:
+        """As `bytes`, every loop body taken once: what XLA's cost analysis does."""
+        return sum(operation.bytes for operation in self.operations)
+
+    @property
+    def unestimated_bytes(self) -> int:
+        """Bytes of operations for which the compiler gives no cycles (plain copies, slices)."""
+        return sum(
+            operation.bytes * operation.executions
+            for operation in self.operations if not operation.estimated
+        )
+
+    def by_source(self) -> list[tuple[str, str, int, int]]:
+        """(source, an op_name, executions, cycles) of every source line, costliest first."""
+        cycles, executions, names = collections.Counter(), collections.Counter(), {}
+        for operation in self.operations:
+            cycles[operation.source] += operation.total_cycles
+            executions[operation.source] += operation.executions
+            names.setdefault(operation.source, operation.op_name)
+        return [
+            (source, names[source], executions[source], total)
+            for source, total in cycles.most_common()
+        ]
+
+
+def read_program(text: str) -> CompiledProgram:
+    """The program of `compiled.as_text()`. Raises ValueError for text that is no HLO module."""
+    module = parse(text)
+    reader = _Reader(module)
+    reader.walk(module.entry, 1)
+    return CompiledProgram(
+        tuple(reader.operations), tuple(reader.collectives), tuple(reader.loops)
+    )
+
+
+class _Reader:
+    def __init__(self, module: Module):
+        self.module = module
+        self.operations, self.collectives, self.loops = [], [], []
+        self.cycles_of = functools.cache(self._cycles_of)
+
+    def walk(self, computation: str, executions: int) -> None:
+        for instruction in self.module.computations[computation].values():
+            kind = instruction.opcode.removesuffix('-start')
+            if instruction.opcode == 'while':
+                trips = trip_count(self.module, computation, instruction)
+                self.loops.append(Loop(instruction.name, trips, executions))
+                self.walk(*instruction.called('body'), executions * (1 if trips is None else trips))
+            elif instruction.opcode == 'conditional':
+                self.walk(self._costliest(instruction), executions)
+            elif instruction.opcode in ('call', 'async-start'):
+                for called in instruction.called('to_apply') or instruction.called('calls'):
+                    self.walk(called, executions)
+            elif kind in COLLECTIVES:
+                self._add_collective(instruction, kind, executions)
+            elif not self._is_free(instruction):
+                self._add(computation, instruction, executions)
+                if instruction.opcode == 'fusion':
+                    self._collectives_inside(*instruction.called('calls'), executions)
+
+    def _is_free(self, instruction: Instruction) -> bool:
+        allocates = 'custom_call_target="AllocateBuffer"' in instruction.attributes
+        return allocates or instruction.opcode in _FREE or instruction.opcode.endswith('-done')
+
+    def _add(self, computation, instruction, executions):
+        cycles = instruction.estimated_cycles
+        source, op_name = self.module.source(instruction)
+        instructions = self.module.computations[computation]
+        read = [sum(instructions[name].arrays) for name in instruction.operands
+                if name in instructions]
+        self.operations.append(Operation(
+            instruction.name, instruction.opcode, cycles or 0, sum(read) + sum(instruction.arrays),
+            executions, cycles is not None, source, op_name,
+        ))
+
+    def _collectives_inside(self, computation, executions):
+        for instruction in self.module.computations[computation].values():
+            kind = instruction.opcode.removesuffix('-start')
+            if kind in COLLECTIVES:
+                self._add_collective(instruction, kind, executions)
+            elif instruction.opcode == 'fusion':
+                self._collectives_inside(*instruction.called('calls'), executions)
+
+    def _add_collective(self, instruction, kind, executions):
+        arrays = instruction.arrays
+        # The result of other -start forms holds the operand too.
+        has_operand = instruction.opcode in ('all-gather-start', 'collective-permute-start')
+        self.collectives.append(Collective(
+            kind, max(arrays) if has_operand else sum(arrays), group_size(instruction.attributes),
+            executions, self.module.source(instruction)[1],
+        ))
+
+    def _costliest(self, conditional: Instruction) -> str:
+        branches = conditional.called('branch_computations') or [
+            *conditional.called('true_computation'), *conditional.called('false_computation')
+        ]
+        return max(branches, key=self.cycles_of)
+
+    def _cycles_of(self, computation: str) -> int:
+        reader = _Reader(self.module)
+        reader.walk(computation, 1)
+        return sum(operation.total_cycles for operation in reader.operations)
+
+
+def group_size(attributes: str) -> int:
+    """Devices that one group of a collective spans; 1 where the text names none."""
+    if named := re.search(r'replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}', attributes):
+        sizes = dict(re.findall(r"'([^']*)'=(\d+)", named[1]))
+        size = 1
+        for axis in re.findall(r"'([^']*)'", named[2]):
+            size *= int(sizes[axis])
+        return size
+    if iota := re.search(r'replica_groups=\[(\d+),(\d+)\]<=', attributes):
+        return int(iota[2])
+    if listed := re.search(r'replica_groups=\{\{([\d,]*)\}', attributes):
+        return len(listed[1].split(','))
+    if pairs := re.search(r'source_target_pairs=\{(.*?)\}\}', attributes):
+        return len(set(re.findall(r'\d+', pairs[1])))
+    return 1
