@@ -76,6 +76,7 @@ class TrainBatches(Iterator):
     Attributes:
       step: the step whose batch comes next.
       corrupt_images: how many undecodable images were skipped so far.
+      memory: the MemoryPlan of this process.
     """
 
     def __init__(self, config, first_step, process_index, process_count):
@@ -99,7 +100,7 @@ class TrainBatches(Iterator):
         local = _local_batch_size(distinct, process_count, names) * repeats
         threads = _threads(data)
         streams = order.stream_count(distinct, data.streams)
-        memory = plan_memory(
+        memory = self.memory = plan_memory(
             split, data, file_format=info.file_format, streams=-(-streams // process_count),
             local_batch=local, threads=threads,
         )

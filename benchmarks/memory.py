@@ -1,43 +1,82 @@
-"""Resident memory of the input pipeline over a long run.
+"""Resident memory of the input pipeline over a long run on ImageNet-sized images.
 
-    python benchmarks/memory.py --data_dir=DIR [--batches=20000]
+    python benchmarks/memory.py --photographs=DIR --sets=DIR [--formats=tfrecord]
 
-DIR holds a prepared set (default digits). Prints the resident memory twenty times and the growth
-from a tenth of the run to its end.
+DIR/train/CLASS/*.JPEG is what benchmarks/input_pipeline.py writes (DIR/images there); the sets are
+written where they are not there. Each format is read by a process of its own, with RandAugment.
+Prints the resident memory of the process twenty times, above what it was before the pipeline was
+opened, and the stated budget beside it.
 """
 
 import argparse
 import os
 import pathlib
+import subprocess
 import sys
+import time
+
+from record_sets import NAME, write_record_set
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 
 def main():
+    flags = parse_flags()
+    for file_format in flags.formats.split(','):
+        directory = pathlib.Path(flags.sets) / file_format
+        write_record_set(directory, pathlib.Path(flags.photographs), file_format, flags.records)
+        if flags.measure:
+            measure(directory, flags)
+        else:
+            arguments = [*sys.argv, f'--formats={file_format}', '--measure']
+            subprocess.run([sys.executable, *arguments], check=True)
+
+
+def parse_flags():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--data_dir', required=True)
-    parser.add_argument('--name', default='digits')
+    parser.add_argument('--photographs', required=True)
+    parser.add_argument('--sets', required=True, help='directory for the record sets')
+    parser.add_argument('--formats', default='array_record,tfrecord')
+    parser.add_argument('--records', type=int, default=4000)
     parser.add_argument('--batches', type=int, default=20_000)
-    parser.add_argument('--batch_size', type=int, default=16)
+    parser.add_argument('--batch_size', type=int, default=8)
     parser.add_argument('--image_size', type=int, default=64)
-    flags = parser.parse_args()
+    parser.add_argument('--measure', action='store_true', help=argparse.SUPPRESS)
+    return parser.parse_args()
 
+
+def measure(directory: pathlib.Path, flags) -> None:
+    """Reads `flags.batches` batches of the set and prints what the process holds."""
     import input_pipeline
-    from resnet_rs.config import default_config
 
-    config = default_config()
-    config.data.name, config.data.data_dir = flags.name, flags.data_dir
-    config.batch_size, config.data.image_size = flags.batch_size, flags.image_size
+    config = input_config(directory, flags.batch_size, flags.image_size)
+    before = resident_bytes()
+    started = time.monotonic()
     batches = input_pipeline.train_batches(config)
+    print(f'{flags.formats}: {batches.memory.text}\n'
+          f'{before / 1e6:.0f} MB before the pipeline was opened')
     readings = []
     for number in range(1, flags.batches + 1):
         next(batches)
         if number % (flags.batches // 20) == 0:
-            readings.append(resident_bytes())
-            print(f'{number} batches: {readings[-1] / 1e6:.1f} MB', flush=True)
-    print(f'from batch {flags.batches // 10} on: {(readings[-1] - readings[1]) / 1e6:+.1f} MB')
+            readings.append(resident_bytes() - before)
+            print(f'{number} batches, {time.monotonic() - started:.0f} s: '
+                  f'{readings[-1] / 1e6:.0f} MB of {batches.memory.total / 1e6:.0f} MB planned',
+                  flush=True)
+    print(f'from batch {flags.batches // 10} on: {(readings[-1] - readings[1]) / 1e6:+.1f} MB',
+          flush=True)
+
+
+def input_config(directory: pathlib.Path, batch_size: int, image_size: int):
+    """The recipe's input from a record set; its only split serves as that of evaluation too."""
+    from resnet_rs.config import default_config
+
+    config = default_config()
+    config.data.name, config.data.data_dir = NAME, str(directory)
+    config.data.eval_split = 'train'
+    config.batch_size, config.data.image_size = batch_size, image_size
+    return config
 
 
 def resident_bytes() -> int:

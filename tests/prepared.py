@@ -6,8 +6,6 @@ import pathlib
 import shutil
 import tempfile
 
-from imagenet_archives import write_archives
-
 from resnet_rs.config import default_config
 from resnet_rs.datasets.prepare import prepare
 
@@ -26,6 +24,9 @@ def root() -> pathlib.Path:
 @functools.cache
 def archives() -> pathlib.Path:
     """The two ILSVRC2012 archives: 10 classes, 210 training and 29 validation images."""
+    # Here, so that a process which only wants a config need not wait for tfds.
+    from imagenet_archives import write_archives
+
     return write_archives(
         root() / 'manual', classes=10, train_per_class=21, validation=EVAL_EXAMPLES
     )
@@ -61,6 +62,17 @@ def image_folder() -> str:
 
 def config(source: str, *, batch_size: int = 8, image_size: int = 32):
     """A small config for 'array_record', 'tfrecord' (both imagenet2012) or 'image_folder'."""
+    config = small_config(batch_size=batch_size, image_size=image_size)
+    if source == 'image_folder':
+        config.data.source = 'image_folder'
+        config.data.data_dir = image_folder()
+    else:
+        config.data.data_dir = data_dir('imagenet2012', source)
+    return config
+
+
+def small_config(*, batch_size: int = 8, image_size: int = 32):
+    """The defaults with small batches, images, streams and windows; no dataset is prepared."""
     config = default_config()
     config.batch_size = batch_size
     config.eval.batch_size = batch_size
@@ -69,9 +81,4 @@ def config(source: str, *, batch_size: int = 8, image_size: int = 32):
     config.data.streams = 4
     config.data.shuffle_window = 5
     config.data.threads = 2
-    if source == 'image_folder':
-        config.data.source = 'image_folder'
-        config.data.data_dir = image_folder()
-    else:
-        config.data.data_dir = data_dir('imagenet2012', source)
     return config
