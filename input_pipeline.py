@@ -15,6 +15,7 @@ from absl import logging
 
 from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
+from resnet_rs.datasets.file_cache import cached_split, memory_bytes
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.datasets.memory import plan_memory
 from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
@@ -102,14 +103,15 @@ class TrainBatches(Iterator):
         streams = order.stream_count(distinct, data.streams)
         memory = self.memory = plan_memory(
             split, data, file_format=info.file_format, streams=-(-streams // process_count),
-            local_batch=local, threads=threads,
+            local_batch=local, threads=threads, cache=memory_bytes(split, data),
         )
         logging.info('Input: %s', memory.text)
+        source = cached_split(split, info, data)
         decode, augment = _train_transforms(config)
 
         def open_at(step, guarded):
             elements = records.training_records(
-                split, info.file_format, seed=config.seed, batch_size=distinct,
+                source, info.file_format, seed=config.seed, batch_size=distinct,
                 streams=streams, window=data.shuffle_window,
                 first_step=step, process_index=process_index, process_count=process_count,
                 threads=threads,
@@ -117,11 +119,11 @@ class TrainBatches(Iterator):
             if repeats > 1:
                 elements = elements.flat_map(lambda element: _copies(element, repeats))
             return _batched(
-                elements, info, split, decode, augment, data, data.image_size, local, guarded,
+                elements, info, source, decode, augment, data, data.image_size, local, guarded,
                 prefetch=memory.prefetch_batches,
             )
 
-        self._reader = Reader(open_at, info, split, data.corrupt_images, first_step)
+        self._reader = Reader(open_at, info, split, source, data.corrupt_images, first_step)
 
     def __next__(self):
         return next(self._reader)
@@ -156,6 +158,11 @@ class EvalBatches:
         self.num_examples = self._split.num_examples
         self._start = process_index * self.num_examples // process_count
         self._stop = (process_index + 1) * self.num_examples // process_count
+        self._source = self._split
+        if config.data.cache == 'disk':
+            self._source = cached_split(
+                self._split, self._info, config.data, self._start, self._stop
+            )
         self._length = math.ceil(math.ceil(self.num_examples / process_count) / self._local)
         self.corrupt_images = self.unlabelled_images = 0
 
@@ -166,15 +173,17 @@ class EvalBatches:
         def open_at(batch, guarded):
             start = self._start + batch * self._local
             elements = records.sequential_records(
-                self._split, self._info.file_format, start, self._stop, threads=self._threads
+                self._source, self._info.file_format, start, self._stop, threads=self._threads
             )
             return _batched(
-                elements, self._info, self._split, self._decode, None, self._data,
+                elements, self._info, self._source, self._decode, None, self._data,
                 self._image_size, self._local, guarded, prefetch=self._data.prefetch_batches,
                 drop_remainder=False,
             )
 
-        reader = Reader(open_at, self._info, self._split, self._data.corrupt_images, 0)
+        reader = Reader(
+            open_at, self._info, self._split, self._source, self._data.corrupt_images, 0
+        )
         self.unlabelled_images = 0
         for _ in range(self._length):
             batch = next(reader, None)

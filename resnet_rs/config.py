@@ -66,7 +66,10 @@ def default_config() -> ml_collections.ConfigDict:
         'shuffle_window': 128,  # records permuted as a unit within a stream
         'threads': 0,  # 0: one per core
         'prefetch_batches': 2,
-        # What reading ahead may take on one host; the sum is logged when training begins.
+        # Encoded files: '', 'disk' (copies in cache_dir) or 'memory' (the training split's).
+        'cache': '',
+        'cache_dir': '',
+        # What reading ahead and a cache in memory may take in one process; logged at the start.
         'host_memory_gib': 16.0,
     })
 

@@ -33,6 +33,8 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     hold as many records as the metadata says. Raises UserError, naming the file, where that is
     not so, and for images and labels that training would stumble over.
     """
+    config = config.copy_and_resolve_references().unlock()
+    config.data.cache = ''  # a look at the data is no reason to copy all of it
     info = input_pipeline.dataset_info(config)
     lines = [f'{info.name}: {info.file_format}, {info.num_classes:,} classes, in {info.directory}']
     for split in info.splits.values():

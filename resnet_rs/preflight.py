@@ -12,6 +12,7 @@ import ml_collections
 from etils import epath
 
 from resnet_rs.config import default_config, flatten
+from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import UserError
@@ -21,6 +22,7 @@ from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 # which data is seen.
 FREE_ON_RESUME = (
     'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib',
+    'data.cache',
     'eval.', 'checkpoint.', 'log.',
 )
 
@@ -36,6 +38,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         if steps < 1 and name == 'duration':
             raise UserError(f'duration {value!r} is less than one step; make it longer')
     check_ranges(config)
+    check_cache(info, config.data)
     if config.init_from and read_config(config.init_from) is None:
         raise UserError(
             f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '

@@ -8,9 +8,9 @@ from resnet_rs.datasets.locate import SplitInfo
 from resnet_rs.errors import UserError
 
 GIB = 2**30
-# While a window is read it exists as serialized records, as the same in their new order, and as
-# the images parsed from them; all streams read their windows at the same step.
-WINDOW_COPIES = 3
+# While a window is opened it exists as serialized records, as the same in their new order, and as
+# the images parsed from them, and the next one is being read; all streams do so at the same step.
+WINDOW_COPIES = 4
 # Batches beside the prefetched ones: one is being assembled, one trained on, one on its way.
 OTHER_BATCHES = 3
 # An image being decoded, resized and augmented, with its intermediate results.
@@ -25,16 +25,18 @@ class MemoryPlan:
     windows: int
     batches: int
     threads: int
+    cache: int
     prefetch_batches: int
     text: str
 
     @property
     def total(self) -> int:
-        return self.windows + self.batches + self.threads
+        return self.windows + self.batches + self.threads + self.cache
 
 
 def plan_memory(
     split: SplitInfo, data, *, file_format: str, streams: int, local_batch: int, threads: int,
+    cache: int = 0,
 ) -> MemoryPlan:
     """What one process takes, with as many prefetched batches as config.data asks for and fit.
 
@@ -48,10 +50,11 @@ def plan_memory(
       streams: of this process.
       local_batch: images of this process in one batch.
       threads: of the pipeline.
+      cache: bytes of the files that are held in memory.
 
     Raises UserError where data.host_memory_gib is too small even for one prefetched batch.
     """
-    budget = int(data.host_memory_gib * GIB)
+    budget = int(data.host_memory_gib * GIB) - cache
     record = bytes_per_record(split) if file_format == 'tfrecord' else 0
     windows = WINDOW_COPIES * streams * data.shuffle_window * record
     batch = local_batch * data.image_size**2 * 3
@@ -64,7 +67,7 @@ def plan_memory(
             f'lower data.shuffle_window to {most}' if record and most >= 1
             else 'lower batch_size, or use more hosts'
         )
-        needed = (windows + scratch + (OTHER_BATCHES + 1) * batch) / GIB
+        needed = (cache + windows + scratch + (OTHER_BATCHES + 1) * batch) / GIB
         raise UserError(
             f'the input needs {needed:.3g} GiB of memory, but data.host_memory_gib is '
             f'{data.host_memory_gib}: raise it, or {advice}'
@@ -76,11 +79,13 @@ def plan_memory(
     if record:
         parts.insert(0, f'{WINDOW_COPIES} x {streams} streams x {data.shuffle_window} records of '
                         f'{record / 1000:.0f} kB')
-    text = (f'{" + ".join(parts)} = {(windows + batches + scratch) / GIB:.3g} GiB of '
+    if cache:
+        parts.append(f'{cache / GIB:.4g} GiB of cached files')
+    text = (f'{" + ".join(parts)} = {(cache + windows + batches + scratch) / GIB:.3g} GiB of '
             f'data.host_memory_gib={data.host_memory_gib}')
     if prefetch < data.prefetch_batches:
         text += f'; data.prefetch_batches lowered from {data.prefetch_batches} to {prefetch}'
-    return MemoryPlan(windows, batches, scratch, prefetch, text)
+    return MemoryPlan(windows, batches, scratch, cache, prefetch, text)
 
 
 def bytes_per_record(split: SplitInfo) -> int:

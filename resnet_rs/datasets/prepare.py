@@ -4,12 +4,12 @@ The only place of this project that may download. Running it again does nothing.
 """
 
 import argparse
-import resource
 import shutil
 import types
 
 from resnet_rs.datasets import locate
 from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.open_files import allow_open_files
 
 # The archives that tfds cannot fetch because they need an account.
 _ARCHIVES = {
@@ -61,7 +61,7 @@ def prepare(
     import resnet_rs.datasets.digits  # noqa: F401  registers the builder
 
     downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
-    _allow_many_open_files()
+    allow_open_files(1000)  # tfds sorts a large set through as many
     try:
         builder = tfds.builder(name, data_dir=str(root), file_format=file_format or 'array_record')
     except tfds.core.DatasetNotFoundError as error:
@@ -109,14 +109,6 @@ def _check_archives(base: str, manual, root) -> None:
             f'{base} needs {needed / 1e9:.0f} GB in {root}, which has {free / 1e9:.0f} GB free: '
             'choose a larger disk with --data_dir'
         )
-
-
-def _allow_many_open_files():
-    """tfds sorts a large set through 1,000 files open at once; 1,024 is a common limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(arguments=None):

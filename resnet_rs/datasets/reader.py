@@ -20,15 +20,21 @@ class Reader(Iterator):
     The plain pipeline fails at the first image it cannot decode, and says neither which nor
     where. It is then opened again at the same batch in its guarded form, slower, which puts a
     blank in the image's place, so that the image can be named and, if so configured, skipped.
+
+    `source` is the split as it is read, from copies if there is a cache; `split` names the places.
     """
 
-    def __init__(self, open_at, info: DatasetInfo, split: SplitInfo, corrupt_policy, position):
+    def __init__(
+        self, open_at, info: DatasetInfo, split: SplitInfo, source: SplitInfo, corrupt_policy,
+        position,
+    ):
         if corrupt_policy not in ('fail', 'skip'):
             raise UserError(f"data.corrupt_images is {corrupt_policy!r}: use 'fail' or 'skip'")
         self.position = position
         self.corrupt_images = 0
         self._open_at = open_at
         self._split = split
+        self._source = source
         self._num_classes = info.num_classes
         self._file_format = info.file_format
         self._skips = corrupt_policy == 'skip'
@@ -59,7 +65,8 @@ class Reader(Iterator):
                 return next(self._iterator)
             except tf.errors.OpError as again:
                 error = again
-        damage = records.damaged_file(self._split, self._file_format)
+        damage = (records.damaged_file(self._split, self._file_format)
+                  or records.damaged_file(self._source, self._file_format))
         if damage is None:
             raise error
         raise UserError(f'split {self._split.name} cannot be read: {damage}') from error

@@ -12,6 +12,7 @@ import tensorflow as tf
 from resnet_rs.datasets import order
 from resnet_rs.datasets.locate import SplitInfo
 from resnet_rs.errors import UserError
+from resnet_rs.open_files import allow_open_files
 
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
 _READ_CHUNK = 32
@@ -117,6 +118,7 @@ def _random_reader(split: SplitInfo):
 def _array_record_source(files):
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+    allow_open_files(len(files))
     return ArrayRecordDataSource(files)
 
 
@@ -178,7 +180,10 @@ def _streamed(
                     **_parsed(split, tf.gather(record, permutation)),
                 }
 
-            return records.batch(window).enumerate(window_number).map(shuffle).unbatch()
+            # All streams reach the ends of their windows at the same step: without the next window
+            # at hand, all of them would read at once while everything else waits.
+            windows = records.batch(window).prefetch(1)
+            return windows.enumerate(window_number).map(shuffle).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
         # Within its first window a resumed stream reads again what it has given out.

@@ -34,11 +34,11 @@ def test_the_sum_is_right(tmp_path):
     plan = plan_memory(
         split, data(), file_format='tfrecord', streams=64, local_batch=4096, threads=2
     )
-    windows = 3 * 64 * 128 * 55_100
+    windows = 4 * 64 * 128 * 55_100
     batches = (2 + 3) * 4096 * 160 * 160 * 3
     assert (plan.windows, plan.batches, plan.threads) == (windows, batches, 2 * 16 * 2**20)
     assert plan.total == windows + batches + 32 * 2**20 and plan.prefetch_batches == 2
-    assert '3 x 64 streams x 128 records of 55 kB' in plan.text
+    assert '4 x 64 streams x 128 records of 55 kB' in plan.text
     assert f'= {plan.total / GIB:.3g} GiB of data.host_memory_gib=16.0' in plan.text
     plan = plan_memory(
         split, data(), file_format='array_record', streams=64, local_batch=4096, threads=2

@@ -1,0 +1,206 @@
+"""Copies of a split's files on a local disk (data.cache='disk') or in memory ('memory').
+
+The pipeline reads copies as it would read the originals, so its order and its batches stay what
+they are. A copy on disk lasts: it is used by later runs, and by all processes of the host, as long
+as size and time of modification are those of the original. A copy in memory belongs to its
+process and goes with it, however that ends.
+"""
+
+import concurrent.futures
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import os
+import pathlib
+import shutil
+
+from absl import logging
+from etils import epath
+
+from resnet_rs.datasets.locate import DatasetInfo, SplitInfo
+from resnet_rs.errors import UserError
+from resnet_rs.open_files import allow_open_files
+
+GIB = 2**30
+_COPIES_AT_ONCE = 16
+_BUFFER_BYTES = 16 * 2**20
+
+
+def check_cache(info: DatasetInfo, data) -> None:
+    """Raises UserError for cache settings that cannot be, or a cache that does not fit.
+
+    Looks at the sizes of the files of both splits of config.data, and copies nothing.
+    """
+    _check_settings(data)
+    memory_bytes(info.split(data.train_split), data)
+    if data.cache == 'disk':
+        names = (data.train_split, data.eval_split)
+        _missing({file for name in names for file in _files(info.split(name))}, info, data)
+
+
+def cached_split(
+    split: SplitInfo, info: DatasetInfo, data, start: int = 0, stop: int | None = None
+) -> SplitInfo:
+    """`split` reading from copies, which are made where they are missing; itself without a cache.
+
+    On disk only the files of examples [start, stop) are copied. Raises UserError like
+    `check_cache`.
+    """
+    _check_settings(data)
+    if data.cache == 'memory':
+        return _in_memory(split)
+    if data.cache == 'disk':
+        stop = split.num_examples if stop is None else stop
+        return _on_disk(split, info, data, _files(split, start, stop))
+    return split
+
+
+def _check_settings(data) -> None:
+    if data.cache not in ('', 'memory', 'disk'):
+        raise UserError(f"data.cache is {data.cache!r}: use 'memory', 'disk', or '' for none")
+    if data.cache == 'disk' and not data.cache_dir:
+        raise UserError("data.cache is 'disk' but data.cache_dir is empty: set it to a directory "
+                        'on a local disk')
+
+
+def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[str, ...]:
+    """The files that hold examples [start, stop); of those that hold none there may be no file."""
+    if split.images:
+        return split.images[start:stop]
+    part = split.slice(split.name, start, split.num_examples if stop is None else stop)
+    return tuple(shard.filename for shard in part.shards)
+
+
+def memory_bytes(split: SplitInfo, data) -> int:
+    """What data.cache takes of data.host_memory_gib: the size of all files of `split`, or 0.
+
+    Raises UserError where that alone is more, and for an image folder: every copy in memory needs
+    an open file.
+    """
+    if data.cache != 'memory':
+        return 0
+    if split.images:
+        raise UserError("data.cache='memory' is for sets of records, not for image folders: use "
+                        "data.cache='disk', or prepare the images as a tfds set")
+    files = _files(split)
+    needed = sum(size for size, _ in _sizes_and_times(files).values())
+    if needed > data.host_memory_gib * GIB:
+        raise UserError(
+            f"data.cache='memory' needs {needed / GIB:.4g} GiB for the {len(files):,} files "
+            f'of {split.name}, but data.host_memory_gib is {data.host_memory_gib}: raise it if '
+            "the host has as much, use data.cache='disk', or no cache"
+        )
+    return needed
+
+
+def _in_memory(split: SplitInfo) -> SplitInfo:
+    """`split` with every file copied into the memory of this process, once in its life."""
+    files = _sizes_and_times(_files(split))
+    allow_open_files(2 * len(files))
+    logging.info('Cache: reading the %d files of %s into memory', len(files), split.name)
+    with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        copies = pool.map(lambda file: _copy_in_memory(file, *files[file]), files)
+        return _reading(split, dict(zip(files, copies, strict=True)))
+
+
+def _on_disk(split: SplitInfo, info: DatasetInfo, data, files: tuple[str, ...]) -> SplitInfo:
+    """`split` with those of its files that are in `files` copied to data.cache_dir.
+
+    Files that are there already are not copied again. One process of a host copies at a time; a
+    copy gets its name when it is whole and on the disk. Raises UserError where the disk is too
+    small.
+    """
+    directory = _directory(info, data)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / 'lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info('Cache: waiting for another process that fills %s', directory)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = _missing(files, info, data)
+        with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+            list(pool.map(lambda file: _copy_to_disk(file, *missing[file]), missing))
+    return _reading(split, {file: str(_place(file, info, data)) for file in files})
+
+
+def _reading(split: SplitInfo, copies: dict[str, str]) -> SplitInfo:
+    shards = tuple(
+        dataclasses.replace(shard, filename=copies.get(shard.filename, shard.filename))
+        for shard in split.shards
+    )
+    images = tuple(copies.get(image, image) for image in split.images)
+    return dataclasses.replace(split, shards=shards, images=images)
+
+
+def _sizes_and_times(files) -> dict[str, tuple[int, int]]:
+    """{file: (bytes, whole seconds of the last modification)}"""
+
+    def stat(file):
+        found = epath.Path(file).stat()
+        return found.length, int(found.mtime)
+
+    with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        return dict(zip(files, pool.map(stat, files), strict=True))
+
+
+@functools.cache
+def _copy_in_memory(file: str, size: int, modified: int) -> str:
+    del modified  # tells a file from the one that was there before
+    descriptor = os.memfd_create(os.path.basename(file)[-200:])
+    with epath.Path(file).open('rb') as source:
+        with open(descriptor, 'wb', closefd=False) as copy:
+            shutil.copyfileobj(source, copy, _BUFFER_BYTES)
+    _check_size(file, os.fstat(descriptor).st_size, size)
+    return f'/proc/self/fd/{descriptor}'
+
+
+def _directory(info: DatasetInfo, data) -> pathlib.Path:
+    """One directory per source, so that sets of the same name are told apart."""
+    key = hashlib.sha256(os.path.abspath(info.directory).encode()).hexdigest()[:16]
+    return pathlib.Path(data.cache_dir).expanduser() / key
+
+
+def _place(file: str, info: DatasetInfo, data) -> pathlib.Path:
+    return _directory(info, data) / file.removeprefix(info.directory).lstrip('/')
+
+
+def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, int, int]]:
+    """{file: (place, bytes, time)} of files without a good copy; UserError if they do not fit."""
+    missing = {}
+    for file, (size, modified) in _sizes_and_times(files).items():
+        place = _place(file, info, data)
+        found = place.stat() if place.exists() else None
+        if found is None or (found.st_size, int(found.st_mtime)) != (size, modified):
+            missing[file] = place, size, modified
+    needed = sum(size for _, size, _ in missing.values())
+    cache_dir = pathlib.Path(data.cache_dir).expanduser().absolute()
+    existing = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    arithmetic = (f'{len(files):,} files of {info.name}, {len(files) - len(missing):,} of them '
+                  f'there already, {needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free')
+    if needed > free:
+        raise UserError(f"data.cache='disk' does not fit into data.cache_dir={data.cache_dir}: "
+                        f'{arithmetic}; free some space, name another disk, or use no cache')
+    if missing:
+        logging.info('Cache: %s: %s', cache_dir, arithmetic)
+    return missing
+
+
+def _copy_to_disk(file: str, place: pathlib.Path, size: int, modified: int) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(place.name + '.partial')
+    with epath.Path(file).open('rb') as source, partial.open('wb') as copy:
+        shutil.copyfileobj(source, copy, _BUFFER_BYTES)
+        copy.flush()
+        os.fsync(copy.fileno())
+    _check_size(file, partial.stat().st_size, size)
+    os.utime(partial, (modified, modified))
+    partial.replace(place)
+
+
+def _check_size(file: str, copied: int, size: int) -> None:
+    if copied != size:
+        raise UserError(f'{file} had {size} bytes, but {copied} were read: it changed or was cut '
+                        'off while it was copied into the cache; start again')
