@@ -14,13 +14,14 @@ from jax.experimental import multihost_utils
 import input_pipeline
 from resnet_rs import data_check, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog
-from resnet_rs.sharding import create_mesh, replicated, to_global
+from resnet_rs.sharding import create_mesh, replicated
 from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 
@@ -53,6 +54,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
             config, first_step=first_step,
             process_index=jax.process_index(), process_count=jax.process_count(),
         )
+        batches = closing.enter_context(DeviceBatches(batches, mesh))
         log = closing.enter_context(RunLog(workdir, config, first_step))
         progress = closing.enter_context(
             Progress(
@@ -64,7 +66,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
 
         for step in range(first_step + 1, program.total_steps + 1):
             with progress.waiting_for_input():
-                batch = to_global(next(batches), mesh)
+                batch = next(batches)
             with progress.compiling() if step == first_step + 1 else contextlib.nullcontext():
                 state, metrics = program.train_step(state, batch)
             progress.advance()

@@ -11,6 +11,7 @@ opened, and the stated budget beside it.
 import argparse
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -80,8 +81,10 @@ def input_config(directory: pathlib.Path, batch_size: int, image_size: int):
 
 
 def resident_bytes() -> int:
-    pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE')
+    """Of this process's own data; pages of libraries come and go as other programs need room."""
+    status = pathlib.Path('/proc/self/status').read_text()
+    (kilobytes,) = re.findall(r'RssAnon:\s+(\d+) kB', status)
+    return 1024 * int(kilobytes)
 
 
 if __name__ == '__main__':

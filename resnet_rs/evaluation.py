@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from resnet_rs.sharding import to_global
+from resnet_rs.device_batches import DeviceBatches
 
 WEIGHTS = ('raw', 'ema')
 
@@ -36,7 +36,8 @@ def evaluate(
     other number raises RuntimeError. Sums are taken in float64 in the order of the split, so
     they do not depend on the batch size or the number of devices.
     """
-    results = [eval_step(weights, to_global(batch, mesh)) for batch in batches]
+    with DeviceBatches(batches, mesh) as on_devices:
+        results = [eval_step(weights, batch) for batch in on_devices]
     rows = jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(results))
     counted = np.flatnonzero(rows['mask'])
     order = counted[np.argsort(rows['index'][counted], kind='stable')]

@@ -1,5 +1,6 @@
 """Whole runs: interrupted anywhere they equal the run that was not; nothing good is lost."""
 
+import collections.abc
 import json
 import os
 import shutil
@@ -55,7 +56,7 @@ def change_batches(monkeypatch, change):
     """The run gets `change(step, batch)` for each batch; steps count from 1."""
     real = train_lib.input_pipeline.train_batches
 
-    class Changed:
+    class Changed(collections.abc.Iterator):
         def __init__(self, config, first_step, **processes):
             self.batches = real(config, first_step=first_step, **processes)
 
@@ -144,15 +145,12 @@ def test_eight_devices_resume_on_fewer(
     mesh = create_mesh(jax.devices()[:device_count])
     monkeypatch.setattr(train_lib, 'create_mesh', lambda: mesh)
     seen = []
-    real = train_lib.to_global
-    monkeypatch.setattr(
-        train_lib, 'to_global', lambda batch, mesh: seen.append(batch) or real(batch, mesh)
-    )
+    change_batches(monkeypatch, lambda step, batch: seen.append(batch) or batch)
     state = train_lib.train_and_evaluate(small_config(), str(tmp_path / 'run'))
     next_batches = train_lib.input_pipeline.train_batches(small_config(), first_step=6)
     for batch, wanted in zip(seen, next_batches, strict=False):
         assert_identical(batch, wanted)
-    assert len(seen) == 4
+    assert len(seen) >= 4  # and what was read ahead
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
         jax.device_get(state.variables), expected.variables,

@@ -11,8 +11,9 @@ GIB = 2**30
 # While a window is opened it exists as serialized records, as the same in their new order, and as
 # the images parsed from them, and the next one is being read; all streams do so at the same step.
 WINDOW_COPIES = 4
-# Batches beside the prefetched ones: one is being assembled, one trained on, one on its way.
-OTHER_BATCHES = 3
+# Batches beside the prefetched ones: one is being assembled, one trained on, two are on their way
+# to the devices (resnet_rs.device_batches).
+OTHER_BATCHES = 4
 # An image being decoded, resized and augmented, with its intermediate results.
 BYTES_PER_THREAD = 16 * 2**20
 SAMPLED_FILES = 16

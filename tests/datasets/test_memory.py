@@ -35,7 +35,7 @@ def test_the_sum_is_right(tmp_path):
         split, data(), file_format='tfrecord', streams=64, local_batch=4096, threads=2
     )
     windows = 4 * 64 * 128 * 55_100
-    batches = (2 + 3) * 4096 * 160 * 160 * 3
+    batches = (2 + 4) * 4096 * 160 * 160 * 3
     assert (plan.windows, plan.batches, plan.threads) == (windows, batches, 2 * 16 * 2**20)
     assert plan.total == windows + batches + 32 * 2**20 and plan.prefetch_batches == 2
     assert '4 x 64 streams x 128 records of 55 kB' in plan.text
@@ -50,7 +50,7 @@ def test_less_is_prefetched_before_anything_is_refused(tmp_path):
     split = split_of(tmp_path, [1000], 10)
     settings = dict(file_format='array_record', streams=1, local_batch=1024, threads=1)
     one = 1024 * 160 * 160 * 3
-    for batches, prefetch in ((4, 1), (6, 3), (20, 8)):
+    for batches, prefetch in ((5, 1), (7, 3), (20, 8)):
         budget = (batches * one + 16 * 2**20) / GIB
         plan = plan_memory(
             split, data(host_memory_gib=budget, prefetch_batches=8), **settings
@@ -58,7 +58,7 @@ def test_less_is_prefetched_before_anything_is_refused(tmp_path):
         assert plan.prefetch_batches == prefetch and plan.total <= budget * GIB
         assert ('lowered from 8' in plan.text) == (prefetch < 8)
     with pytest.raises(UserError, match='lower batch_size'):
-        plan_memory(split, data(host_memory_gib=3 * one / GIB), **settings)
+        plan_memory(split, data(host_memory_gib=4 * one / GIB), **settings)
 
 
 def test_a_window_that_does_not_fit_is_refused_with_one_that_does(tmp_path):
