@@ -109,7 +109,7 @@ class TrainBatches(Iterator):
         source = cached_split(split, info, data)
         decode, augment = _train_transforms(config)
 
-        def open_at(step, guarded):
+        def open_at(step, guarded, undecodable):
             elements = records.training_records(
                 source, info.file_format, seed=config.seed, batch_size=distinct,
                 streams=streams, window=data.shuffle_window,
@@ -120,7 +120,7 @@ class TrainBatches(Iterator):
                 elements = elements.flat_map(lambda element: _copies(element, repeats))
             return _batched(
                 elements, info, source, decode, augment, data, data.image_size, local, guarded,
-                prefetch=memory.prefetch_batches,
+                undecodable, prefetch=memory.prefetch_batches,
             )
 
         self._reader = Reader(open_at, info, split, source, data.corrupt_images, first_step)
@@ -170,15 +170,15 @@ class EvalBatches:
         return self._length
 
     def __iter__(self):
-        def open_at(batch, guarded):
+        def open_at(batch, guarded, undecodable):
             start = self._start + batch * self._local
             elements = records.sequential_records(
                 self._source, self._info.file_format, start, self._stop, threads=self._threads
             )
             return _batched(
                 elements, self._info, self._source, self._decode, None, self._data,
-                self._image_size, self._local, guarded, prefetch=self._data.prefetch_batches,
-                drop_remainder=False,
+                self._image_size, self._local, guarded, undecodable,
+                prefetch=self._data.prefetch_batches, drop_remainder=False,
             )
 
         reader = Reader(
@@ -218,10 +218,14 @@ def _copies(element, count):
 
 
 def _batched(
-    elements, info, split, decode, augment, data, size, batch_size, guarded, prefetch,
+    elements, info, split, decode, augment, data, size, batch_size, guarded, undecodable, prefetch,
     drop_remainder=True,
 ) -> tf.data.Dataset:
-    """Decodes, augments and batches records in their order, on a private pool of threads."""
+    """Decodes, augments and batches records in their order, on a private pool of threads.
+
+    Examples whose numbers are in `undecodable` become blanks; if `guarded`, so does whatever else
+    cannot be decoded.
+    """
     threads = _threads(data)
     has_sets = bool(split.label_set_feature)
 
@@ -255,13 +259,19 @@ def _batched(
             found['label_set'] = tf.zeros([info.num_classes], tf.bool)
         return found
 
+    def decoded_unless_known(element):
+        if not undecodable:
+            return decoded(element)
+        known = tf.reduce_any(element['index'] == tf.constant(undecodable, tf.int64))
+        return tf.cond(known, lambda: blank(element), lambda: decoded(element))
+
     def decoded_or_blank(element):
         one = tf.data.Dataset.from_tensors(element)
         return one.map(decoded).ignore_errors().concatenate(one.map(blank)).take(1)
 
     def finished(element):
         image = augment(element) if augment else element['image']
-        if guarded:
+        if guarded or undecodable:
             image = tf.where(element['label'] != NO_LABEL, image, 0)
         kept = ('label', 'mask', 'index', *(['label_set'] if has_sets else []))
         return {
@@ -275,7 +285,9 @@ def _batched(
             decoded_or_blank, cycle_length=threads, block_length=1, **parallel
         ).map(finished, **parallel)
     else:
-        dataset = elements.map(lambda element: finished(decoded(element)), **parallel)
+        dataset = elements.map(
+            lambda element: finished(decoded_unless_known(element)), **parallel
+        )
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
     dataset = dataset.prefetch(prefetch)
     options = tf.data.Options()

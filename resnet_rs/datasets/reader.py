@@ -12,14 +12,18 @@ from resnet_rs.errors import UserError
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
 NO_LABEL = -1
+# Opening a pipeline twice takes seconds; so many batches in the slow form take longer.
+CALM_BATCHES = 50
 
 
 class Reader(Iterator):
-    """Batches from `open_at(position, guarded)`, watched for bad data.
+    """Batches from `open_at(position, guarded, undecodable)`, watched for bad data.
 
     The plain pipeline fails at the first image it cannot decode, and says neither which nor
     where. It is then opened again at the same batch in its guarded form, slower, which puts a
     blank in the image's place, so that the image can be named and, if so configured, skipped.
+    After CALM_BATCHES without another one it is plain again, with blanks for the images
+    (`undecodable`, numbers in the split) that are known by then.
 
     `source` is the split as it is read, from copies if there is a cache; `split` names the places.
     """
@@ -38,14 +42,19 @@ class Reader(Iterator):
         self._num_classes = info.num_classes
         self._file_format = info.file_format
         self._skips = corrupt_policy == 'skip'
-        self._named = set()
+        self._undecodable = set()
         self._guarded = False
+        self._calm_at = 0
         self._iterator = self._open()
 
     def _open(self):
-        return self._open_at(self.position, self._guarded).as_numpy_iterator()
+        known = tuple(sorted(self._undecodable))
+        return self._open_at(self.position, self._guarded, known).as_numpy_iterator()
 
     def __next__(self):
+        if self._guarded and self.position >= self._calm_at:
+            self._guarded = False
+            self._iterator = self._open()
         try:
             batch = next(self._iterator)
         except tf.errors.OpError as error:
@@ -60,6 +69,7 @@ class Reader(Iterator):
             first_line = error.message.strip().split('\n')[0]
             logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
             self._guarded = True
+            self._calm_at = self.position + CALM_BATCHES
             self._iterator = self._open()
             try:
                 return next(self._iterator)
@@ -82,11 +92,9 @@ class Reader(Iterator):
             )
 
     def _count_corrupt(self, batch):
-        if not self._guarded:
-            return
         blank = batch['index'][(batch['mask'] == 0) & ~is_unlabelled(batch)].tolist()
         self.corrupt_images += len(blank)
-        new = [index for index in dict.fromkeys(blank) if index not in self._named]
+        new = [index for index in dict.fromkeys(blank) if index not in self._undecodable]
         if new and not self._skips:
             more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
             raise UserError(
@@ -95,7 +103,8 @@ class Reader(Iterator):
             )
         for index in new:
             logging.warning('Skipping undecodable image: %s', self._split.describe(index))
-        self._named.update(new)
+            self._calm_at = self.position + 1 + CALM_BATCHES
+        self._undecodable.update(new)
 
 
 def is_unlabelled(batch):

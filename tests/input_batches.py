@@ -1,0 +1,51 @@
+"""What the tests of the input pipeline share: taking batches, comparing them, folders of files."""
+
+import io
+
+import numpy as np
+import prepared
+from imagenet_archives import picture
+from PIL import Image
+
+SOURCES = ('array_record', 'tfrecord', 'image_folder')
+
+
+def take(batches, count):
+    return [next(batches) for _ in range(count)]
+
+
+def assert_same(batch, other):
+    assert set(batch) == set(other) == {'image', 'label', 'mask', 'index'}
+    for name in batch:
+        np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
+
+
+def indices(batches):
+    return np.concatenate([batch['index'] for batch in batches])
+
+
+def folder_of(tmp_path, files):
+    """One class folder 'train/a' and 'val/a' with the given contents, in name order."""
+    for split in ('train', 'val'):
+        directory = tmp_path / split / 'a'
+        directory.mkdir(parents=True)
+        for number, content in enumerate(files):
+            (directory / f'{number:03d}.jpg').write_bytes(content)
+    config = prepared.config('array_record', batch_size=4)
+    config.data.source = 'image_folder'
+    config.data.data_dir = str(tmp_path)
+    return config
+
+
+def encoded(image, file_format):
+    stream = io.BytesIO()
+    image.save(stream, file_format)
+    return stream.getvalue()
+
+
+def png(pixels):
+    return encoded(Image.fromarray(pixels), 'PNG')
+
+
+def good_file():
+    return picture(3, 1, 48, np.random.default_rng(0))
