@@ -91,7 +91,8 @@ def test_every_validation_image_is_counted(data_dir, finished):
 def test_one_device_agrees_with_eight(data_dir, tmp_path):
     """In float32 with one batch-norm group, five steps agree in loss to 1e-4."""
     exact = (
-        '--config.model.dtype=float32', '--config.model.batch_norm_group_size=-1',
+        '--config.model.name=resnet_rs_14', '--config.model.dtype=float32',
+        '--config.model.batch_norm_group_size=-1',
         '--config.duration=5 steps', '--config.optimizer.learning_rate=0.01',
     )
     losses = []
