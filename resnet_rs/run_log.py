@@ -1,7 +1,7 @@
 """What a run leaves in its work directory beside checkpoints.
 
 metrics.jsonl      one JSON object a line: step, kind ('train' or 'eval'), values, and under
-                   'time' what the clock said; apart from 'time' it is a function of the config
+                   'time' what clock and memory said; apart from it a function of the config
 environment.json   versions, commit, devices and command of the latest start
 TensorBoard event files, through clu
 """
@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -56,7 +57,11 @@ class RunLog:
             })
 
     def write(self, step: int, kind: str, values: dict, time: dict[str, float]) -> None:
-        """Adds one line; `values` are of the step, `time` is what the clock said."""
+        """Adds one line; `values` are of the step, `time` is what the clock said.
+
+        To `time` it adds memory_bytes (see peak_memory).
+        """
+        time = time | {'memory_bytes': peak_memory()}
         values = {name: float(value) for name, value in values.items()}
         scalars = {f'{kind}/{name}': value for name, value in values.items()}
         scalars |= {f'time/{name}': value for name, value in time.items()}
@@ -86,6 +91,13 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
         return [json.loads(line) for line in complete]
     except ValueError as error:
         raise UserError(f'{path} is damaged ({error}); move it away to go on without it') from error
+
+
+def peak_memory() -> int:
+    """Most bytes in use so far on any device of this process; on CPUs of the process itself."""
+    peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0)
+             for device in jax.local_devices()]
+    return max(peaks) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def describe_environment() -> dict:

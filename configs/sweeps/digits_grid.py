@@ -1,0 +1,47 @@
+"""Depth x width x resolution on real digits, three seeds each: the study of docs/study.
+
+    make study
+
+81 runs of small ResNet-RS. As in the paper's short runs (its appendix E) there is no
+regularisation beside weight decay and the crop: no RandAugment, dropout, stochastic depth or
+label smoothing.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import digits
+from resnet_rs.sweep.combinators import product, run_name, values
+
+GRID = product(
+    values('seed', (0, 1, 2)),  # first: the whole grid has run once before any seed comes again
+    values('depth', (14, 26, 50)),
+    values('width', (0.125, 0.25, 0.5)),
+    values('resolution', (16, 24, 32)),
+)
+
+
+def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
+    """(name, config) of every run."""
+    for settings in GRID:
+        yield run_name(settings), get_config(**settings)
+
+
+def get_config(depth: int, width: float, resolution: int, seed: int) -> ConfigDict:
+    """One run; locked."""
+    config = digits.get_config().unlock()
+    config.seed = seed
+    config.duration = '4 epochs'
+    config.model.name = f'resnet_rs_{depth}'
+    config.model.width_multiplier = width
+    config.model.dropout_rate = 0.0
+    config.model.stochastic_depth_rate = 0.0
+    config.data.image_size = resolution
+    config.data.augment = 'none'
+    config.optimizer.label_smoothing = 0.0
+    config.optimizer.warmup = '1 epochs'
+    config.eval.every = '4 epochs'
+    config.checkpoint.every = '2 epochs'
+    config.checkpoint.keep_last = 1
+    return config.lock()

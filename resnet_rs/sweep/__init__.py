@@ -1,0 +1,1 @@
+"""Sweeps: named configurations from a Python function, run one process each (docs/sweeps.md)."""

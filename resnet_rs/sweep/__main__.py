@@ -1,0 +1,134 @@
+"""Runs or resumes a sweep: many configurations, one process each, one table (docs/sweeps.md).
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/NAME.py --workdir=DIR [--parallel=N]
+    python -m resnet_rs.sweep --sweep=... --workdir=DIR --hosts=tpu-1,tpu-2    # over ssh
+    python -m resnet_rs.sweep --sweep=... --workdir=DIR --print=slurm          # a job array
+    python -m resnet_rs.sweep --sweep=... --workdir=DIR --dry_run              # what it would cost
+
+The same command again goes on: finished runs are skipped, interrupted ones resumed. Ctrl-C lets
+the runs save first. The exit status is 0 when every run is finished.
+"""
+
+import argparse
+import os
+import sys
+
+import tqdm
+
+from resnet_rs.errors import UserError, one_line_errors, positive_integer
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    environment = dict(os.environ)
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # the accelerators are left to the runs
+    with one_line_errors(UserError):
+        complete = sweep(options, environment)
+    sys.exit(0 if complete else 1)
+
+
+def sweep(options: argparse.Namespace, environment: dict) -> bool:
+    """Does what the command line says; whether everything asked for is done."""
+    from resnet_rs.sweep.definition import check_runs, load_sweep
+
+    pairs = load_sweep(options.sweep)
+    if options.dry_run:
+        from resnet_rs.sweep.dry_run import dry_run
+
+        print(dry_run(pairs))
+        return True
+    if '://' in options.workdir and not options.print:
+        raise UserError(f'--workdir={options.workdir} cannot be locked; use a directory that all '
+                        'hosts see, or --print a job array')
+    workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
+    if options.print:
+        from resnet_rs.sweep.schedulers import SCHEDULERS, prepare
+
+        runs = prepare(check_runs(pairs, workdir), workdir, options.sweep)
+        print(SCHEDULERS[options.print](runs, workdir))
+        return True
+    return _execute(pairs, workdir, options, environment)
+
+
+def _execute(pairs, workdir: str, options, environment: dict) -> bool:
+    from resnet_rs.stored_config import write_config
+    from resnet_rs.sweep import directory, report
+    from resnet_rs.sweep.definition import check_runs
+    from resnet_rs.sweep.lock import locked
+    from resnet_rs.sweep.runner import Runner
+    from resnet_rs.sweep.workers import Worker
+
+    directory.claim(workdir, options.sweep)
+    with locked(workdir) as lock:
+        runs = check_runs(pairs, workdir)
+        for run in runs:
+            write_config(run.directory, run.config)
+        hosts = options.hosts.split(',') if options.hosts else [None]
+        workers = [
+            Worker(host, environment=environment, lock=lock)
+            for host in hosts for _ in range(options.parallel)
+        ]
+        with tqdm.tqdm(
+            total=len(runs), unit='run', dynamic_ncols=True, disable=not sys.stderr.isatty()
+        ) as bar:
+
+            def done(outcome):
+                bar.update()
+                bar.write(describe(outcome), file=sys.stderr)
+
+            runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
+            outcomes = runner.execute(runs, done)
+        for path in report.write(workdir, workdir):
+            print(path)
+    return summarise(outcomes)
+
+
+def describe(outcome) -> str:
+    """A line for people, with the tail of the log of a run that failed."""
+    from resnet_rs.sweep.directory import tail
+
+    minutes = f', {outcome.seconds / 60:.1f} min' if outcome.seconds else ''
+    reason = f': {outcome.reason}' if outcome.reason else ''
+    line = f'{outcome.run.name} {outcome.status}{reason}{minutes}'
+    if outcome.status == 'failed':
+        line += ''.join(f'\n    {text}' for text in tail(outcome.run).splitlines())
+    return line
+
+
+def summarise(outcomes) -> bool:
+    """Prints how many runs ended how; whether all are finished."""
+    counts = {status: [outcome for outcome in outcomes if outcome.status == status]
+              for status in ('finished', 'interrupted', 'failed')}
+    print(', '.join(f'{len(ended)} {status}' for status, ended in counts.items() if ended))
+    for outcome in counts['failed']:
+        print(f'failed: {outcome.run.name}: {outcome.reason} ({outcome.run.directory}/log.txt)')
+    if counts['interrupted']:
+        print('the same command goes on from there')
+    return len(counts['finished']) == len(outcomes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='python -m resnet_rs.sweep', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--sweep', required=True, metavar='FILE', help='has get_sweep()')
+    parser.add_argument('--workdir', required=True, metavar='DIR', help='a run is in DIR/NAME')
+    parser.add_argument('--parallel', type=positive_integer, default=1, metavar='N',
+                        help='runs at once, on each host (default: %(default)s)')
+    parser.add_argument('--hosts', metavar='A,B',
+                        help='ssh names of hosts that see DIR, this checkout and its environment')
+    parser.add_argument('--retries', type=int, default=1, metavar='N',
+                        help='more attempts for a run that fails (default: %(default)s)')
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument('--dry_run', action='store_true',
+                         help='list the runs and what they would cost; start nothing')
+    instead.add_argument('--print', choices=['slurm', 'gke', 'queued_resources'],
+                         help='store the configurations and print the jobs; start nothing')
+    return parser
+
+
+if __name__ == '__main__':
+    main()

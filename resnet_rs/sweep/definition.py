@@ -1,0 +1,107 @@
+"""What a sweep file asks for, checked as a whole before anything is started."""
+
+import collections
+import dataclasses
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+
+import ml_collections
+
+from resnet_rs import preflight
+from resnet_rs.durations import to_steps
+from resnet_rs.errors import UserError
+from resnet_rs.stored_config import CONFIG_FILE
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep; its work directory is SWEEP/name."""
+
+    name: str
+    config: ml_collections.ConfigDict
+    directory: str
+    total_steps: int
+
+
+def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.ConfigDict]]:
+    """The (name, config) pairs that get_sweep() of the Python file `path` yields, in order.
+
+    Raises UserError for a file without get_sweep, a mistake in any pair and a name given twice.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'--sweep={path} is not a file')
+    spec = importlib.util.spec_from_file_location('sweep_file', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, 'get_sweep'):
+        raise UserError(f'{path} has no get_sweep(); write one that yields (name, config)')
+    pairs = list(_numbered(path, module.get_sweep()))
+    if not pairs:
+        raise UserError(f'get_sweep() of {path} yields no run')
+    counts = collections.Counter(name for name, _ in pairs)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        numbers = [number for number, (name, _) in enumerate(pairs, 1) if name == twice[0]]
+        raise UserError(
+            f'{path} gives the name {twice[0]!r} to the runs {", ".join(map(str, numbers))}; '
+            'every run needs a name of its own'
+        )
+    return pairs
+
+
+def check_runs(
+    pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str
+) -> list[SweepRun]:
+    """The runs of a sweep, every one of which can start; UserError tells the first mistake.
+
+    Datasets, settings, networks and work directories are looked at as main.py does; whether a
+    batch divides over the devices shows on the machine that has them.
+    """
+    if os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+        raise UserError(f'{workdir} is the work directory of a run, not of a sweep; name another')
+    runs, mistakes = [], []
+    for number, (name, config) in enumerate(pairs, 1):
+        try:
+            runs.append(_checked(name, config, os.path.join(workdir, name)))
+        except UserError as error:
+            mistakes.append(f'run {number} of {len(pairs)}, {name}: {error}')
+    if mistakes:
+        others = len(mistakes) - 1
+        more = f' ({others} more {"have mistakes" if others > 1 else "has a mistake"})'
+        raise UserError(mistakes[0] + more * (others > 0))
+    return runs
+
+
+def _numbered(path, pairs: Iterator) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
+    pairs = iter(pairs)
+    number = 0
+    while True:
+        number += 1
+        try:
+            pair = next(pairs)
+        except StopIteration:
+            return
+        except UserError as error:
+            raise UserError(f'{path}, run {number}: {error}') from error
+        if not (
+            isinstance(pair, tuple) and len(pair) == 2
+            and isinstance(pair[0], str) and isinstance(pair[1], ml_collections.ConfigDict)
+        ):
+            raise UserError(f'{path}, run {number} is {pair!r:.80}; yield (name, config)')
+        if not re.fullmatch(r'[\w][\w.,=@+-]*', pair[0], re.ASCII):
+            raise UserError(
+                f'{path}, run {number}: the name {pair[0]!r} cannot be a directory; use letters, '
+                'digits and . , = @ + - _'
+            )
+        yield pair
+
+
+def _checked(name: str, config: ml_collections.ConfigDict, directory: str) -> SweepRun:
+    from resnet_rs.steps import model_of  # takes seconds: after the checks of names
+
+    info = preflight.check_config(config, directory)
+    model_of(config)
+    examples = info.split(config.data.train_split).num_examples
+    steps = to_steps(config.duration, batch_size=config.batch_size, examples_per_epoch=examples)
+    return SweepRun(name, config, directory, steps)

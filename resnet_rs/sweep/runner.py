@@ -1,0 +1,167 @@
+"""Executes the runs of a sweep: skips, resumes, retries, and stops without losing anything."""
+
+import collections
+import dataclasses
+import errno
+import signal
+import time
+from collections.abc import Callable
+
+from resnet_rs.errors import UserError
+from resnet_rs.sweep.definition import SweepRun
+from resnet_rs.sweep.directory import is_finished, steps_done, tail
+from resnet_rs.sweep.workers import UNREACHABLE, Worker
+
+POLL_SECONDS = 0.2
+MISTAKE = 2  # the exit status of main.py for what no repetition mends
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: 'finished', 'failed' or 'interrupted', and why."""
+
+    run: SweepRun
+    status: str
+    reason: str = ''
+    seconds: float = 0.0
+
+
+class StopRequest:
+    """Counts SIGTERM and Ctrl-C while open instead of ending the process."""
+
+    def __enter__(self):
+        self.count = 0
+        self._previous = {
+            number: signal.signal(number, self._add) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _add(self, number, frame):
+        del number, frame
+        self.count += 1
+
+
+class Runner:
+    """Keeps every worker busy until no run is left; `note(text)` is told what happens.
+
+    A run that ends unfinished is taken up again `retries` times, from its last checkpoint. A
+    mistake in its settings, a damaged metrics file and a full disk are reported at once. A host
+    that cannot be reached is left out.
+    """
+
+    def __init__(self, workers: list[Worker], retries: int, note: Callable[[str], None]):
+        self._idle = list(workers)
+        self._busy: dict[Worker, tuple[SweepRun, float]] = {}
+        self._retries = retries
+        self._note = note
+        self._attempts = collections.Counter()
+        self._outcomes: list[Outcome] = []
+
+    def execute(
+        self, runs: list[SweepRun], done: Callable[[Outcome], None] = lambda outcome: None
+    ) -> list[Outcome]:
+        """One outcome for each run, in the order in which they ended."""
+        self._done = done
+        self._waiting = collections.deque(runs)
+        with StopRequest() as stop:
+            forwarded = 0
+            while self._busy or (self._waiting and self._idle and not stop.count):
+                while self._waiting and self._idle and not stop.count:
+                    self._start(self._waiting.popleft())
+                time.sleep(POLL_SECONDS)
+                if stop.count > forwarded:
+                    self._pass_on(forwarded)
+                    forwarded = stop.count
+                for worker in list(self._busy):
+                    status = worker.poll()
+                    if status is not None:
+                        self._ended(worker, status, stopping=stop.count > 0)
+        why = 'stopped' if stop.count else 'no host is left'
+        for run in self._waiting:
+            self._end(Outcome(run, 'interrupted', f'{why} before it could start'))
+        return self._outcomes
+
+    def _start(self, run: SweepRun) -> None:
+        try:
+            if is_finished(run):
+                self._end(Outcome(run, 'finished', 'was finished before'))
+                return
+            worker = self._idle[0]
+            worker.start(run)
+        except (UserError, OSError) as error:
+            self._end(Outcome(run, 'failed', _describe(error)))
+            return
+        self._idle.remove(worker)
+        self._busy[worker] = (run, time.monotonic())
+        step = steps_done(run)
+        where = f' on {worker.host}' if worker.host else ''
+        how = f'goes on from step {step} of {run.total_steps}' if step else 'starts'
+        self._note(f'{run.name} {how}{where}')
+
+    def _pass_on(self, earlier: int) -> None:
+        if not earlier:
+            self._note(f'stopping: {len(self._busy)} runs save first; Ctrl-C again kills them')
+        for worker in self._busy:
+            worker.kill() if earlier else worker.stop()
+
+    def _ended(self, worker: Worker, status: int, stopping: bool) -> None:
+        run, started = self._busy.pop(worker)
+        seconds = time.monotonic() - started
+        if worker.host and status == UNREACHABLE:
+            self._note(f'{worker.host} cannot be reached and is left out: {tail(run, 1)}')
+            self._waiting.appendleft(run)
+            return
+        self._idle.append(worker)
+        try:
+            finished = is_finished(run)
+        except UserError as error:
+            self._end(Outcome(run, 'failed', _describe(error), seconds))
+            return
+        if finished:
+            self._end(Outcome(run, 'finished', '', seconds))
+        elif stopping:
+            reason = f'saved at step {steps_done(run)} of {run.total_steps}'
+            self._end(Outcome(run, 'interrupted', reason, seconds))
+        else:
+            self._retry(run, status, seconds)
+
+    def _retry(self, run: SweepRun, status: int, seconds: float) -> None:
+        self._attempts[run.name] += 1
+        reason, final = explain(run, status)
+        if final or self._attempts[run.name] > self._retries:
+            attempts = self._attempts[run.name]
+            times = f' (attempt {attempts})' if attempts > 1 else ''
+            self._end(Outcome(run, 'failed', reason + times, seconds))
+            return
+        self._note(f'{run.name}: {reason}; it is tried again')
+        self._waiting.append(run)
+
+    def _end(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._done(outcome)
+
+
+def explain(run: SweepRun, status: int) -> tuple[str, bool]:
+    """Why a process ended before its run did, and whether another attempt is in vain."""
+    log = tail(run)
+    if 'No space left on device' in log:
+        return f'the disk that holds {run.directory} is full', True
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = ', as when memory runs out' if name == 'SIGKILL' else ''
+        return f'killed by {name}{memory}', False
+    if status == MISTAKE:
+        return log.rpartition('error: ')[2] or 'exit status 2', True
+    if not status:
+        return f'stopped at step {steps_done(run)} of {run.total_steps}', False
+    return f'exit status {status}', False
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f'the disk that holds {error.filename} is full'
+    return str(error)

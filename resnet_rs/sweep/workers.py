@@ -1,0 +1,80 @@
+"""Where a run is executed: a process here, or one on another host that sees the same files."""
+
+import datetime
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+
+from resnet_rs.sweep.definition import SweepRun
+from resnet_rs.sweep.directory import LOG_FILE, LOG_HEADER
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+# What a run on another host is given of this one's environment.
+FORWARDED = ('TFDS_DATA_DIR', 'JAX_COMPILATION_CACHE_DIR', 'JAX_PLATFORMS', 'XLA_FLAGS')
+# The remote shell starts the run and sends it SIGTERM when the connection's input ends: when the
+# sweep closes it, and also when sweep, ssh or network are gone.
+LIFELINE = (
+    'exec 3<&0; {command} </dev/null 3<&- & run=$!; '
+    '(cat <&3; kill -TERM $run) >/dev/null 2>&1 & wait $run'
+)
+UNREACHABLE = 255  # ssh's own exit status
+
+
+def command(directory: str) -> list[str]:
+    """What executes the run whose configuration is stored in `directory`."""
+    return [
+        sys.executable, str(ROOT / 'main.py'),
+        f'--config={ROOT / "configs" / "stored.py"}:{directory}', f'--workdir={directory}',
+    ]
+
+
+class Worker:
+    """A place for one run at a time: this machine, or `host` by ssh."""
+
+    def __init__(self, host: str | None = None, *, environment: dict, lock: int):
+        self.host = host
+        self._environment = environment
+        self._lock = lock
+        self._process = None
+
+    def start(self, run: SweepRun) -> None:
+        """Starts the run in a session of its own, so that Ctrl-C reaches the sweep alone."""
+        arguments = command(run.directory)
+        if self.host:
+            arguments = ['ssh', '-o', 'BatchMode=yes', self.host, self._remote(arguments)]
+        now = datetime.datetime.now().isoformat(' ', 'seconds')
+        with (pathlib.Path(run.directory) / LOG_FILE).open('ab') as log:
+            log.write(f'{LOG_HEADER}{now} {shlex.join(arguments)}\n'.encode())
+            log.flush()
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.PIPE if self.host else subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, env=self._environment,
+                pass_fds=(self._lock,), start_new_session=True,
+            )
+
+    def poll(self) -> int | None:
+        """The exit status of the run, negative for a signal; None while it is at work."""
+        status = self._process.poll()
+        remote_signal = self.host and status and 128 < status < UNREACHABLE
+        return 128 - status if remote_signal else status
+
+    def stop(self) -> None:
+        """Asks the run to save and end."""
+        if self.host:
+            self._process.stdin.close()
+        else:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def _remote(self, arguments: list[str]) -> str:
+        settings = [
+            f'{name}={self._environment[name]}' for name in FORWARDED if name in self._environment
+        ]
+        line = shlex.join(['env', *settings, *arguments])
+        script = f'cd {shlex.quote(os.getcwd())} || exit; {LIFELINE.format(command=line)}'
+        return shlex.join(['sh', '-c', script])

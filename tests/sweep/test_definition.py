@@ -1,0 +1,95 @@
+"""Sweep files: what they yield, and every mistake in them told before a run starts."""
+
+import prepared
+import pytest
+
+from configs import digits, stored
+from configs.sweeps import digits_grid
+from resnet_rs.errors import UserError
+from resnet_rs.stored_config import write_config
+from resnet_rs.sweep.combinators import chain, product, run_name, values, zipped
+from resnet_rs.sweep.definition import check_runs, load_sweep
+
+
+def config(**settings):
+    made = digits.get_config('debug').unlock()
+    made.data.data_dir = prepared.data_dir('digits', 'array_record')
+    with made.ignore_type():
+        made.update_from_flattened_dict(settings)
+    return made.lock()
+
+
+def test_combinators():
+    a, b = values('a', (1, 2)), values('b', 'xy')
+    assert product(a, b) == [
+        {'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    assert zipped(a, b) == [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    assert chain(a, b) == [{'a': 1}, {'a': 2}, {'b': 'x'}, {'b': 'y'}]
+    assert product(chain(a, values('a', (5,))), values('c', (0,)))[2] == {'a': 5, 'c': 0}
+    assert run_name({'depth': 14, 'width': 0.25}) == 'depth14-width0.25'
+    with pytest.raises(UserError, match='2, 1 settings; they must be of one length'):
+        zipped(a, values('b', (1,)))
+    with pytest.raises(UserError, match="sets 'a' twice"):
+        product(a, a)
+
+
+@pytest.mark.parametrize('body, message', (
+    ('get_sweeps = 1', r'has no get_sweep\(\)'),
+    ('def get_sweep():\n    return []', 'yields no run'),
+    ('def get_sweep():\n    yield "a"', "run 1 is 'a'; yield"),
+    ('def get_sweep():\n    yield "../a", C()', "run 1: the name '../a' cannot be a directory"),
+    ('def get_sweep():\n    for n in "abcb":\n        yield n, C()',
+     "the name 'b' to the runs 2, 4"),
+    ('def get_sweep():\n    for n in "ab":\n        yield n, C()\n    yield "c", wrong()',
+     'run 3: no row'),
+))
+def test_wrong_sweep_files(tmp_path, body, message):
+    path = tmp_path / 'sweep.py'
+    path.write_text(
+        'from ml_collections import ConfigDict as C\nfrom resnet_rs.errors import UserError\n'
+        f'def wrong():\n    raise UserError("no row")\n{body}\n'
+    )
+    with pytest.raises(UserError, match=message):
+        load_sweep(path)
+    with pytest.raises(UserError, match='is not a file'):
+        load_sweep(tmp_path / 'other.py')
+
+
+@pytest.mark.parametrize('settings, message', (
+    ({'model.widht_multiplier': 2.0}, "no setting 'model.widht_multiplier'; did you mean"),
+    ({'model.name': 'resnet_rs_51'}, "unknown network 'resnet_rs_51'"),
+    ({'duration': 'ten epochs'}, 'is not a duration'),
+    ({'data.eval_split': 'test'}, 'test'),
+))
+def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
+    pairs = [(f'run{number}', config()) for number in range(1, 41)]
+    pairs[16] = ('run17', config(**settings))
+    pairs[29] = ('run30', config(**settings))
+    with pytest.raises(UserError, match=f'run 17 of 40, run17: .*{message}') as caught:
+        check_runs(pairs, str(tmp_path))
+    assert str(caught.value).endswith('(1 more has a mistake)')
+
+
+def test_a_workdir_of_other_runs(tmp_path):
+    (tmp_path / 'a').mkdir()
+    write_config(tmp_path / 'a', config(seed=3))
+    with pytest.raises(UserError, match='run 1 of 1, a: .* of another run: seed is 3 there'):
+        check_runs([('a', config())], str(tmp_path))
+    with pytest.raises(UserError, match='is the work directory of a run, not of a sweep'):
+        check_runs([('b', config())], str(tmp_path / 'a'))
+
+
+def test_main_reads_a_stored_configuration(tmp_path):
+    write_config(tmp_path, config(seed=5))
+    assert stored.get_config(str(tmp_path)).to_dict() == config(seed=5).to_dict()
+    with pytest.raises(UserError, match='holds no config.json'):
+        stored.get_config(str(tmp_path / 'none'))
+
+
+def test_the_study_has_27_networks_and_three_seeds():
+    pairs = load_sweep(digits_grid.__file__)
+    assert len(pairs) == 81
+    networks = {
+        (made.model.name, made.model.width_multiplier, made.data.image_size) for _, made in pairs}
+    assert len(networks) == 27
+    assert {made.seed for _, made in pairs[:27]} == {0}

@@ -1,0 +1,111 @@
+"""The table of a sweep's runs, checked against numbers worked out by hand."""
+
+import json
+
+import pyarrow.parquet
+import pytest
+
+from configs import digits, resnet_rs
+from resnet_rs import results
+from resnet_rs.errors import UserError
+from resnet_rs.stored_config import write_config
+
+
+def write_run(directory, *, top1=0.75, seed=0, finished=True, **settings):
+    config = digits.get_config('debug').unlock()
+    config.seed = seed
+    config.duration = '3 epochs'
+    config.update_from_flattened_dict(settings)
+    directory.mkdir(parents=True)
+    write_config(directory, config)
+    lines = [
+        {'step': step, 'kind': 'train', 'loss': 1.0,
+         'time': {'seconds_per_step': seconds, 'memory_bytes': 1000 + step}}
+        for step, seconds in ((2, 9.0), (4, 0.5), (6, 0.25))
+    ]
+    if finished:
+        scores = {name: 0.1 for name in results.SCORES} | {'ema_top1': top1}
+        lines.append({'step': 3, 'kind': 'eval', **dict.fromkeys(results.SCORES, 0.0), 'time': {}})
+        lines.append({'step': 6, 'kind': 'eval', **scores, 'time': {}})
+    (directory / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    (directory / 'environment.json').write_text('{"devices": "8 x cpu", "commit": "abc"}')
+    return directory
+
+
+def test_a_row_says_what_the_run_was(tmp_path):
+    row = results.row_of(write_run(tmp_path / 'run', seed=7))
+    expected = {
+        'run': 'run', 'config': 'resnet_rs_14', 'depth': 14, 'width': 0.125, 'resolution': 32,
+        'epochs': 3.0, 'seed': 7, 'step': 6, 'ema_top1': 0.75, 'raw_loss': 0.1,
+        'seconds_per_step': 0.5, 'images_per_second': 32.0,
+        'images_per_second_per_device': 4.0, 'dataset': 'digits', 'memory_bytes': 1006,
+        'devices': '8 x cpu', 'commit': 'abc', 'workdir': str(tmp_path / 'run'),
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert set(row) == set(results.SCHEMA.names)
+
+
+def test_costs_are_those_of_the_paper():
+    # 35,691,912 parameters; the paper prints twice the multiply-adds, 4.6 billion.
+    parameters, multiply_adds = results.cost_of(resnet_rs.get_config('50@160'))
+    assert parameters == 35_691_912
+    assert 2 * multiply_adds / 1e9 == pytest.approx(4.6, abs=0.05)
+
+
+def test_unfinished_and_damaged_runs_are_named_and_left_out(tmp_path):
+    write_run(tmp_path / 'a')
+    write_run(tmp_path / 'b', finished=False)
+    (write_run(tmp_path / 'c') / 'metrics.jsonl').write_text('{\n{}\n')
+    (write_run(tmp_path / 'd') / 'environment.json').unlink()
+    (tmp_path / 'plots').mkdir()
+    rows, problems = results.collect(tmp_path)
+    assert [row['run'] for row in rows] == ['a']
+    assert problems[0] == 'b: not evaluated yet'
+    assert 'c/metrics.jsonl is damaged' in problems[1]
+    assert 'd/environment.json is missing or damaged' in problems[2]
+
+
+def test_seeds_are_one_row_with_mean_and_deviation(tmp_path):
+    for seed, top1 in enumerate((0.70, 0.80, 0.90)):
+        write_run(tmp_path / f'small{seed}', seed=seed, top1=top1)
+    write_run(tmp_path / 'wide', top1=0.5, **{'model.width_multiplier': 0.25})
+    write_run(tmp_path / 'decay', top1=0.4, **{'optimizer.weight_decay': 0.5})
+    rows, _ = results.collect(tmp_path)
+    decay, small, wide = results.aggregate(rows)
+    assert (small['seeds'], wide['seeds'], decay['seeds']) == (3, 1, 1)
+    assert small['ema_top1'] == pytest.approx(0.8)
+    assert small['ema_top1_deviation'] == pytest.approx(0.1)  # sqrt(2 * 0.1^2 / (3 - 1))
+    assert wide['ema_top1_deviation'] is None
+    page = results.markdown(rows).splitlines()
+    assert len(page) == 2 + 3
+    assert '| 80.00 ± 10.00 |' in page[3]
+    assert '| 50.00 |' in page[4]
+
+
+def test_tables_of_several_machines_become_one(tmp_path, capsys):
+    write_run(tmp_path / 'one' / 'a')
+    write_run(tmp_path / 'two' / 'b', seed=1, **{'duration': '9 steps'})
+    for name in ('one', 'two'):
+        results.main([str(tmp_path / name), f'--output={tmp_path / name}'])
+    results.main([
+        str(tmp_path / 'one' / 'results.csv'), str(tmp_path / 'two' / 'results.parquet'),
+        str(tmp_path / 'one' / 'results.csv'), f'--output={tmp_path}',
+    ])
+    rows = results.read_table(tmp_path / 'results.csv')
+    expected = results.collect(tmp_path / 'one')[0] + results.collect(tmp_path / 'two')[0]
+    assert rows == expected
+    assert pyarrow.parquet.read_table(tmp_path / 'results.parquet').to_pylist() == expected
+    assert [row['epochs'] for row in rows] == [3.0, None]
+    capsys.readouterr()
+
+
+def test_tables_that_disagree_or_are_none(tmp_path, capsys):
+    first = results.row_of(write_run(tmp_path / 'a'))
+    with pytest.raises(UserError, match='run a .seed 0. has ema_top1 0.75 .* and 0.5 at step 6'):
+        results.merge([[first], [first | {'ema_top1': 0.5}]])
+    (tmp_path / 'other.csv').write_text('x,y\n1,2\n')
+    with pytest.raises(UserError, match="it has no column 'commit'"):
+        results.read_table(tmp_path / 'other.csv')
+    with pytest.raises(SystemExit):
+        results.main([str(tmp_path / 'absent.csv'), f'--output={tmp_path}'])
+    assert 'absent.csv cannot be read' in capsys.readouterr().err
