@@ -1,4 +1,5 @@
 # make demo   train a small ResNet-RS on real scanned digits, with plots      (about 3 minutes)
+# make study  81 small networks on the digits, their table and plots          (docs/study)
 # make test   ruff and the tests
 # make lint   ruff alone
 
@@ -7,14 +8,21 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV ?= .venv
 DEMO ?= runs/demo
 DATA ?= runs/data
+STUDY ?= runs/study
 
-.PHONY: demo test lint
+.PHONY: demo study test lint
 
 demo: $(VENV)/run
 	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
 	$(VENV)/bin/python main.py --config=configs/digits.py --workdir=$(DEMO) \
 	  --config.data.data_dir=$(DATA)
 	$(VENV)/bin/python -m resnet_rs.demo --workdir=$(DEMO)
+
+study: $(VENV)/run
+	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
+	TFDS_DATA_DIR=$(DATA) $(VENV)/bin/python -m resnet_rs.sweep \
+	  --sweep=configs/sweeps/digits_grid.py --workdir=$(STUDY) --parallel=2
+	$(VENV)/bin/python -m resnet_rs.sweep.report --source=$(STUDY) --output=docs/study
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile

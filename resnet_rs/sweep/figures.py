@@ -1,0 +1,118 @@
+"""The plots of a table of results."""
+
+import itertools
+import os
+import pathlib
+
+import matplotlib
+import matplotlib.figure
+
+from resnet_rs import pareto
+from resnet_rs.pareto import Point
+from resnet_rs.results import aggregate
+
+AXES = {'depth': 'depth', 'width': 'width multiplier', 'resolution': 'resolution (pixels)',
+        'epochs': 'epochs'}
+PUBLISHED_DATASET = 'imagenet2012'
+
+
+def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
+    """{file name without suffix: figure} of everything that these rows can show.
+
+    Top-1 is that of the EMA weights, the mean over seeds; bars are one standard deviation. Rows
+    on ImageNet have the published networks beside them.
+    """
+    figures = {}
+    networks = aggregate(rows)
+    datasets = sorted({network['dataset'] for network in networks})
+    for dataset in datasets:
+        here = [network for network in networks if network['dataset'] == dataset]
+        prefix = '' if len(datasets) == 1 else f'{dataset}_'
+        costs = {
+            'latency': ('training time per image on one device (ms)',
+                        lambda network: 1000 / network['images_per_second_per_device']),
+            'multiply_adds': ('multiply-adds of one image (billions)',
+                              lambda network: network['multiply_adds'] / 1e9),
+        }
+        for name, (label, cost) in costs.items():
+            series = {'these runs': [
+                Point(_label(network, here), cost(network), 100 * network['ema_top1'],
+                      100 * (network['ema_top1_deviation'] or 0) or None)
+                for network in here
+            ]}
+            if dataset == PUBLISHED_DATASET:
+                series |= pareto.published(name)
+            figures[f'{prefix}pareto_{name}'] = pareto.draw(
+                series, label, f'Top-1 on {dataset}, EMA weights')
+        varied = varied_axes(here)
+        for axis in varied if len(varied) > 1 else ():
+            figures[f'{prefix}accuracy_by_{axis}'] = draw_axis(here, axis, varied)
+    return figures
+
+
+def varied_axes(networks: list[dict]) -> list[str]:
+    """Those of AXES that have more than one value."""
+    return [axis for axis in AXES
+            if len({network[axis] for network in networks} - {None}) > 1]
+
+
+def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.figure.Figure:
+    """Top-1 against the axis `x`, a line for each value of the next, a panel for the others.
+
+    The paper's Figure 3 in the axes of the grid; networks that are alike in all of `varied` (of
+    different regularisation, say) are points of the same line.
+    """
+    lines_axis, *panel_axes = [axis for axis in varied if axis != x]
+    panels = list(itertools.product(*(_values(networks, axis) for axis in panel_axes)))
+    figure = matplotlib.figure.Figure(
+        figsize=(max(3.2 * len(panels), 6), 4), layout='constrained')
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, values in zip(grid, panels, strict=True):
+        chosen = dict(zip(panel_axes, values, strict=True))
+        for number, value in enumerate(_values(networks, lines_axis)):
+            wanted = chosen | {lines_axis: value}
+            points = sorted(
+                (network for network in networks
+                 if all(network[axis] == is_ for axis, is_ in wanted.items())),
+                key=lambda network: network[x],
+            )
+            axes.errorbar(
+                [network[x] for network in points],
+                [100 * network['ema_top1'] for network in points],
+                yerr=[100 * (network['ema_top1_deviation'] or 0) for network in points],
+                marker='o', markersize=4, capsize=2, color=f'C{number}', label=f'{value:g}',
+            )
+        axes.set_xticks(_values(networks, x), [f'{value:g}' for value in _values(networks, x)])
+        axes.set_xlabel(AXES[x])
+        axes.set_title(', '.join(f'{axis} {value:g}' for axis, value in chosen.items()))
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel('top-1 (%), EMA weights')
+    grid[-1].legend(title=lines_axis, fontsize=8)
+    return figure
+
+
+def save(
+    figures: dict[str, matplotlib.figure.Figure], directory: str | os.PathLike
+) -> list[pathlib.Path]:
+    """Writes NAME.png and NAME.svg, the same bytes for the same figure; returns the paths."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with matplotlib.rc_context({'svg.hashsalt': 'resnet_rs'}):
+        for name, figure in figures.items():
+            for suffix, metadata in (('.png', {'Software': None}), ('.svg', {'Date': None})):
+                paths.append(directory / (name + suffix))
+                figure.savefig(paths[-1], dpi=110, metadata=metadata)
+    return paths
+
+
+def _values(networks: list[dict], axis: str) -> list:
+    return sorted({network[axis] for network in networks} - {None})
+
+
+def _label(network: dict, networks: list[dict]) -> str:
+    """'50 x0.5 @32': of width and resolution only what differs between the networks."""
+    parts = [str(network['depth'])]
+    if len({other['width'] for other in networks}) > 1:
+        parts.append(f'x{network["width"]:g}')
+    return ' '.join([*parts, f'@{network["resolution"]}'])

@@ -1,0 +1,171 @@
+"""report.html: one file, without anything from elsewhere, for a table of results."""
+
+import base64
+import html
+import io
+import os
+import pathlib
+
+import matplotlib
+import matplotlib.figure
+
+from resnet_rs.results import aggregate, with_deviation
+from resnet_rs.run_log import read_metrics
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 1rem;
+  color: #222; background: #fff; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.plots { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.plots .wide { grid-column: 1 / -1; }
+img { max-width: 100%; height: auto; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th { vertical-align: bottom; }
+th button { font: inherit; font-weight: 600; border: 0; background: none; padding: 0;
+  cursor: pointer; color: inherit; }
+th[aria-sort=ascending] button::after { content: ' \\25B2'; }
+th[aria-sort=descending] button::after { content: ' \\25BC'; }
+"""
+SCRIPT = """
+for (const button of document.querySelectorAll('th button')) {
+  button.addEventListener('click', () => {
+    const head = button.closest('th'), body = button.closest('table').tBodies[0];
+    const column = head.cellIndex, up = head.getAttribute('aria-sort') !== 'ascending';
+    for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
+    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+    const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    const compare = (a, b) => {
+      const [x, y] = [value(a), value(b)], numbers = x !== '' && y !== '' && !isNaN(x) && !isNaN(y);
+      return numbers ? x - y : x.localeCompare(y);
+    };
+    const rows = [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a));
+    body.append(...rows);
+  });
+}
+"""
+
+
+def write_page(
+    rows: list[dict], figures: dict[str, matplotlib.figure.Figure], directory: str | os.PathLike
+) -> pathlib.Path:
+    """Writes DIRECTORY/report.html; links and curves are there for runs whose files are."""
+    path = pathlib.Path(directory) / 'report.html'
+    title = f'{len(rows)} runs of {len(aggregate(rows))} configurations'
+    runs = {row['run']: _run_cells(row, path.parent) for row in rows}
+    path.write_text('\n'.join([
+        '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{title}</title>', f'<style>{STYLE}</style>', '</head>', '<body>',
+        f'<h1>{title}</h1>',
+        '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation over '
+        'the seeds. Press a heading to sort.</p>',
+        '<h2>Configurations</h2>',
+        _table([_network_cells(network) for network in aggregate(rows)]),
+        '<h2>Plots</h2>', '<div class="plots">',
+        *(_image(name, figure) for name, figure in figures.items()),
+        '</div>', '<h2>Runs</h2>', _table(list(runs.values())),
+        f'<script>{SCRIPT}</script>', '</body>', '</html>', '',
+    ]))
+    return path
+
+
+def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
+    """A curve as inline SVG, from its least to its greatest value."""
+    low, high = min(values), max(values)
+    last = max(len(values) - 1, 1)
+    points = ' '.join(
+        f'{2 + (width - 4) * index / last:.1f},'
+        f'{height - 2 - (height - 4) * (value - low) / ((high - low) or 1):.1f}'
+        for index, value in enumerate(values)
+    )
+    return (
+        f'<svg width="{width}" height="{height}" role="img" aria-label="from {values[0]:.3g} to '
+        f'{values[-1]:.3g}"><polyline points="{points}" fill="none" stroke="#1f77b4" '
+        'stroke-width="1.5"/></svg>'
+    )
+
+
+class Cell:
+    """What a table shows, and what it is sorted by."""
+
+    def __init__(self, text, value=None, *, is_html: bool = False):
+        self.html = str(text) if is_html else html.escape(str(text))
+        self.value = value if value is not None else '' if is_html else text
+
+
+def _network_cells(network: dict) -> dict[str, Cell]:
+    def number(name, scale=1.0, digits=2):
+        mean, deviation = network[name], network[f'{name}_deviation']
+        return Cell(with_deviation(mean, deviation, scale, digits), mean)
+
+    return {
+        **_identity_cells(network), 'seeds': Cell(network['seeds']),
+        'top-1 EMA': number('ema_top1', 100), 'top-1 raw': number('raw_top1', 100),
+        'top-5 EMA': number('ema_top5', 100), 'loss EMA': number('ema_loss', digits=3),
+        **_cost_cells(network),
+        'ms/step': number('seconds_per_step', 1000, 1),
+        'images/s': number('images_per_second', digits=0),
+    }
+
+
+def _run_cells(row: dict, page_directory: pathlib.Path) -> dict[str, Cell]:
+    workdir = pathlib.Path(row['workdir'])
+    name, curve = Cell(row['run']), Cell('')
+    if workdir.is_dir():
+        target = html.escape(os.path.relpath(workdir, page_directory))
+        plot = f'{target}/curves.png' if (workdir / 'curves.png').exists() else target
+        name = Cell(f'<a href="{target}/">{html.escape(row["run"])}</a>', row['run'], is_html=True)
+        losses = [line['loss'] for line in read_metrics(workdir) if line['kind'] == 'train']
+        if losses:
+            curve = Cell(f'<a href="{plot}">{sparkline(losses)}</a>', is_html=True)
+    return {
+        'run': name, **_identity_cells(row), 'seed': Cell(row['seed']),
+        'top-1 EMA': Cell(f'{100 * row["ema_top1"]:.2f}'),
+        'top-1 raw': Cell(f'{100 * row["raw_top1"]:.2f}'),
+        'loss EMA': Cell(f'{row["ema_loss"]:.3f}'), **_cost_cells(row),
+        'ms/step': Cell(f'{1000 * row["seconds_per_step"]:.1f}'),
+        'memory (MiB)': Cell(round((row['memory_bytes'] or 0) / 2**20)),
+        'commit': Cell((row['commit'] or '')[:10]), 'training loss': curve,
+    }
+
+
+def _identity_cells(row: dict) -> dict[str, Cell]:
+    epochs = '' if row['epochs'] is None else f'{row["epochs"]:g}'
+    return {
+        'network': Cell(row['config'], row['depth']), 'width': Cell(f'{row["width"]:g}'),
+        'resolution': Cell(row['resolution']), 'epochs': Cell(epochs),
+    }
+
+
+def _cost_cells(row: dict) -> dict[str, Cell]:
+    return {
+        'parameters': Cell(f'{row["parameters"]:,}', row['parameters']),
+        'multiply-adds': Cell(f'{row["multiply_adds"]:,}', row['multiply_adds']),
+    }
+
+
+def _table(rows: list[dict[str, Cell]]) -> str:
+    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in rows[0])
+    body = '\n'.join(
+        '<tr>' + ''.join(
+            f'<td data-value="{html.escape(str(cell.value))}">{cell.html}</td>'
+            for cell in row.values()
+        ) + '</tr>'
+        for row in rows
+    )
+    return (f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
+            '</tbody></table></div>')
+
+
+def _image(name: str, figure: matplotlib.figure.Figure) -> str:
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({'svg.hashsalt': 'resnet_rs'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    width, height = figure.get_size_inches()
+    wide = ' class="wide"' if width > 2 * height else ''
+    return f'<img{wide} alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}">'

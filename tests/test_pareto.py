@@ -1,0 +1,51 @@
+"""Fronts against brute force, and the published series against the paper's claims."""
+
+import numpy as np
+
+from configs import resnet_rs
+from resnet_rs import pareto
+from resnet_rs.pareto import Point, pareto_front, published
+
+
+def brute_force(points):
+    def beats(a, b):
+        return a.cost <= b.cost and a.top1 >= b.top1 and (a.cost, a.top1) != (b.cost, b.top1)
+
+    return {(p.cost, p.top1) for p in points if not any(beats(q, p) for q in points)}
+
+
+def test_front_is_what_nothing_beats():
+    random = np.random.default_rng(0)
+    for size in (0, 1, 2, 40):
+        pairs = random.integers(0, 12, (size, 2)).tolist()
+        points = [Point(str(i), *pair) for i, pair in enumerate(pairs)]
+        front = pareto_front(points)
+        assert {(p.cost, p.top1) for p in front} == brute_force(points)
+        assert [p.cost for p in front] == sorted({p.cost for p in front})
+
+
+def test_published_latency_is_the_papers():
+    series = published('latency')
+    by_label = {point.label: point for points in series.values() for point in points}
+    # The paper: RS-350@256 is 2.7 times faster than B6 and RS-420@320 2.9 times faster than B7.
+    assert round(by_label['B6'].cost / by_label['350@256'].cost, 1) == 2.7
+    assert round(by_label['B7'].cost / by_label['420@320'].cost, 1) == 2.9
+    assert by_label['50@160'].cost == 70 / 128
+    assert {p.label for p in by_label.values() if p.is_unverified} == {'B5', 'B6', 'B7'}
+    assert [p.label for p in series['ResNet-RS']] == list(resnet_rs.TABLE)
+
+
+def test_published_multiply_adds_are_half_of_what_the_paper_prints():
+    by_label = {p.label: p for points in published('multiply_adds').values() for p in points}
+    assert [round(2 * by_label[name].cost) for name in ('152@256', '350@256', '420@320')] == [
+        31, 69, 128]
+    assert len(by_label) == 11 + 8
+
+
+def test_every_point_of_a_front_carries_its_name():
+    points = [Point('a', 1, 50.0), Point('beaten', 2, 40.0), Point('b', 3, 60.0, 0.5)]
+    figure = pareto.draw({'runs': points}, 'cost', 'title')
+    axes = figure.axes[0]
+    assert {text.get_text() for text in axes.texts} == {'a', 'b'}
+    [front] = [line for line in axes.lines if line.get_label() == 'runs, Pareto front']
+    assert front.get_xydata().tolist() == [[1, 50], [3, 60]]
