@@ -105,7 +105,11 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
             f'blocks, stem {form["stem"]!r}, shortcut {form["shortcut"]!r}, form {variant} and '
             f'squeeze-excite {"on" if gated else "off"}; see resnet_rs.models.VARIANTS'
         )
-    [name] = matches
+    if gated:  # some networks differ in nothing but the ratio
+        kernel = _array(source, 'stage4/block1/squeeze_excite/reduce/kernel')
+        ratio = kernel.shape[-1] / kernel.shape[-2]
+        matches.sort(key=lambda name: abs(VARIANTS[name]['squeeze_excite_ratio'] - ratio))
+    name = matches[0]
     settings = {k: v for k, v in source.form.items() if k not in (*wanted, 'stage_sizes')}
     if width != 1:
         settings['width_multiplier'] = width
