@@ -12,16 +12,9 @@ import input_pipeline
 from resnet_rs import report
 from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import records
-from resnet_rs.datasets.locate import DatasetInfo, Shard, SplitInfo
+from resnet_rs.datasets.locate import KNOWN_SIZES, DatasetInfo, Shard, SplitInfo
 from resnet_rs.errors import UserError
 
-# Examples of sets whose size is known, by the name before '/' and ':'.
-KNOWN_SIZES = {
-    'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
-    'imagenet2012_real': {'validation': 50_000},
-    'imagenet_v2': {'test': 10_000},
-    'digits': {'train': 1_437, 'validation': 360},
-}
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
 

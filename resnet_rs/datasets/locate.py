@@ -19,6 +19,13 @@ from resnet_rs.errors import UserError
 
 FILE_FORMATS = ('array_record', 'tfrecord')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# Examples of sets whose size is known, by the name before '/' and ':'.
+KNOWN_SIZES = {
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
+    'imagenet2012_real': {'validation': 50_000},
+    'imagenet_v2': {'test': 10_000},
+    'digits': {'train': 1_437, 'validation': 360},
+}
 # The features a record may have beside 'image': the class number, and a set of right classes
 # (ImageNet-ReaL, tfds 'imagenet2012_real').
 LABEL_FEATURES = (('label', ''), ('original_label', 'real_label'))

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import re
 
+from resnet_rs.plan.flops import multiply_add_flops
 from resnet_rs.plan.hlo_text import Instruction, Module, parse
 from resnet_rs.plan.loops import trip_count
 
@@ -29,15 +30,16 @@ _FREE = (
 class Operation:
     """One instruction of the program, executed `executions` times in a step.
 
-    cycles and bytes are of one execution; bytes are operands and results, as if every byte went
-    to HBM. `cycles` is 0 where the compiler gives no estimate. `source` is 'file:line' and
-    `op_name` the path of JAX and linen names.
+    cycles, bytes and flops are of one execution: bytes of operands and results, flops of
+    convolutions and matrix products. `cycles` is 0 where the compiler gives no estimate.
+    `source` is 'file:line' and `op_name` the path of JAX and linen names.
     """
 
     name: str
     opcode: str
     cycles: int
     bytes: int
+    flops: int
     executions: int
     estimated: bool
     source: str
@@ -81,14 +83,11 @@ class CompiledProgram:
         """Estimated cycles of one step on one device, collectives and async copies left out."""
         return sum(operation.total_cycles for operation in self.operations)
 
-    @property
-    def bytes(self) -> int:
-        return sum(operation.bytes * operation.executions for operation in self.operations)
-
-    @property
-    def bytes_without_loops(self) -> int:
-        """As `bytes`, every loop body taken once: what XLA's cost analysis does."""
-        return sum(operation.bytes for operation in self.operations)
+    def repetition(self, quantity: str) -> float:
+        """How many times the 'bytes' or 'flops' of one pass over every loop body a step takes."""
+        once = sum(getattr(operation, quantity) for operation in self.operations)
+        total = sum(getattr(each, quantity) * each.executions for each in self.operations)
+        return total / once if once else 1.0
 
     @property
     def unestimated_bytes(self) -> int:
@@ -158,8 +157,20 @@ class _Reader:
                 if name in instructions]
         self.operations.append(Operation(
             instruction.name, instruction.opcode, cycles or 0, sum(read) + sum(instruction.arrays),
-            executions, cycles is not None, source, op_name,
+            self._flops(computation, instruction), executions, cycles is not None, source, op_name,
         ))
+
+    def _flops(self, computation, instruction):
+        instructions = self.module.computations[computation]
+        if instruction.opcode == 'fusion':
+            inner, = instruction.called('calls')
+            inside = self.module.computations[inner].values()
+            return sum(self._flops(inner, each) for each in inside)
+        if instruction.opcode not in ('convolution', 'dot'):
+            return 0
+        return multiply_add_flops(
+            instruction, [instructions[name] for name in instruction.operands]
+        )
 
     def _collectives_inside(self, computation, executions):
         for instruction in self.module.computations[computation].values():

@@ -146,6 +146,11 @@ def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
     return {frame: places[own(frame)] for frame in places}
 
 
+def dimensions(shape: str) -> list[int]:
+    """The sizes of an array's printed shape: [128, 80] of 'bf16[128,80]{1,0}'."""
+    return [int(size) for size in _ARRAY.match(shape)[2].split(',') if size]
+
+
 @functools.cache
 def _bits(kind: str) -> int:
     """Bits of an element type: f32 32, bf16 16, pred 8, s4 4."""

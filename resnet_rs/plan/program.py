@@ -8,80 +8,84 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from resnet_rs.errors import UserError
+from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
-from resnet_rs.plan.topology import Topology, first_line
+from resnet_rs.plan.topology import Topology
 from resnet_rs.sharding import create_mesh, replicated, split_by_batch
 from resnet_rs.steps import create_program, model_of, normalise
 
 STEPS = ('train', 'eval', 'inference')
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """Bytes of one device while the program runs."""
-
-    arguments: int
-    outputs: int
-    aliased: int  # outputs that take the place of arguments
-    temporaries: int
-    code: int
-
-    @property
-    def peak(self) -> int:
-        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
+IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-    """A step on one device of a topology; `text` is its optimised HLO.
+    """A step on one device of a topology; sizes in bytes.
 
     flops and hbm_bytes are XLA's cost analysis, with the bodies of loops as often as they run.
+    from_cache says that nothing was compiled for it now.
     """
 
     which: str
-    memory: Memory
+    compilation: Compilation
     program: CompiledProgram
-    flops: float
-    hbm_bytes: float
     lower_seconds: float
-    compile_seconds: float
-    text: str
+    from_cache: bool
 
     @property
     def cycles(self) -> int:
         return self.program.cycles
 
+    @property
+    def peak_bytes(self) -> int:
+        kept = self.compilation
+        return kept.arguments + kept.outputs - kept.aliased + kept.temporaries + kept.code
 
-class DoesNotFit(Exception):
-    """The compiler found no way to fit the step; bytes as it says them, None if it does not."""
+    @property
+    def flops(self) -> float:
+        return self.compilation.flops * self.program.repetition('flops')
 
-    def __init__(self, message: str, needed: int | None, available: int | None):
-        super().__init__(message)
-        self.needed, self.available = needed, available
+    @property
+    def hbm_bytes(self) -> float:
+        return self.compilation.bytes_accessed * self.program.repetition('bytes')
 
 
 def compile_step(
     config: ml_collections.ConfigDict, topology: Topology, which: str = 'train', *,
-    examples_per_epoch: int = 1281167,
+    examples_per_epoch: int = IMAGENET_EXAMPLES, cache: PlanCache | None = None,
 ) -> CompiledStep:
     """Compiles one of STEPS over all devices of `topology`; batch sizes are those of `config`.
 
     'train' is the training step, 'eval' the evaluation step (raw and EMA weights, per-example
-    results), 'inference' the EMA weights alone: images to float32 logits, eval.batch_size images.
-    Raises DoesNotFit, and UserError for a batch that does not divide over the devices.
+    results), 'inference' the EMA weights alone: eval.batch_size images to float32 logits.
+    Without `cache` nothing is kept or found. Raises DoesNotFit, and UserError for a batch that
+    does not divide over the devices.
     """
+    cache = cache or PlanCache(None)
     start = time.monotonic()
     lowered = lower_step(config, topology, which, examples_per_epoch=examples_per_epoch)
-    between = time.monotonic()
-    compiled = compile_lowered(lowered)
-    return measure(compiled, which, between - start, time.monotonic() - between)
+    lower_seconds = time.monotonic() - start
+    key = cache.key(lowered, topology)
+    kept = cache.load(key)
+    if kept is None:
+        try:
+            compilation = compile_lowered(lowered)
+        except DoesNotFit as error:
+            cache.store(key, error)
+            raise
+        cache.store(key, compilation)
+    return CompiledStep(
+        which, kept or compilation, read_program((kept or compilation).text), lower_seconds,
+        from_cache=kept is not None,
+    )
 
 
 def lower_step(
     config: ml_collections.ConfigDict, topology: Topology, which: str, *,
-    examples_per_epoch: int = 1281167,
-):
-    """The jax.stages.Lowered of one of STEPS; no array is made."""
+    examples_per_epoch: int = IMAGENET_EXAMPLES,
+) -> jax.stages.Lowered:
+    """One of STEPS, traced on shapes; no array is made."""
     mesh = create_mesh(list(topology.devices))
     program = create_program(config, mesh, examples_per_epoch)
     state = jax.eval_shape(program.init)
@@ -100,52 +104,46 @@ def lower_step(
     return step.lower(state.ema, batch['image'])
 
 
-def compile_lowered(lowered) -> jax.stages.Compiled:
+def compile_lowered(lowered: jax.stages.Lowered) -> Compilation:
     """Raises DoesNotFit where the program needs more memory than the device has."""
+    start = time.monotonic()
     try:
-        return lowered.compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
-            raise
-        raise does_not_fit(str(error)) from error
+        if 'RESOURCE_EXHAUSTED' in str(error):
+            raise does_not_fit(str(error)) from error
+        if 'lockfile' in str(error):
+            raise UserError(
+                'libtpu found the lock file of another process; if none uses the TPU, remove '
+                '/tmp/libtpu_lockfile'
+            ) from error
+        raise
+    sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    return Compilation(
+        arguments=sizes.argument_size_in_bytes,
+        outputs=sizes.output_size_in_bytes,
+        aliased=sizes.alias_size_in_bytes,
+        temporaries=sizes.temp_size_in_bytes,
+        code=sizes.generated_code_size_in_bytes,
+        flops=cost.get('flops', 0.0),
+        bytes_accessed=cost.get('bytes accessed', 0.0),
+        compile_seconds=time.monotonic() - start,
+        text=compiled.as_text(),
+    )
 
 
 def does_not_fit(message: str) -> DoesNotFit:
-    """The error of a RESOURCE_EXHAUSTED message."""
+    """The error of a RESOURCE_EXHAUSTED message, with the sizes that stand in it."""
     size = r'([\d.]+)([BKMGT])'
     found = re.search(rf'Used {size} of {size}', message) or re.search(
         rf'\({size}\) exceeds available \w+ \({size}\)', message
     )
     if not found:
-        return DoesNotFit(first_line(Exception(message)), None, None)
+        return DoesNotFit(message, None, None)
     needed, available = (
         int(float(found[index]) * 1024 ** 'BKMGT'.index(found[index + 1])) for index in (1, 3)
     )
     return DoesNotFit(message, needed, available)
-
-
-def measure(compiled, which: str, lower_seconds: float, compile_seconds: float) -> CompiledStep:
-    """Reads a jax.stages.Compiled."""
-    text = compiled.as_text()
-    program = read_program(text)
-    stats, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    repeated = program.bytes / max(program.bytes_without_loops, 1)
-    return CompiledStep(
-        which=which,
-        memory=Memory(
-            arguments=stats.argument_size_in_bytes,
-            outputs=stats.output_size_in_bytes,
-            aliased=stats.alias_size_in_bytes,
-            temporaries=stats.temp_size_in_bytes,
-            code=stats.generated_code_size_in_bytes,
-        ),
-        program=program,
-        flops=cost.get('flops', 0.0),
-        hbm_bytes=cost.get('bytes accessed', 0.0) * repeated,
-        lower_seconds=lower_seconds,
-        compile_seconds=compile_seconds,
-        text=text,
-    )
 
 
 def _batch(config, size, which):

@@ -3,11 +3,13 @@
 import dataclasses
 import importlib.metadata
 import os
+import pathlib
 import re
 
 from resnet_rs.errors import UserError
 
 INSTALL = 'pip install libtpu==0.0.42.1'
+CACHE_DIRECTORY = pathlib.Path.home() / '.cache' / 'resnet_rs' / 'plans'
 GIB = 2**30
 
 
@@ -15,14 +17,15 @@ GIB = 2**30
 class Hardware:
     """One device of a generation: a core of v2, v3 and TPU7x, a chip of the others.
 
-    hbm_bytes: what the compiler lets a program use, from the message of libtpu 0.0.42.1 for one
-      that is too large.
-    clock_hz: of the TensorCore; None where no public source gives it.
-    peak_flops: of bfloat16, per second, as Google publishes it
-      (docs.cloud.google.com/tpu/docs/v2 ... /tpu7x).
-    hbm_bytes_per_second: likewise.
+    kind: the device_kind that JAX gives.
+    hbm_bytes: what the compiler lets a program use, as libtpu 0.0.42.1 says it for one that is
+      too large.
+    clock_hz: of the TensorCore; None where the sources disagree.
+    peak_flops, hbm_bytes_per_second: of bfloat16 and per device, as Google publishes them.
+    link_bytes_per_second: what a chip sends over all its links; None where no source was found.
     devices_per_chip: 2 where a core is a device.
     example: a slice of it.
+    chip_config: how libtpu has to be asked for the chip as Google Cloud sets it up.
     """
 
     kind: str
@@ -30,21 +33,34 @@ class Hardware:
     clock_hz: float | None
     peak_flops: float
     hbm_bytes_per_second: float
+    link_bytes_per_second: float | None
     devices_per_chip: int
     example: str
     chip_config: str | None = None
 
 
-# The clocks of v2 to v4 are those of the TPU v4 paper (Jouppi et al. 2023, arXiv 2304.01433,
-# table 4). docs/plan.md compares each with the published peak through a large matrix product.
+def _hardware(kind, hbm_gib, clock_mhz, peak_tera, hbm_giga, link_giga, devices, example, **more):
+    clock, link = clock_mhz and clock_mhz * 1e6, link_giga and link_giga * 1e9
+    return Hardware(kind, int(hbm_gib * GIB), clock, peak_tera * 1e12 / devices,
+                    hbm_giga * 1e9 / devices, link, devices, example, **more)
+
+
+# Peak and bandwidth are of a chip: docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e, tpu7x;
+# of v2 jax.experimental.pallas.tpu's table of chips. Links: half of the bidirectional bandwidth,
+# of v3 and v4 the all-reduce bandwidth of a pod over its chips. Clocks: the peak over the
+# multiply-adds of the documented 128x128 units (v2 2, v3 4, v4 8, v5e 4, v5p 8 to a chip),
+# rounded to 10 MHz; By the same pages v6e and TPU7x
+# would run at 3.5 GHz and 4.4 GHz, which contradicts the compiler (docs/plan.md), so theirs are
+# left open.
 HARDWARE = {
-    'v2': Hardware('TPU v2', int(7.48 * GIB), 700e6, 23e12, 350e9, 2, 'v2:2x2'),
-    'v3': Hardware('TPU v3', int(15.48 * GIB), 940e6, 61.5e12, 450e9, 2, 'v3:2x2'),
-    'v4': Hardware('TPU v4', int(30.75 * GIB), 1050e6, 275e12, 1228e9, 1, 'v4:2x2x1', 'megacore'),
-    'v5e': Hardware('TPU v5 lite', int(15.75 * GIB), 1500e6, 197e12, 819e9, 1, 'v5e:2x2'),
-    'v5p': Hardware('TPU v5', int(95.74 * GIB), 1750e6, 459e12, 2765e9, 1, 'v5p:2x2x1'),
-    'v6e': Hardware('TPU v6 lite', int(31.25 * GIB), None, 918e12, 1638e9, 1, 'v6e:2x2'),
-    'tpu7x': Hardware('TPU7x', int(94.75 * GIB), None, 1153.5e12, 3690e9, 2, 'tpu7x:2x2x1'),
+    'v2': _hardware('TPU v2', 7.48, 700, 46, 716, None, 2, 'v2:2x2'),
+    'v3': _hardware('TPU v3', 15.48, 940, 123, 900, 332, 2, 'v3:2x2'),
+    'v4': _hardware('TPU v4', 30.75, 1050, 275, 1200, 268, 1, 'v4:2x2x1',
+                    chip_config='megacore'),
+    'v5e': _hardware('TPU v5 lite', 15.75, 1500, 197, 819, 200, 1, 'v5e:2x2'),
+    'v5p': _hardware('TPU v5', 95.74, 1750, 459, 2765, 600, 1, 'v5p:2x2x1'),
+    'v6e': _hardware('TPU v6 lite', 31.25, None, 918, 1638, 400, 1, 'v6e:2x2'),
+    'tpu7x': _hardware('TPU7x', 94.75, None, 2307, 7400, None, 2, 'tpu7x:2x2x1'),
 }
 
 
@@ -97,26 +113,32 @@ def check_libtpu() -> str:
     return version
 
 
+def check_name(name: str) -> Hardware:
+    """The hardware of slice `name`; raises UserError, with those there are, for another."""
+    generation, _, slice_shape = name.partition(':')
+    if generation not in HARDWARE or not re.fullmatch(r'\d+(x\d+){1,2}', slice_shape):
+        examples = ', '.join(hardware.example for hardware in HARDWARE.values())
+        raise UserError(f'topology {name!r} is not known; there are {examples} and larger slices')
+    return HARDWARE[generation]
+
+
 def open_topology(name: str, devices: int | None = None) -> Topology:
     """The slice `name`, 'v3:2x2' for instance, or its first `devices` devices.
 
     Raises UserError for one that libtpu does not know, with those it does, and for more devices
     than it has.
     """
-    generation = name.partition(':')[0]
-    examples = ', '.join(hardware.example for hardware in HARDWARE.values())
-    if generation not in HARDWARE:
-        raise UserError(f'topology {name!r} is not known; there are {examples} and larger slices')
+    hardware = check_name(name)
     check_libtpu()
     from jax.experimental import topologies
 
-    hardware = HARDWARE[generation]
     options = {'chip_config_name': hardware.chip_config} if hardware.chip_config else {}
     try:
         found = topologies.get_topology_desc(platform='tpu', topology_name=name, **options)
     except Exception as error:
         raise UserError(
-            f'libtpu refuses topology {name!r} ({first_line(error)}); for instance {examples}'
+            f'libtpu refuses topology {name!r}: {first_line(error)}; for instance '
+            f'{hardware.example}'
         ) from error
     count = len(found.devices)
     if devices is not None and devices > count:

@@ -1,0 +1,187 @@
+"""The command: compiles the steps of a configuration for TPUs that are not attached (docs/plan.md).
+
+    python -m resnet_rs.plan --config=configs/resnet_rs.py:50@160 --topology=v3:2x2,v5e:4x4
+"""
+
+import hashlib
+import json
+import sys
+import threading
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from resnet_rs import preflight
+from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
+from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.plan import topology as topologies
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Plans for every topology; a mistake is one line and exit status 2."""
+    arguments = sys.argv if arguments is None else [sys.argv[0], *arguments]
+    with one_line_errors(UserError, flags.Error, OSError):
+        preflight.check_command_line(arguments)
+        options = parse(arguments)
+        if options.help:
+            print(__doc__, options.get_help(), sep='\n')
+            return
+        run(options)
+
+
+def run(options: flags.FlagValues) -> None:
+    config = options.config
+    if config is None:
+        raise UserError('--config is missing; for instance --config=configs/resnet_rs.py:50@160')
+    if not options.topology:
+        raise UserError('--topology is missing; for instance --topology=v3:2x2')
+    preflight.check_keys(config)
+    sizes = split_sizes(config, options.examples, options.eval_examples)
+    names = [name for text in options.topology for name in text.split(',') if name]
+    for name in names:
+        topologies.check_name(name)
+    topologies.check_libtpu()
+    topologies.prepare_environment()
+
+    from resnet_rs.plan import planning, report  # JAX reads the environment when it is imported
+
+    slices = [topologies.open_topology(name, options.devices) for name in names]
+    for each in slices:
+        check_processes(each, options.processes)
+    plans = []
+    for each in slices:
+        plan = planning.make_plan(
+            config, each, sizes, steps=options.steps, per_device=options.batch_per_device,
+            cache_dir=None if options.no_cache else options.cache_dir, search=options.search,
+            hlo_dump=options.hlo_dump, verbose=options.verbose, stage=Stage,
+        )
+        plans.append(plan)
+        print(report.describe(plan), flush=True)
+    settings = config.to_dict()
+    directory = options.output or default_output(settings, names, options)
+    print('wrote', *report.write(directory, plans, settings))
+    if any(plan.fit for plan in plans):
+        sys.exit(1)
+
+
+def parse(arguments: list[str]) -> flags.FlagValues:
+    """The command's flags, in a FlagValues of their own; raises flags.Error."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        'config', help_string='File that has get_config().', flag_values=values,
+        sys_argv=arguments,
+    )
+    values_of = dict(flag_values=values)
+    flags.DEFINE_multi_string(
+        'topology', [], 'Generation and slice, for instance v3:2x2; several with commas or again.',
+        **values_of,
+    )
+    flags.DEFINE_integer('devices', None, 'Only the first so many devices.', 1, **values_of)
+    flags.DEFINE_integer('processes', None, 'Processes of the run.', 1, **values_of)
+    flags.DEFINE_integer(
+        'batch_per_device', None, 'Images per device, instead of batch_size over the slice.', 1,
+        **values_of,
+    )
+    flags.DEFINE_list('steps', ['train', 'eval', 'inference'], 'What to compile.', **values_of)
+    flags.DEFINE_boolean(
+        'search', True, 'Look for a batch and options that fit where the step does not.',
+        **values_of,
+    )
+    flags.DEFINE_integer('examples', None, 'Training examples of the dataset.', 1, **values_of)
+    flags.DEFINE_integer('eval_examples', None, 'Evaluation examples.', 1, **values_of)
+    flags.DEFINE_string('output', None, 'Directory of plan.json and plan.csv.', **values_of)
+    flags.DEFINE_string('hlo_dump', None, 'Directory for the optimised HLO.', **values_of)
+    flags.DEFINE_string(
+        'cache_dir', str(topologies.CACHE_DIRECTORY), 'Where results are kept.', **values_of
+    )
+    flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
+    flags.DEFINE_boolean('verbose', False, "Show the compiler's own messages.", **values_of)
+    flags.DEFINE_boolean('help', False, 'Show this.', **values_of)
+    rest = values(arguments)[1:]
+    if rest:
+        raise UserError(f'{rest[0]!r} is not a flag; write --name=value')
+    if unknown := set(values.steps) - {'train', 'eval', 'inference'}:
+        raise UserError(f'--steps has {sorted(unknown)}; there are train, eval and inference')
+    return values
+
+
+def split_sizes(config, examples: int | None, eval_examples: int | None) -> tuple[int, int]:
+    """Examples of the training and the evaluation split; the dataset need not be on this machine.
+
+    Raises UserError where neither the flags, nor the known sizes, nor a prepared dataset say.
+    """
+    known = {}
+    if config.data.source == 'tfds':
+        known = KNOWN_SIZES.get(config.data.name.partition(':')[0].partition('/')[0], {})
+
+    def size(given, split, flag):
+        if given or split in known:
+            return given or known[split]
+        try:
+            return find_dataset(config.data).split(split).num_examples
+        except UserError as error:
+            raise UserError(
+                f'the size of {split!r} is not known: give --{flag}; otherwise {error}'
+            ) from error
+
+    return (
+        size(examples, config.data.train_split, 'examples'),
+        size(eval_examples, config.data.eval_split, 'eval_examples'),
+    )
+
+
+def check_processes(topology: topologies.Topology, processes: int | None) -> None:
+    """Raises UserError for more processes than hosts, and for a number that hosts do not split."""
+    if processes and processes != topology.hosts:
+        raise UserError(
+            f'--processes={processes}, but {topology.name} has {topology.hosts} hosts; a slice '
+            'runs one process on each'
+        )
+
+
+def default_output(settings: dict, names: list[str], options: flags.FlagValues) -> str:
+    """runs/plan/..., another one for other settings, so that no plan is written over."""
+    asked = [settings, names, options.devices, options.batch_per_device, options.steps]
+    digest = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:8]
+    pixels = settings['data']['image_size']
+    return f'runs/plan/{settings["model"]["name"]}_{pixels}_{digest}'
+
+
+class Stage:
+    """Says on stderr what is being done and for how long: each second on a terminal, else rarely.
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+        self._done = threading.Event()
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self):
+        self._start = time.monotonic()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._done.set()
+        self._thread.join()
+        if self._terminal:
+            print(end='\r\033[K', file=sys.stderr, flush=True)
+
+    def _tick(self):
+        every = 1 if self._terminal else 30
+        self._show()
+        while not self._done.wait(every):
+            self._show()
+
+    def _show(self):
+        text = f'{self.what}: {time.monotonic() - self._start:.0f} s'
+        if self._terminal:
+            print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    main()

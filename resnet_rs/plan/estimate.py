@@ -1,0 +1,134 @@
+"""From compiled steps to seconds, images per second, days and chip-hours."""
+
+import dataclasses
+import math
+
+import ml_collections
+
+from resnet_rs.durations import to_steps
+from resnet_rs.models.cost import count_cost
+from resnet_rs.plan.program import CompiledStep
+from resnet_rs.plan.topology import Topology
+from resnet_rs.steps import model_of
+
+EXCLUDED = 'input, checkpoints, start-up, logging and waiting for other hosts are not in it'
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTime:
+    """The estimate of one step; seconds are None where the clock of the generation is not known.
+
+    compute_seconds: the compiler's cycles over the clock.
+    collective_seconds: bytes of collectives at the full bandwidth of the links, so a lower bound;
+      0 without collectives, None where that bandwidth is not known.
+    model_flops: of convolutions and dense layers for the batch, on one device; three times those
+      of the forward pass for a training step.
+    """
+
+    images: int
+    compute_seconds: float | None
+    collective_seconds: float | None
+    model_flops: float
+    peak_flops: float
+
+    @property
+    def seconds(self) -> float | None:
+        if self.compute_seconds is None:
+            return None
+        return self.compute_seconds + (self.collective_seconds or 0.0)
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.seconds if self.seconds else None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Model FLOPs per second over the peak of bfloat16."""
+        return self.model_flops / self.seconds / self.peak_flops if self.seconds else None
+
+
+def step_time(
+    config: ml_collections.ConfigDict, topology: Topology, step: CompiledStep
+) -> StepTime:
+    """The estimate of a step that compile_step has compiled for these."""
+    hardware, training = topology.hardware, step.which == 'train'
+    pixels = config.data.image_size
+    if not training:
+        pixels = config.eval.image_size or pixels
+    cost = count_cost(model_of(config, batch_norm_group_size=None), pixels)
+    images = config.batch_size if training else config.eval.batch_size
+    passes = {'train': 3, 'eval': 2, 'inference': 1}[step.which]  # eval: two sets of weights
+    clock = hardware.clock_hz
+    return StepTime(
+        images=images,
+        compute_seconds=step.cycles / clock if clock else None,
+        collective_seconds=collective_seconds(step, topology),
+        model_flops=2 * passes * cost.multiply_adds * images / len(topology.devices),
+        peak_flops=hardware.peak_flops,
+    )
+
+
+def collective_seconds(step: CompiledStep, topology: Topology) -> float | None:
+    """What the collectives take when every link of a chip is busy all the time."""
+    collectives = step.program.collectives
+    bandwidth = topology.hardware.link_bytes_per_second
+    if not collectives:
+        return 0.0
+    if bandwidth is None:
+        return None
+    return sum(
+        sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
+        for each in collectives
+    ) / bandwidth
+
+
+def sent_bytes(kind: str, size: int, group: int) -> float:
+    """What a device of a ring sends in a collective whose result is `size` bytes."""
+    if group <= 1:
+        return 0.0
+    others = (group - 1) / group
+    shares = {
+        'all-reduce': 2 * others, 'all-gather': others, 'reduce-scatter': group - 1,
+        'all-to-all': others,
+    }
+    return size * shares.get(kind, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTime:
+    """A whole run: training steps and evaluations, without what EXCLUDED names."""
+
+    steps: int
+    evaluations: int
+    train_seconds: float
+    eval_seconds: float
+    chips: int
+
+    @property
+    def days(self) -> float:
+        return (self.train_seconds + self.eval_seconds) / 86400
+
+    @property
+    def chip_hours(self) -> float:
+        return (self.train_seconds + self.eval_seconds) / 3600 * self.chips
+
+
+def run_time(
+    config: ml_collections.ConfigDict, topology: Topology, examples: int, eval_examples: int,
+    train: StepTime, evaluate: StepTime | None,
+) -> RunTime | None:
+    """The run of `config`; None where the steps' seconds are not known."""
+    if train.seconds is None:
+        return None
+    lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)
+    steps = to_steps(config.duration, **lengths)
+    every = max(to_steps(config.eval.every, **lengths), 1)
+    evaluations = math.ceil(steps / every)
+    batches = math.ceil(eval_examples / config.eval.batch_size)
+    return RunTime(
+        steps=steps,
+        evaluations=evaluations,
+        train_seconds=steps * train.seconds,
+        eval_seconds=evaluations * batches * evaluate.seconds if evaluate else 0.0,
+        chips=topology.chips,
+    )

@@ -1,0 +1,100 @@
+"""What would make a training step fit that does not: a smaller batch, or other options."""
+
+from collections.abc import Callable
+
+import ml_collections
+
+from resnet_rs.config import flatten
+from resnet_rs.errors import UserError
+from resnet_rs.plan.cache import DoesNotFit
+from resnet_rs.steps import batch_norm_group_size
+
+# Settings to try, in turn; those that the configuration does not have are left out.
+OPTIONS = (
+    ('gradient accumulation, 2 passes', {'optimizer.accumulation_steps': 2}),
+    ('gradient accumulation, 4 passes', {'optimizer.accumulation_steps': 4}),
+    ('gradient accumulation, 8 passes', {'optimizer.accumulation_steps': 8}),
+    ('rematerialised, convolution outputs kept', {'model.remat': 'conv_outputs'}),
+    ('rematerialised block by block', {'model.remat': 'block'}),
+    ('optimiser state and EMA split over devices', {'sharding.strategy': 'zero1'}),
+    ('parameters split too', {'sharding.strategy': 'fsdp'}),
+)
+
+Try = Callable[[ml_collections.ConfigDict, str], object]
+
+
+def with_settings(
+    config: ml_collections.ConfigDict, settings: dict
+) -> ml_collections.ConfigDict | None:
+    """An unlocked copy of `config` with dotted `settings`; None where it lacks one of them."""
+    known = flatten(config.to_dict())
+    if any(name not in known for name in settings):
+        return None
+    changed = ml_collections.ConfigDict(config.to_dict())
+    changed.update_from_flattened_dict(settings)
+    return changed
+
+
+def with_batch(
+    config: ml_collections.ConfigDict, devices: int, per_device: int
+) -> ml_collections.ConfigDict:
+    """`config` with `per_device` images on each device, in training and evaluation."""
+    size = devices * per_device
+    return with_settings(config, {'batch_size': size, 'eval.batch_size': size})
+
+
+def largest_batch(
+    config: ml_collections.ConfigDict, devices: int, error: DoesNotFit, attempt: Try
+) -> int | None:
+    """The largest divisor of the per-device batch that fits; None where not even one image does.
+
+    attempt(config, what) compiles, and raises DoesNotFit. The first try is what the missing
+    memory suggests, for most of it grows with the batch; then the interval is halved.
+    """
+    whole = config.batch_size // devices
+    sizes = [size for size in range(1, whole) if whole % size == 0]
+    sizes = [size for size in sizes if _divides(with_batch(config, devices, size), devices)]
+    fits, fails = -1, len(sizes)
+    guess = None
+    if error.needed:
+        affordable = whole * error.available / error.needed
+        guess = max((i for i, size in enumerate(sizes) if size <= affordable), default=0)
+    while fails - fits > 1:
+        middle = guess if guess is not None else (fits + fails) // 2
+        guess = None
+        try:
+            attempt(
+                with_batch(config, devices, sizes[middle]), f'{sizes[middle]} images per device'
+            )
+            fits = middle
+        except DoesNotFit:
+            fails = middle
+    return sizes[fits] if fits >= 0 else None
+
+
+def options_that_fit(
+    config: ml_collections.ConfigDict, devices: int, attempt: Try
+) -> dict[str, dict | None]:
+    """Name of each option that applies -> its settings where it makes the batch fit, else None."""
+    found, solved = {}, set()
+    for name, settings in OPTIONS:
+        changed = with_settings(config, settings)
+        if changed is None or changed == config or set(settings) & solved:
+            continue
+        if not _divides(changed, devices):
+            continue
+        try:
+            attempt(changed, name)
+            found[name] = settings
+            solved |= set(settings)
+        except DoesNotFit:
+            found[name] = None
+    return found
+
+
+def _divides(config, devices):
+    try:
+        batch_norm_group_size(config, devices)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""Makes the plan of one topology: compiles, estimates, and looks for what fits."""
+
+import pathlib
+import sys
+
+import ml_collections
+
+from resnet_rs.plan import estimate, fit, report
+from resnet_rs.plan.cache import DoesNotFit, PlanCache
+from resnet_rs.plan.program import compile_step
+from resnet_rs.plan.topology import GIB, Topology
+from resnet_rs.sharding import check_divides
+
+
+def make_plan(
+    config: ml_collections.ConfigDict, topology: Topology, sizes: tuple[int, int], *,
+    steps: list[str], per_device: int | None, cache_dir: str | None, search: bool,
+    hlo_dump: str | None, verbose: bool, stage,
+) -> report.Plan:
+    """The plan of `config` on `topology`.
+
+    sizes: training and evaluation examples. per_device: images per device instead of the
+    configuration's batches. stage(text) is a context that shows what is being done.
+    Raises UserError for batches that do not divide over the devices.
+    """
+    devices = len(topology.devices)
+    if per_device:
+        config = fit.with_batch(config, devices, per_device)
+    check_divides('batch_size', config.batch_size, devices, f'{devices} devices')
+    check_divides('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices')
+    cache = PlanCache(cache_dir)
+    plan = report.Plan(report.topology_record(topology), {})
+
+    def compile_one(config, which, what):
+        with stage(f'{topology.name} {what}: compiling'):
+            return compile_step(config, topology, which, examples_per_epoch=sizes[0], cache=cache)
+
+    times = {}
+    for which in steps:
+        try:
+            step = compile_one(config, which, which)
+        except DoesNotFit as error:
+            if verbose:
+                print(error.message, file=sys.stderr)
+            plan.fit = fit_record(which, error)
+            if which == 'train' and search:
+                look_for_fit(plan.fit, config, devices, error, compile_one)
+            continue
+        times[which] = estimate.step_time(config, topology, step)
+        plan.steps[which] = report.step_record(step, times[which], topology)
+        if hlo_dump:
+            dump(hlo_dump, topology, which, step)
+    if 'train' in times:
+        run = estimate.run_time(config, topology, *sizes, times['train'], times.get('eval'))
+        plan.run = run and report.run_record(run, config.duration)
+    return plan
+
+
+def fit_record(which: str, error: DoesNotFit) -> dict:
+    """What the compiler says is missing, and room for what would help."""
+    missing = 'the compiler ran out of HBM; --verbose shows its message'
+    if error.needed:
+        missing = (
+            f'{error.needed / GIB:.2f} GiB are needed, {error.available / GIB:.2f} GiB are there, '
+            f'{(error.needed - error.available) / GIB:.2f} GiB are missing'
+        )
+    return {
+        'step': which, 'missing': missing, 'needed_bytes': error.needed,
+        'available_bytes': error.available, 'searched': False, 'largest_batch': None, 'options': {},
+    }
+
+
+def look_for_fit(record: dict, config, devices: int, error: DoesNotFit, compile_one) -> None:
+    def attempt(changed, what):
+        return compile_one(changed, 'train', what)
+
+    record['searched'] = True
+    record['largest_batch'] = fit.largest_batch(config, devices, error, attempt)
+    record['options'] = fit.options_that_fit(config, devices, attempt)
+
+
+def dump(directory: str, topology: Topology, which: str, step) -> None:
+    path = pathlib.Path(directory) / f'{topology.name.replace(":", "_")}_{which}.hlo'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(step.compilation.text)

@@ -1,0 +1,222 @@
+"""What a plan says: text, JSON and CSV."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+
+from resnet_rs.plan.estimate import EXCLUDED, RunTime, StepTime, sent_bytes
+from resnet_rs.plan.hlo import Operation
+from resnet_rs.plan.program import CompiledStep
+from resnet_rs.plan.topology import GIB, Topology
+
+COSTLIEST = 10
+ROOT = f'{pathlib.Path(__file__).resolve().parents[2]}{os.sep}'
+
+
+@dataclasses.dataclass
+class Plan:
+    """What was found out for one topology; plain values, as they go into JSON.
+
+    steps: by name, see step_record. run: see run_record; None where the time is not known.
+    fit: None where everything fits, else what fit_record says.
+    """
+
+    topology: dict
+    steps: dict[str, dict]
+    run: dict | None = None
+    fit: dict | None = None
+
+
+def topology_record(topology: Topology) -> dict:
+    hardware = topology.hardware
+    return {
+        'name': topology.name, 'device_kind': hardware.kind, 'devices': len(topology.devices),
+        'chips': topology.chips, 'hosts': topology.hosts, 'hbm_bytes': hardware.hbm_bytes,
+        'clock_hz': hardware.clock_hz, 'peak_flops': hardware.peak_flops,
+    }
+
+
+def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
+    """Everything about one compiled step; bytes, seconds and FLOPs of one device."""
+    kept, program = step.compilation, step.program
+    hbm = topology.hardware.hbm_bytes
+    return {
+        'images': time.images,
+        'argument_bytes': kept.arguments, 'output_bytes': kept.outputs,
+        'aliased_bytes': kept.aliased, 'temporary_bytes': kept.temporaries,
+        'code_bytes': kept.code, 'peak_bytes': step.peak_bytes,
+        'headroom_bytes': hbm - step.peak_bytes,
+        'flops': step.flops, 'model_flops': time.model_flops, 'hbm_bytes': step.hbm_bytes,
+        'cycles': step.cycles, 'unestimated_bytes': program.unestimated_bytes,
+        'compute_seconds': time.compute_seconds, 'collective_seconds': time.collective_seconds,
+        'seconds': time.seconds, 'images_per_second': time.images_per_second,
+        'model_flops_utilisation': time.utilisation,
+        'loops': [
+            {'name': loop.name, 'trips': loop.trips, 'executions': loop.executions}
+            for loop in program.loops
+        ],
+        'collectives': _collectives(program.collectives),
+        'costliest': [_operation(each, step.cycles) for each in _costliest(program.operations)],
+        'lower_seconds': step.lower_seconds, 'compile_seconds': kept.compile_seconds,
+        'from_cache': step.from_cache,
+    }
+
+
+def run_record(run: RunTime, duration: str) -> dict:
+    return {
+        'duration': duration, 'steps': run.steps, 'evaluations': run.evaluations,
+        'train_seconds': run.train_seconds, 'eval_seconds': run.eval_seconds,
+        'days': run.days, 'chip_hours': run.chip_hours, 'without': EXCLUDED,
+    }
+
+
+def describe(plan: Plan) -> str:
+    """The plan as lines of text."""
+    topology = plan.topology
+    lines = [
+        f'{topology["name"]}: {topology["devices"]} x {topology["device_kind"]}, '
+        f'{topology["chips"]} chips, {topology["hosts"]} hosts, '
+        f'{_gib(topology["hbm_bytes"])} of HBM per device'
+    ]
+    if plan.steps:
+        lines += _table(plan.steps)
+    if topology['clock_hz'] is None and plan.steps:
+        lines.append(
+            '  cycles only: sources disagree on the clock of this generation (docs/plan.md)'
+        )
+    for name, step in plan.steps.items():
+        lines += _details(name, step)
+    if plan.run:
+        run = plan.run
+        lines.append(
+            f'  {run["duration"]}: {run["steps"]:,} steps and {run["evaluations"]} evaluations, '
+            f'{run["days"]:.2f} days, {run["chip_hours"]:,.0f} chip-hours; {run["without"]}'
+        )
+    return '\n'.join(lines + _fit(plan.fit))
+
+
+def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> list[pathlib.Path]:
+    """Writes plan.json and plan.csv (a line per topology and step) into `directory`."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / 'plan.json', directory / 'plan.csv']
+    content = {'config': settings, 'plans': [dataclasses.asdict(plan) for plan in plans]}
+    paths[0].write_text(json.dumps(content, indent=2) + '\n')
+    rows = [
+        {f'topology_{key}': value for key, value in plan.topology.items()} | {'step': name}
+        | {key: value for key, value in step.items() if not isinstance(value, list)}
+        for plan in plans for name, step in plan.steps.items()
+    ]
+    with open(paths[1], 'w', newline='') as file:
+        writer = csv.DictWriter(file, rows[0] if rows else ['step'], lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+    return paths
+
+
+def _table(steps):
+    """A line per quantity, a column per step."""
+    quantities = (
+        ('images in a step', 'images', '{:,}'.format),
+        ('arguments', 'argument_bytes', _gib), ('outputs', 'output_bytes', _gib),
+        ('  of them aliased', 'aliased_bytes', _gib), ('temporaries', 'temporary_bytes', _gib),
+        ('code', 'code_bytes', _gib), ('peak', 'peak_bytes', _gib),
+        ('headroom', 'headroom_bytes', _gib),
+        ('FLOPs', 'flops', _tera), ('FLOPs of the model', 'model_flops', _tera),
+        ('bytes to and from HBM', 'hbm_bytes', _gib),
+        ('estimated cycles', 'cycles', '{:,}'.format),
+        ('estimated step', 'seconds', _milliseconds),
+        ('  of it collectives, at least', 'collective_seconds', _milliseconds),
+        ('images per second', 'images_per_second', '{:,.0f}'.format),
+        ('model-FLOPs utilisation', 'model_flops_utilisation', '{:.1%}'.format),
+        ('seconds to compile', 'compile_seconds', '{:.0f}'.format),
+    )
+    width = 2 + max(len(label) for label, _, _ in quantities)
+    lines = [f'  {"per device":{width}}' + ''.join(f'{name:>14}' for name in steps)]
+    for label, key, show in quantities:
+        values = ['-' if step[key] is None else show(step[key]) for step in steps.values()]
+        lines.append(f'  {label:{width}}' + ''.join(f'{value:>14}' for value in values))
+    return lines
+
+
+def _details(name, step):
+    lines = []
+    for each in step['collectives']:
+        lines.append(
+            f'  {name}: {each["count"]} x {each["kind"]} over {each["group_size"]} devices, '
+            f'{each["bytes"] / 1e6:.2f} MB'
+        )
+    for loop in step['loops']:
+        if loop['trips'] is None:
+            lines.append(f'  {name}: how often loop {loop["name"]} runs is not known; counted once')
+    if step['unestimated_bytes'] > 0.01 * step['hbm_bytes']:
+        lines.append(
+            f'  {name}: {_gib(step["unestimated_bytes"])} are moved by operations for which the '
+            'compiler gives no cycles; the step takes longer than said'
+        )
+    lines.append(f'  {name}: costliest fusions')
+    for each in step['costliest']:
+        times = f'({each["executions"]} times) ' if each['executions'] > 1 else ''
+        lines.append(
+            f'    {each["share"]:6.1%} {each["cycles"]:>12,} cycles {times}{each["source"]}  '
+            f'{each["op_name"]}'
+        )
+    return lines
+
+
+def _fit(fit):
+    if fit is None:
+        return []
+    lines = [f'  the {fit["step"]} step does not fit: {fit["missing"]}']
+    if fit['largest_batch']:
+        lines.append(
+            f'  largest batch that does: {fit["largest_batch"]} images per device '
+            f'(--batch_per_device={fit["largest_batch"]})'
+        )
+    elif fit['searched']:
+        lines.append('  no smaller batch fits either')
+    for name, settings in fit['options'].items():
+        flags = ' '.join(f'--config.{key}={value}' for key, value in (settings or {}).items())
+        lines.append(f'  {name}: {"fits, with " + flags if settings else "does not fit"}')
+    return lines
+
+
+def _collectives(collectives):
+    groups = {}
+    for each in collectives:
+        entry = groups.setdefault((each.kind, each.group_size), {
+            'kind': each.kind, 'group_size': each.group_size, 'count': 0, 'bytes': 0,
+            'sent_bytes': 0.0,
+        })
+        entry['count'] += each.executions
+        entry['bytes'] += each.bytes * each.executions
+        entry['sent_bytes'] += (
+            sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
+        )
+    return list(groups.values())
+
+
+def _costliest(operations: tuple[Operation, ...]) -> list[Operation]:
+    return sorted(operations, key=lambda each: -each.total_cycles)[:COSTLIEST]
+
+
+def _operation(each, total):
+    return {
+        'name': each.name, 'cycles': each.total_cycles, 'share': each.total_cycles / max(total, 1),
+        'executions': each.executions, 'bytes': each.bytes, 'flops': each.flops,
+        'source': each.source.removeprefix(ROOT), 'op_name': each.op_name,
+    }
+
+
+def _gib(size):
+    return f'{size / GIB:.2f} GiB'
+
+
+def _tera(count):
+    return f'{count / 1e12:.3f} T'
+
+
+def _milliseconds(seconds):
+    return f'{seconds * 1e3:.2f} ms'
