@@ -1,0 +1,158 @@
+"""Two finished runs beside each other: settings, results, and whether they really differ.
+
+    python -m resnet_rs.compare RUN_A RUN_B [--output=DIR]
+
+Prints the settings that differ; accuracies with 95 % Wilson intervals; and, from what each run got
+right on every image, McNemar's exact test. With --output it draws both runs' curves, too.
+
+An interval is about other images of the same kind and the test about the same images: neither
+knows how much another seed would change. For that, compare means over seeds (resnet_rs.results).
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import zipfile
+
+import matplotlib.figure
+import numpy as np
+import scipy.stats
+
+from resnet_rs.config import flatten
+from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.evaluation import WEIGHTS
+from resnet_rs.run_log import read_metrics
+from resnet_rs.stored_config import read_config
+from resnet_rs.sweep.figures import save
+
+NOT_SET = '(not set)'
+CURVES = (('loss', 'cross entropy (nats)', 1), ('top1', 'top-1 (%)', 100))
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedTest:
+    """McNemar's test on the images that exactly one of two runs got right.
+
+    p_value: chance of a split at least as uneven if both were as good: two-sided, exact binomial.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def config_differences(first: dict, second: dict) -> dict[str, tuple]:
+    """{'model.name': (of the first, of the second), ...} of nested settings that differ."""
+    first, second = flatten(first), flatten(second)
+    return {
+        name: (first.get(name, NOT_SET), second.get(name, NOT_SET))
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name, NOT_SET) != second.get(name, NOT_SET)
+    }
+
+
+def wilson_interval(right: int, examples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of an accuracy, without continuity correction."""
+    return tuple(
+        scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
+    """The test for two bool arrays [examples] that are about the same images."""
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    different = only_first + only_second
+    p_value = scipy.stats.binomtest(only_first, different).pvalue if different else 1.0
+    return PairedTest(only_first, only_second, float(p_value))
+
+
+def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
+    """The report on two work directories; UserError where a run is not finished or damaged."""
+    configs = [_read(read_config, run, 'config.json') for run in (first, second)]
+    tables = [_predictions(run) for run in (first, second)]
+    lines = [f'A: {first}', f'B: {second}', '', 'Settings that differ:']
+    differences = config_differences(*(config.to_dict() for config in configs))
+    lines += [f'  {name}: {a!r} | {b!r}' for name, (a, b) in differences.items()] or ['  none']
+    same_images = all(
+        np.array_equal(tables[0][name], tables[1][name]) for name in ('index', 'label'))
+    for weights in WEIGHTS:
+        lines += ['', f'{weights} weights:']
+        for name, table in zip('AB', tables, strict=True):
+            lines.append(f'  {name}: {_accuracies(table, weights)}')
+        if same_images:
+            right = [table[f'{weights}_top1'] for table in tables]
+            test = mcnemar(*right)
+            lines.append(
+                f'  top-1, B - A: {100 * (right[1].mean() - right[0].mean()):+.2f} points; only A '
+                f'right {test.only_first}, only B right {test.only_second}, p = {test.p_value:.3g}'
+            )
+    if not same_images:
+        lines += ['', 'The runs were evaluated on different images: no paired test.']
+    return '\n'.join(lines)
+
+
+def draw_curves(runs: list[str]) -> matplotlib.figure.Figure:
+    """Loss and top-1 over the steps of each run: training batches thin, EMA weights thick."""
+    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
+    for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
+        for number, run in enumerate(runs):
+            lines = read_metrics(run)
+            for kind, key, style in (('train', name, dict(alpha=0.4)),
+                                     ('eval', f'ema_{name}', dict(marker='.', label=run))):
+                chosen = [line for line in lines if line['kind'] == kind]
+                axes.plot([line['step'] for line in chosen],
+                          [scale * line[key] for line in chosen], color=f'C{number}', **style)
+        axes.set_xlabel('step')
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8, title='evaluation, EMA; thin: training batches')
+    return figure
+
+
+def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:
+    parts = []
+    for name in ('top1', 'top5'):
+        right = table[f'{weights}_{name}']
+        low, high = wilson_interval(int(right.sum()), len(right))
+        parts.append(f'{name} {100 * right.mean():.2f} % [{100 * low:.2f}, {100 * high:.2f}]')
+    loss = table[f'{weights}_loss'].mean(dtype=np.float64)
+    return f'{", ".join(parts)}, loss {loss:.4f}, {len(right)} images'
+
+
+def _read(reader, run, file):
+    found = reader(run)
+    if found is None:
+        raise UserError(f'{run} holds no {file}; name the work directory of a run')
+    return found
+
+
+def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
+    path = pathlib.Path(run) / 'predictions.npz'
+    if not path.exists():
+        raise UserError(f'{path} is missing: a run writes it at its end; finish the run first')
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise UserError(f'{path} is damaged ({error})') from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command; a mistake is one line and exit status 2."""
+    parser = argparse.ArgumentParser(
+        prog='python -m resnet_rs.compare', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('runs', nargs=2, metavar='RUN', help='a work directory')
+    parser.add_argument('--output', metavar='DIR', help='for curves.png and curves.svg')
+    options = parser.parse_args(arguments)
+    with one_line_errors(UserError):
+        print(compare(*options.runs))
+        if options.output:
+            for path in save({'curves': draw_curves(options.runs)}, options.output):
+                print(path)
+
+
+if __name__ == '__main__':
+    main()

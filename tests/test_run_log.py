@@ -1,0 +1,38 @@
+"""TensorBoard's own HParams plugin finds the runs of a sweep, their settings and their scores."""
+
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
+
+from configs import digits
+from resnet_rs.run_log import RunLog
+
+
+def test_hparams_of_a_sweeps_directory(tmp_path):
+    for seed, top1 in enumerate((0.25, 0.5)):
+        config = digits.get_config('debug').unlock()
+        config.seed = seed
+        workdir = tmp_path / f'seed{seed}'
+        workdir.mkdir()
+        with RunLog(workdir, config, resumed_step=0) as log:
+            log.write(4, 'eval', {'ema_top1': top1}, {})
+
+    events = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=10, col_params=[
+        api_pb2.ColParams(metric=api_pb2.MetricName(group='', tag='eval/ema_top1'))])
+    request.allowed_statuses.extend(
+        [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_RUNNING])
+    groups = list_session_groups.Handler(
+        RequestContext(), context, experiment_id='', request=request).run().session_groups
+    assert metadata.PLUGIN_NAME == 'hparams'
+    found = {}
+    for group in groups:
+        [session] = group.sessions
+        settings = {name: value.ListFields()[0][1] for name, value in group.hparams.items()}
+        scores = {m.name.tag: (m.training_step, m.value) for m in session.metric_values}
+        found[settings['seed']] = settings['model.name'], scores['eval/ema_top1']
+    assert found == {0.0: ('resnet_rs_14', (4, 0.25)), 1.0: ('resnet_rs_14', (4, 0.5))}
