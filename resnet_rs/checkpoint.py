@@ -4,7 +4,8 @@ WORKDIR/config.json is the resolved configuration; WORKDIR/checkpoints/STEP/ hol
   weights   {'raw': variables, 'ema': variables}, variables = {'params', 'batch_stats'}, float32
   training  step, optimiser state, sums of the current logging window
   run       JSON: seed, elapsed seconds, batch-norm group size
-Converted weights have the first and the last item only, at step 0.
+Converted weights have the first and the last item only, at step 0. Stages are stored unrolled
+(models/stacked.py) whatever the network of the run, so model.scan_blocks may change at any time.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_rs.errors import UserError
+from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 
 BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
@@ -115,6 +117,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        state = unstack_blocks(state)
         training = {'step': state.step, 'opt_state': state.opt_state, 'window': state.window}
         self._manager.save(
             step,
@@ -144,9 +147,10 @@ class Checkpoints:
         `like` holds jax.ShapeDtypeStruct leaves. Raises UserError when the weights are those of
         another architecture.
         """
-        weights = {'raw': like.variables, 'ema': like.ema}
+        stored = unstack_blocks(like)
+        weights = {'raw': stored.variables, 'ema': stored.ema}
         self._check_same_shapes(step, weights)
-        training = {'step': like.step, 'opt_state': like.opt_state, 'window': like.window}
+        training = {'step': stored.step, 'opt_state': stored.opt_state, 'window': stored.window}
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -158,14 +162,16 @@ class Checkpoints:
         state = TrainState(
             variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training
         )
-        return state, Run(**restored.run)
+        return stack_blocks_like(state, like), Run(**restored.run)
 
     def restore_weights(self, step: int, like: dict) -> dict:
         """{'raw': variables, 'ema': variables} at `step`; `like` is one set of variables."""
-        weights = {'raw': like, 'ema': like}
+        stored = unstack_blocks(like)
+        weights = {'raw': stored, 'ema': stored}
         self._check_same_shapes(step, weights)
         args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
-        return self._manager.restore(step, args=args).weights
+        restored = self._manager.restore(step, args=args).weights
+        return {name: stack_blocks_like(restored[name], like) for name in weights}
 
     def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
         """The EMA weights at `step` in place of `variables`, and whether the head was kept.

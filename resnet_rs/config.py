@@ -35,6 +35,11 @@ def default_config() -> ml_collections.ConfigDict:
         'padding': 'symmetric',  # of strided layers; or 'same' (Model Garden)
         'pool_unstrided_shortcut': False,  # True (Model Garden): a stride-1 pool in stage 1
         'squeeze_excite_divisor': 1,  # of hidden widths; timm's se_resnet_18 and 34 use 8
+        # Neither changes what is computed; for deep networks (docs/deep_networks.md).
+        'scan_blocks': False,  # one loop over the blocks of a stage: compiles sooner
+        # What training computes twice to save memory: '' (nothing), 'conv_outputs', 'block'; or
+        # such a name for each stage, as in 'block,block,conv_outputs,'.
+        'remat': '',
     })
 
     config.data = ml_collections.ConfigDict({

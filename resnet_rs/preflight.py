@@ -21,9 +21,8 @@ from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 # Settings that may differ when a run is taken up again: they change neither what is learnt nor
 # which data is seen.
 FREE_ON_RESUME = (
-    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib',
-    'data.cache',
-    'eval.', 'checkpoint.', 'log.',
+    'model.scan_blocks', 'model.remat', 'data.data_dir', 'data.threads', 'data.prefetch_batches',
+    'data.host_memory_gib', 'data.cache', 'eval.', 'checkpoint.', 'log.',
 )
 
 

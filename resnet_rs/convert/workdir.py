@@ -69,7 +69,7 @@ def load_workdir(
     if config is None:
         raise UserError(f'{directory} is no work directory: it has no config.json; give the '
                         'directory of a run, or of converted weights')
-    model = model_of(config, batch_norm_group_size=None, **overrides)
+    model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
     like = jax.eval_shape(lambda: init_variables(model, 64))
     with Checkpoints(directory, read_only=True) as checkpoints:
         weights = checkpoints.restore_weights(checkpoints.find(step), like)

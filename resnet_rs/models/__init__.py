@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from resnet_rs.errors import UserError
+from resnet_rs.models import rematerialisation
 from resnet_rs.models.resnet import Architecture, ResNet
 
 # Blocks per stage. Names are nominal: 270 has 272 layers. The scaling study's 300 and 400 are
@@ -74,7 +75,10 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
     fields = {field.name for field in dataclasses.fields(Architecture)}
     if unknown := sorted(set(settings) - fields):
         raise UserError(f'network {name!r} has no setting {unknown[0]!r}; it has {sorted(fields)}')
-    return ResNet(Architecture(num_classes=num_classes, dtype=jnp.dtype(dtype), **settings))
+    remat = rematerialisation.parse(settings.pop('remat', ''), len(settings['stage_sizes']))
+    return ResNet(
+        Architecture(num_classes=num_classes, dtype=jnp.dtype(dtype), remat=remat, **settings)
+    )
 
 
 def init_variables(model: ResNet, image_size: int, seed: int = 0) -> dict:

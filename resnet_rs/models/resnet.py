@@ -10,7 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from resnet_rs.models import rematerialisation
 from resnet_rs.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -20,6 +22,7 @@ from resnet_rs.models.layers import (
     explicit_padding,
     kernel_init,
 )
+from resnet_rs.models.stacked import STACKED
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -45,6 +48,8 @@ class Architecture:
     activation: str = 'relu'  # or 'swish' (Model Garden)
     padding: str = 'symmetric'  # or 'same' (Model Garden)
     pool_unstrided_shortcut: bool = False  # True (Model Garden): a stride-1 pool in stage 1
+    scan_blocks: bool = False  # one loop over blocks 2..N of a stage, whose variables are stacked
+    remat: tuple[str, ...] = ('',)  # of every stage, or one for each (rematerialisation.py)
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
 
@@ -112,7 +117,8 @@ class Block(ArchitectureModule):
     """One residual block; `features` is the stage width, four times that leaves a bottleneck.
 
     Residual branch: convolutions with norm and activation (the last norm starts at scale zero and
-    has no activation), squeeze-excite, stochastic depth; then shortcut, sum, activation.
+    has no activation), squeeze-excite, stochastic depth; then shortcut, sum, activation. Stochastic
+    depth draws with `key`; without it nothing is dropped.
     """
 
     features: int
@@ -120,13 +126,16 @@ class Block(ArchitectureModule):
     drop_rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, key: jax.Array | None = None) -> jax.Array:
         convolutions = self.convolutions()
         out_features = convolutions[-1][0]
         branch = x
         for index, (features, kernel_size, stride) in enumerate(convolutions, start=1):
             last = index == len(convolutions)
+            widens = features > branch.shape[-1]
             branch = self.conv(features, kernel_size, stride, name=f'conv{index}')(branch)
+            if not widens:
+                branch = checkpoint_name(branch, rematerialisation.CONV_OUTPUT)
             branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train)
             if not last:
                 branch = self.activation(branch)
@@ -138,7 +147,9 @@ class Block(ArchitectureModule):
                 param_dtype=self.architecture.param_dtype,
                 name='squeeze_excite',
             )(branch)
-        branch = StochasticDepth(self.drop_rate)(branch, train)
+        if key is not None:
+            drop = StochasticDepth(self.drop_rate, parent=None)
+            branch = drop.apply({}, branch, train, rngs={'stochastic_depth': key})
         return self.activation(branch + self.shortcut(x, out_features, train))
 
     def convolutions(self) -> list[tuple[int, int, int]]:
@@ -171,12 +182,35 @@ class Stage(ArchitectureModule):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        features = self.architecture.width(STAGE_WIDTHS[self.number - 1])
-        drop_rate = self.architecture.stage_drop_rate(self.number)
-        for index in range(1, self.size + 1):
-            stride = 2 if index == 1 and self.number > 1 else 1
-            block = Block(self.architecture, features, stride, drop_rate, name=f'block{index}')
-            x = block(x, train)
+        architecture = self.architecture
+        features = architecture.width(STAGE_WIDTHS[self.number - 1])
+        drop_rate = architecture.stage_drop_rate(self.number)
+        # Keys by position and not by name: a block draws the same in a loop and outside of one.
+        keys = [None] * self.size
+        if train and drop_rate:
+            keys = jax.random.split(self.make_rng('stochastic_depth'), self.size)
+        remat = rematerialisation.of_stage(architecture.remat, self.number)
+
+        def apply(block, x, key):
+            return block(x, train, key)
+
+        def block(stride, name):
+            return Block(architecture, features, stride, drop_rate, name=name)
+
+        first = rematerialisation.apply(apply, remat)
+        x = first(block(2 if self.number > 1 else 1, 'block1'), x, keys[0])
+        if not architecture.scan_blocks or self.size == 1:
+            for index in range(1, self.size):
+                x = first(block(1, f'block{index + 1}'), x, keys[index])
+            return x
+        looped = rematerialisation.apply(apply, remat, in_loop=True)
+        loop = nn.scan(
+            lambda block, x, key: (looped(block, x, key), None),
+            variable_axes={'params': 0, 'batch_stats': 0},
+            split_rngs={'params': True},
+            length=self.size - 1,
+        )
+        x, _ = loop(block(1, STACKED), x, keys[1:] if keys[0] is not None else None)
         return x
 
 
