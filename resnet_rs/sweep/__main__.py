@@ -37,7 +37,10 @@ def sweep(options: argparse.Namespace, environment: dict) -> bool:
     if options.dry_run:
         from resnet_rs.sweep.dry_run import dry_run
 
-        print(dry_run(pairs))
+        print(dry_run(
+            pairs, options.topology, examples=options.examples,
+            eval_examples=options.eval_examples,
+        ))
         return True
     if '://' in options.workdir and not options.print:
         raise UserError(f'--workdir={options.workdir} cannot be locked; use a directory that all '
@@ -127,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
                          help='list the runs and what they would cost; start nothing')
     instead.add_argument('--print', choices=['slurm', 'gke', 'queued_resources'],
                          help='store the configurations and print the jobs; start nothing')
+    parser.add_argument('--topology', default='v3:2x2', metavar='SLICE',
+                        help="TPUs for --dry_run, '' for no plan (default: %(default)s)")
+    for split in ('', 'eval_'):
+        parser.add_argument(f'--{split}examples', type=positive_integer, metavar='N',
+                            help='size of a dataset that is not here, for --dry_run')
     return parser
 
 

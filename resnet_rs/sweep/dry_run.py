@@ -1,15 +1,106 @@
 """What a sweep would cost, before anything is spent."""
 
+import dataclasses
+from collections.abc import Callable
+
 import ml_collections
 
-from resnet_rs import results
+from resnet_rs import preflight
+from resnet_rs.errors import UserError
+from resnet_rs.plan import topology as topologies
+
+HEADER = ('run', 'parameters', 'multiply-adds', 'HBM (GiB)', 'ms/step', 'chip-hours')
 
 
-def dry_run(pairs: list[tuple[str, ml_collections.ConfigDict]]) -> str:
-    """One line for each run: parameters and multiply-adds of one training image."""
-    width = max(len(name) for name, _ in pairs)
-    lines = [f'{"run":{width}}  {"parameters":>12}  {"multiply-adds":>15}']
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Of one run on a topology: bytes of one device, seconds of a step; or why it cannot run."""
+
+    peak_bytes: int | None = None
+    step_seconds: float | None = None
+    chip_hours: float | None = None
+    problem: str = ''
+
+
+def dry_run(
+    pairs: list[tuple[str, ml_collections.ConfigDict]], topology: str, *,
+    examples: int | None = None, eval_examples: int | None = None,
+) -> str:
+    """A line for each run and their sum, planned for `topology`; without a plan where it is ''.
+
+    The datasets need not be there when their sizes are known or given. Runs that differ in the
+    seed alone are planned once. Raises UserError for settings that cannot be.
+    """
+    for number, (name, config) in enumerate(pairs, 1):
+        try:
+            preflight.check_keys(config)
+            preflight.check_ranges(config)
+        except UserError as error:
+            raise UserError(f'run {number} of {len(pairs)}, {name}: {error}') from error
+    topologies.prepare_environment()  # before JAX is imported, as results does
+    from resnet_rs.results import cost_of, settings_digest
+
+    estimate = planner(topology, examples, eval_examples) if topology else lambda config: Estimate()
+    estimates: dict[str, Estimate] = {}
+    rows, hours = [], []
     for name, config in pairs:
-        parameters, multiply_adds = results.cost_of(config)
-        lines.append(f'{name:{width}}  {parameters:12,}  {multiply_adds:15,}')
+        digest = settings_digest(config)
+        if digest not in estimates:
+            estimates[digest] = estimate(config)
+        rows.append(_row(name, cost_of(config), estimates[digest]))
+        hours.append(estimates[digest].chip_hours)
+    known = [each for each in hours if each is not None]
+    lines = _aligned([HEADER, *rows])
+    if topology:
+        lines.append(
+            f'{topology}: {sum(known):,.2f} chip-hours of training for {len(known)} of '
+            f'{len(pairs)} runs, without evaluation, compiling and waiting for data'
+        )
     return '\n'.join(lines)
+
+
+def planner(
+    name: str, examples: int | None, eval_examples: int | None
+) -> Callable[[ml_collections.ConfigDict], Estimate]:
+    """A function that compiles a configuration's training step for the slice `name`."""
+    slice_ = topologies.open_topology(name)
+    from resnet_rs.plan.__main__ import Stage, split_sizes
+    from resnet_rs.plan.planning import make_plan
+
+    def estimate(config):
+        try:
+            plan = make_plan(
+                config, slice_, split_sizes(config, examples, eval_examples), steps=['train'],
+                per_device=None, cache_dir=topologies.CACHE_DIRECTORY, search=False,
+                hlo_dump=None, verbose=False, stage=Stage,
+            )
+        except UserError as error:
+            return Estimate(problem=str(error))
+        if plan.fit:
+            return Estimate(plan.fit['needed_bytes'], problem=plan.fit['missing'])
+        step = plan.steps['train']
+        hours = plan.run and plan.run['chip_hours']
+        return Estimate(step['peak_bytes'], step['seconds'], hours)
+
+    return estimate
+
+
+def _row(name: str, cost: tuple[int, int], estimate: Estimate) -> tuple[str, ...]:
+    def show(value, scale, digits):
+        return '-' if value is None else f'{value * scale:,.{digits}f}'
+
+    row = (
+        name, f'{cost[0]:,}', f'{cost[1]:,}', show(estimate.peak_bytes, 2**-30, 2),
+        show(estimate.step_seconds, 1000, 1), show(estimate.chip_hours, 1, 2),
+    )
+    return (*row, estimate.problem) if estimate.problem else row
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
+        lines.append('  '.join([*cells, *row[len(HEADER):]]))
+    return lines
