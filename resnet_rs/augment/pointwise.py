@@ -1,23 +1,27 @@
 """Colour operations of RandAugment and AutoAugment on one uint8 image [height, width, 3], RGB.
 
 Source: the authors' `models/official/efficientnet/autoaugment.py` (tensorflow/tpu), whose results
-are matched to the last bit, float32 roundings included. Only the route differs: on a CPU
-`tf.gather` (a lookup table), `tf.where`, casts of booleans and convolutions cost 5 to 100 times a
-plain arithmetic pass over the image, so the work is done in such passes and as few of them as
-exactness allows.
+are matched to the last bit, float32 roundings included. Only the route differs. The cheapest
+operations are a few plain passes of TensorFlow over the image; the others are compiled by XLA,
+which makes one pass of them.
 
-Graph optimisation merges chains of additions, and sorts the terms by their names, and merges
-products with two constants. Where the rounding decides about a bit, sums are therefore written as
-differences from negated terms, which are left alone.
+Two compilers stand between these formulas and their roundings. XLA rounds a product and the sum it
+goes into only once where the processor can; `_product` forbids that. TensorFlow's graph
+optimisation merges chains of additions, and sorts the terms by their names. Where the rounding
+decides about a bit, sums are therefore written as differences from negated terms, which are left
+alone.
 
 Every function returns an image of the same shape and dtype. The height and width must be known
 when the graph is traced.
 """
 
+import functools
 import itertools
 
 import numpy as np
 import tensorflow as tf
+
+_compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:
@@ -75,7 +79,7 @@ def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
     """
     height, width, _ = image.shape
     grey = float(min(height * width // 256, 255))
-    return _blend(tf.constant(grey), image, factor)
+    return image if factor == 1.0 else blend(tf.constant(grey), image, _scalar(factor))
 
 
 def contrast_by_mean(image: tf.Tensor, factor: float) -> tf.Tensor:
@@ -85,45 +89,20 @@ def contrast_by_mean(image: tf.Tensor, factor: float) -> tf.Tensor:
 
 def color(image: tf.Tensor, factor: float) -> tf.Tensor:
     """Blends from the grey image (luma of `tf.image.rgb_to_grayscale`, to the last bit)."""
-    # Scaled before the channels are taken apart, to keep the two products from being merged.
-    red, green, blue = tf.unstack(tf.cast(image, tf.float32) * (1 / 255), axis=-1)
-    luma = red * 0.2989 - green * -0.5870 - blue * -0.1140
-    grey = tf.floor(luma * 255.5)
-    # A product with ones repeats each value three times at half the cost of broadcasting; it is
-    # exact, the values being whole numbers.
-    grey = tf.matmul(tf.reshape(grey, [-1, 1]), tf.ones([1, 3]))
-    return _blend(tf.reshape(grey, image.shape), image, factor)
+    return image if factor == 1.0 else _blend_from_luma(image, _scalar(factor))
 
 
 def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Blends from the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the border stays as it is.
-
-    The nine products are added in the order of TensorFlow's depthwise convolution. That matters:
-    the smoothed value is truncated, and where it should be a whole number the rounding errors of
-    the sum decide whether it stays or drops by one (16 % of the values of flat areas).
-    """
+    """Blends from the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; the border stays as it is."""
     height, width, channels = image.shape
-    if height < 3 or width < 3:
+    if factor == 1.0 or height < 3 or width < 3:
         return image
-    pixel, row = channels, width * channels
-    flat = tf.reshape(image, [-1])
-    values = tf.cast(flat, tf.float32)
-    weight = np.float32(1) / np.float32(13)
-    center_weight = np.float32(5) / np.float32(13)
-    negative_light, negative_heavy = values * -weight, values * -center_weight
     # Neighbours are shifts of the flattened image; what wraps round at the left and right edge is
-    # overwritten below.
-    size = height * row - 2 * (row + pixel)
-    smooth = values[:size] * weight
-    for down, right in itertools.product(range(3), range(3)):
-        if down == right == 0:
-            continue
-        tap = negative_heavy if down == right == 1 else negative_light
-        start = down * row + right * pixel
-        smooth -= tap[start:start + size]
-    start = row + pixel
-    inside = _blend(tf.floor(smooth), flat[start:start + size], factor)
-    result = tf.concat([flat[:start], inside, flat[start + size:]], axis=0)
+    # overwritten.
+    row = width * channels
+    flat = tf.reshape(image, [-1])
+    inside = _blend_from_smooth(flat, _scalar(factor), row, channels)
+    result = tf.concat([flat[:row + channels], inside, flat[-row - channels:]], axis=0)
     result = tf.reshape(result, image.shape)
     return tf.concat([image[:, :1], result[:, 1:-1], image[:, -1:]], axis=1)
 
@@ -150,8 +129,7 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
     """
     height, width, channels = image.shape
     # One histogram and one table serve the three channels: entry 256 * channel + value.
-    first = tf.tile(tf.range(channels) * 256, [width])
-    entries = tf.cast(tf.reshape(image, [height, width * channels]), tf.int32) + first
+    entries = _table_entries(image)
     bins = 256 * channels
     counts = tf.histogram_fixed_width(entries, [0, bins], nbins=bins)
     counts = tf.reshape(counts, [channels, 256])
@@ -162,18 +140,88 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
     smaller = tf.cumsum(counts, axis=1, exclusive=True)
     table = tf.minimum((smaller + step // 2) // tf.maximum(step, 1), 255)
     table = tf.cast(tf.where(step == 0, values, table), tf.uint8)
-    # gather_nd takes half the time of gather.
-    result = tf.gather_nd(tf.reshape(table, [bins]), entries[..., tf.newaxis])
-    return tf.reshape(result, image.shape)
+    return _look_up(tf.reshape(table, [bins]), image)
 
 
-def _blend(start: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
-    """start + factor * (image - start), truncated to uint8: 0 gives `start`, 1 the image."""
-    if factor == 0.0:
-        return tf.cast(tf.broadcast_to(start, image.shape), tf.uint8)
-    if factor == 1.0:
-        return image
-    result = start + factor * (tf.cast(image, tf.float32) - start)
-    if factor > 1.0:
-        result = tf.clip_by_value(result, 0.0, 255.0)
-    return tf.cast(result, tf.uint8)
+@_compiled
+def blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """start + factor * (image - start), truncated to uint8: 0 gives `start`, 1 the image.
+
+    Args:
+        start: float32, of the image's shape or one that broadcasts to it; whole numbers.
+        image: uint8, any shape.
+        factor: float32 [].
+
+    Returns:
+        uint8 of the image's shape.
+    """
+    return _blend(start, tf.cast(image, tf.float32), factor)
+
+
+def _scalar(factor: float) -> tf.Tensor:
+    """A tensor, so that a compiled function serves every factor."""
+    return tf.constant(factor, tf.float32)
+
+
+@_compiled
+def _blend_from_luma(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
+    red, green, blue = tf.unstack(_product(pixels, 1 / 255), axis=-1)
+    luma = _product(red, 0.2989) - _product(green, -0.5870) - _product(blue, -0.1140)
+    grey = tf.floor(luma * 255.5)
+    return tf.reshape(_blend(grey[:, tf.newaxis], pixels, factor), image.shape)
+
+
+@_compiled
+def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int) -> tf.Tensor:
+    """All but the first and last `row` + `pixel` of the flattened image's values.
+
+    The nine products are added in the order of TensorFlow's depthwise convolution. That matters:
+    the smoothed value is truncated, and where it should be a whole number the rounding errors of
+    the sum decide whether it stays or drops by one (16 % of the values of flat areas).
+    """
+    size = flat.shape[0] - 2 * (row + pixel)
+
+    def neighbour(down, right):
+        start = down * row + right * pixel
+        return tf.cast(flat[start:start + size], tf.float32)
+
+    weight = np.float32(1) / np.float32(13)
+    center_weight = np.float32(5) / np.float32(13)
+    smooth = _product(neighbour(0, 0), weight)
+    for down, right in itertools.product(range(3), range(3)):
+        if down == right == 0:
+            continue
+        smooth -= _product(
+            neighbour(down, right), -(center_weight if down == right == 1 else weight))
+    return _blend(tf.floor(smooth), neighbour(1, 1), factor)
+
+
+@_compiled
+def _table_entries(image: tf.Tensor) -> tf.Tensor:
+    """256 * channel + value, int32 [height * width * 3]."""
+    pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
+    return tf.reshape(pixels + tf.range(3) * 256, [-1])
+
+
+@_compiled
+def _look_up(table: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """The entries of `table`, uint8 [768], that `_table_entries` names, in the image's shape."""
+    pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
+    entries = tf.reshape(pixels + tf.range(3) * 256, [-1])
+    return tf.reshape(tf.gather(table, entries), image.shape)
+
+
+def _blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """`blend` of two float images."""
+    result = start + _product(end - start, factor)
+    return tf.cast(tf.clip_by_value(result, 0.0, 255.0), tf.uint8)
+
+
+def _product(values: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
+    """values * factor, below 2^20, rounded to float32 whatever becomes of it.
+
+    A fused multiply-add keeps the unrounded product. It needs the product to go straight into a
+    sum, and no compiler can tell that the limit in between is never reached.
+    """
+    return tf.minimum(values * factor, 2.0**20)

@@ -74,10 +74,31 @@ def test_luma_is_that_of_tensorflow(channel_step):
         np.testing.assert_array_equal(color(tf.constant(image), 0.0).numpy(), grey)
 
 
+def test_luma_of_every_color_is_that_of_tensorflow():
+    green, blue = np.mgrid[:256, :256]
+    image = np.stack([green * 0, green, blue], -1).astype(np.uint8)
+    color = tf.function(lambda image: pointwise.color(image, 0.0))
+    for red in range(256):
+        image[..., 0] = red
+        grey = tf.image.rgb_to_grayscale(image).numpy()
+        np.testing.assert_array_equal(color(image).numpy(), np.tile(grey, (1, 1, 3)))
+
+
+def test_blend_of_every_pair_at_every_magnitude():
+    start, image = np.mgrid[:256, :256].astype(np.uint8)
+    for magnitude in range(31):
+        factor = reference.enhance_factor(magnitude)
+        result = pointwise.blend(
+            tf.constant(start, tf.float32), tf.constant(image), tf.constant(factor, tf.float32))
+        np.testing.assert_array_equal(result.numpy(), reference.blend(start, image, factor))
+
+
 def test_smoothing_is_the_depthwise_convolution_of_tensorflow():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (96, 80, 3), dtype=np.uint8)
-    image[40:] = rng.integers(0, 256, (56, 1, 1))  # flat areas, where the order of adding shows
+    # Flat areas, where the order of adding and every rounding show.
+    image[:64] = np.kron(np.arange(256, dtype=np.uint8).reshape(16, 16), np.ones((4, 5)))[..., None]
+    image[64:80] = rng.integers(0, 256, (16, 1, 1))
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
     kernel = np.tile(kernel[..., np.newaxis, np.newaxis], (1, 1, 3, 1))
     smooth = tf.nn.depthwise_conv2d(
