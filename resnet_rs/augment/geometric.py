@@ -89,16 +89,22 @@ def _shift(image: tf.Tensor, pixels: int, negate: tf.Tensor, axis: int) -> tf.Te
 def _transform(
     image: tf.Tensor, kind: str, amount: float, negate: tf.Tensor, fill_mode: str
 ) -> tf.Tensor:
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     sources = np.stack([
         source_pixels(height, width, kind, sign * amount, fill_mode) for sign in (1.0, -1.0)
     ])
     if np.array_equal(sources[0], np.arange(height * width)) and (sources[0] == sources[1]).all():
         return image
+    return _gather_pixels(image, tf.constant(sources)[negate])
+
+
+@functools.partial(tf.function, jit_compile=True, autograph=False)
+def _gather_pixels(image: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
+    """The pixels that `source` (see `source_pixels`) names, in the shape of `image`."""
+    channels = image.shape[2]
     fill = tf.fill([1, channels], tf.constant(FILL, tf.uint8))
     pixels = tf.concat([tf.reshape(image, [-1, channels]), fill], axis=0)
-    source = tf.constant(sources[..., np.newaxis])[negate]
-    return tf.reshape(tf.gather_nd(pixels, source), image.shape)
+    return tf.reshape(tf.gather(pixels, source), image.shape)
 
 
 @functools.lru_cache(maxsize=64)

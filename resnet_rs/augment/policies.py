@@ -180,8 +180,18 @@ def _draw(numbers: Sequence[tf.Tensor]) -> Draw:
 def _apply(
     image: tf.Tensor, operations: Sequence[Operation], chosen: tf.Tensor, draw: Draw
 ) -> tf.Tensor:
-    def branch(operation):
-        return lambda: tf.ensure_shape(operation(image, draw), image.shape)
+    signature = [
+        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (image, draw.negate, draw.center)]
 
-    # switch_case runs the chosen branch only.
-    return tf.switch_case(chosen, [branch(operation) for operation in operations])
+    def branch(operation):
+        def apply(image, negate, center):
+            return tf.ensure_shape(operation(image, Draw(negate, center)), image.shape)
+
+        return tf.function(apply, autograph=False).get_concrete_function(*signature)
+
+    # tf.switch_case is unrolled into the graph around it, whose executor then visits the
+    # operations of every branch, the dead ones too. This is one operation to it.
+    result, = tf.raw_ops.StatelessCase(
+        branch_index=chosen, input=[image, *draw], Tout=[image.dtype],
+        branches=[branch(operation) for operation in operations])
+    return tf.ensure_shape(result, image.shape)
