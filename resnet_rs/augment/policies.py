@@ -180,6 +180,8 @@ def _draw(numbers: Sequence[tf.Tensor]) -> Draw:
 def _apply(
     image: tf.Tensor, operations: Sequence[Operation], chosen: tf.Tensor, draw: Draw
 ) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return operations[int(chosen)](image, draw)
     signature = [
         tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (image, draw.negate, draw.center)]
 
