@@ -10,6 +10,7 @@ import pytest
 from configs import resnet_rs
 from resnet_rs.errors import UserError
 from resnet_rs.models import create_model, init_variables
+from resnet_rs.models.cost import count_cost
 from resnet_rs.models.rematerialisation import of_stage
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 from resnet_rs.optimizer import weight_decay_mask
@@ -230,6 +231,13 @@ def test_a_name_for_each_stage():
     ]
     remat = create_model('resnet_rs_50', remat='block').architecture.remat
     assert {of_stage(remat, number) for number in (1, 2, 3, 4)} == {'block'}
+
+
+def test_the_deepest_network_costs_what_it_should():
+    """The figures of tests/models/test_counts.py: no block is lost in a loop."""
+    cost = count_cost(create_model('resnet_rs_420', scan_blocks=True, remat='block'), 320)
+    assert (cost.parameters, cost.statistics) == (191_891_656, 370_560)
+    assert cost.multiply_adds / 1e9 == pytest.approx(63.9423, rel=1e-3)
 
 
 @pytest.mark.parametrize('remat', ('blocks', 'block,block', 'block;block'))
