@@ -5,6 +5,7 @@ and threads, and after any restart (resnet_rs.datasets.order). Images leave as u
 step normalises them on the device.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -263,7 +264,9 @@ def _batched(
         if not undecodable:
             return decoded(element)
         known = tf.reduce_any(element['index'] == tf.constant(undecodable, tf.int64))
-        return tf.cond(known, lambda: blank(element), lambda: decoded(element))
+        return tf.cond(
+            known, functools.partial(blank, element), functools.partial(decoded, element)
+        )
 
     def decoded_or_blank(element):
         one = tf.data.Dataset.from_tensors(element)
