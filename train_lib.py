@@ -21,7 +21,7 @@ from resnet_rs.interruption import StopRequest
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog
-from resnet_rs.sharding import create_mesh, replicated
+from resnet_rs.sharding import create_mesh, replicated, shardings_of
 from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 
@@ -35,7 +35,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
     """
     info = preflight.check_config(config, workdir)
     examples = info.split(config.data.train_split).num_examples
-    mesh = create_mesh()
+    mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -112,7 +112,7 @@ def evaluate_checkpoint(
     """
     info = preflight.check_evaluation(config)
     preflight.check_class_order(info, workdir)
-    mesh = create_mesh()
+    mesh = create_mesh(slices=config.sharding.slices)
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
@@ -150,8 +150,7 @@ def start_or_resume(
         )
         return state, Run(config.seed, 0.0, group_size)
 
-    like = on_devices(jax.eval_shape(program.init), mesh)
-    state, run = checkpoints.restore(steps[-1], like)
+    state, run = checkpoints.restore(steps[-1], program.state)
     logging.info('going on from step %d of %d', steps[-1], program.total_steps)
     if run.batch_norm_group_size != group_size:
         logging.warning(
@@ -171,7 +170,8 @@ def fine_tuning_start(directory: str, state: TrainState) -> TrainState:
         'starting from the EMA weights of step %d in %s, %s', step, directory,
         'head included' if head_kept else 'with a new head for these classes',
     )
-    return state.replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
+    ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
+    return state.replace(variables=variables, ema=ema)
 
 
 def on_devices(shapes, mesh: jax.sharding.Mesh):
@@ -227,7 +227,7 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     Pictures of what the network sees are written into WORKDIR/check.
     """
     info = preflight.check_config(config, workdir)
-    mesh = create_mesh()
+    mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
     program = create_program(config, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []

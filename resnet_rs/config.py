@@ -92,6 +92,15 @@ def default_config() -> ml_collections.ConfigDict:
         'accumulation_steps': 1,
     })
 
+    # Where the state lives (docs/sharding.md); changes memory and traffic, not what is learnt.
+    config.sharding = ml_collections.ConfigDict({
+        # 'data_parallel': replicated; 'zero1': optimiser state and EMA split over the devices of
+        # a slice; 'fsdp': parameters too.
+        'strategy': 'data_parallel',
+        'replicate_below': 16384,  # elements of an array that is not worth splitting
+        'slices': 0,  # of a multi-slice run; 0: as many as the devices say
+    })
+
     config.ema = ml_collections.ConfigDict({'decay': 0.9999})
 
     config.eval = ml_collections.ConfigDict({

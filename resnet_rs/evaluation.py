@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from resnet_rs.device_batches import DeviceBatches
+from resnet_rs.sharding import replicated
 
 WEIGHTS = ('raw', 'ema')
 
@@ -36,6 +37,7 @@ def evaluate(
     other number raises RuntimeError. Sums are taken in float64 in the order of the split, so
     they do not depend on the batch size or the number of devices.
     """
+    weights = jax.device_put(weights, replicated(mesh))
     with DeviceBatches(batches, mesh) as on_devices:
         results = [eval_step(weights, batch) for batch in on_devices]
     rows = jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(results))

@@ -1,35 +1,119 @@
-"""The device mesh and where arrays live on it."""
+"""The device mesh, and where arrays live on it (docs/sharding.md).
+
+Axis 'data' is over the devices of a slice; with several slices an axis 'slice' comes first.
+Batches are split over both. State is replicated or, in the parts that a strategy names, split over
+'data', so that gathering it never leaves a slice.
+"""
+
+import math
 
 import jax
+import ml_collections
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_rs.checkpoint import TrainState
 from resnet_rs.errors import UserError
 
+# sharding.strategy: the parts of the state that are split over the devices of a slice.
+STRATEGIES = {
+    'data_parallel': (),
+    'zero1': ('opt_state', 'ema'),  # ZeRO stage 1 (Rajbhandari et al. 2019)
+    'fsdp': ('opt_state', 'ema', 'variables'),  # fully sharded data parallel
+}
 
-def create_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
-    """One axis, 'data', over `devices`: by default every device of every process."""
+
+def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mesh:
+    """A mesh over `devices`, by default every device of every process.
+
+    One axis, 'data'; with several slices ('slice', 'data'). With `slices` 0 there are as many as
+    the devices say; another number divides devices that know of none into consecutive parts.
+    Raises UserError for a number that the devices contradict or that does not divide them.
+    """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
-    )
+    found = len({getattr(device, 'slice_index', 0) for device in devices})
+    slices = slices or found
+    if slices < 1 or len(devices) % slices or found not in (1, slices):
+        raise UserError(
+            f'sharding.slices is {slices}, but there are {len(devices)} devices in {found} '
+            f'{"slice" if found == 1 else "slices"}; use 0 to take what the devices say'
+        )
+    per_slice = len(devices) // slices
+    if slices == 1:
+        return jax.make_mesh(
+            (per_slice,), ('data',), axis_types=(AxisType.Auto,), devices=devices
+        )
+    if found == slices:
+        grid = mesh_utils.create_hybrid_device_mesh((1, per_slice), (slices, 1), devices)
+    else:
+        grid = np.asarray(devices).reshape(slices, per_slice)
+    return Mesh(grid, ('slice', 'data'), axis_types=(AxisType.Auto,) * 2)
 
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split_by_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec('data'))
+def split_by_batch(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
-def to_global(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """This process's slice of a batch as part of global arrays, split over the data axis."""
+def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's slice of a batch as part of global arrays, split over the mesh."""
     sharding = split_by_batch(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, value)
         for name, value in batch.items()
     }
+
+
+def place_state(
+    shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict
+) -> TrainState:
+    """`shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding.
+
+    Raises UserError for settings that cannot be.
+    """
+    if settings.strategy not in STRATEGIES:
+        raise UserError(
+            f'sharding.strategy is {settings.strategy!r}; it can be {", ".join(STRATEGIES)}'
+        )
+    if settings.replicate_below < 0:
+        raise UserError(
+            f'sharding.replicate_below is {settings.replicate_below}; it is a number of elements, '
+            '0 or more'
+        )
+    split = STRATEGIES[settings.strategy]
+
+    def place(part, shapes):
+        least = settings.replicate_below if part in split else math.inf
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype,
+                sharding=NamedSharding(mesh, partition(leaf.shape, mesh.shape['data'], least)),
+            ),
+            shapes,
+        )
+
+    return TrainState(**{part: place(part, value) for part, value in vars(shapes).items()})
+
+
+def partition(shape: tuple[int, ...], pieces: int, least: float) -> PartitionSpec:
+    """Splits the largest dimension of `shape` that divides into `pieces`; of equals the first.
+
+    Replicates arrays of fewer than `least` elements and those of which no dimension divides.
+    """
+    dividing = [size if size % pieces == 0 else 0 for size in shape]
+    if math.prod(shape) < least or not any(dividing):
+        return PartitionSpec()
+    axis = dividing.index(max(dividing))
+    return PartitionSpec(*(None,) * axis, 'data')
+
+
+def shardings_of(tree):
+    """The sharding of every leaf."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def check_divides(name: str, batch_size: int, pieces: int, what: str) -> None:

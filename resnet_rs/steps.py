@@ -14,7 +14,13 @@ from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.optimizer import create_optimizer, create_schedule, update_ema
-from resnet_rs.sharding import check_divides, replicated, split_by_batch
+from resnet_rs.sharding import (
+    check_divides,
+    place_state,
+    replicated,
+    shardings_of,
+    split_by_batch,
+)
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes
@@ -25,14 +31,17 @@ NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
 class Program:
     """What a configuration computes on a mesh.
 
+    state: the shapes, dtypes and shardings of the state.
     init(): the state before the first step.
     train_step(state, batch): (state, metrics); the old state's buffers are given up.
     eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
-    Batches are those of input_pipeline, split over the mesh; all else is replicated.
+    Batches are those of input_pipeline, split over the mesh; weights to evaluate and all results
+    are replicated.
     """
 
     model: ResNet
     total_steps: int
+    state: TrainState
     init: Callable[[], TrainState]
     train_step: Callable
     eval_step: Callable
@@ -82,25 +91,35 @@ def create_program(
     schedule = create_schedule(config, total_steps, examples_per_epoch)
     optimizer = create_optimizer(config, schedule)
 
-    whole, split = replicated(mesh), split_by_batch(mesh)
-
-    def init() -> TrainState:
+    def new_state() -> TrainState:
         variables = init_variables(model, config.data.image_size, config.seed)
-        state = TrainState(
+        return TrainState(
             step=jnp.zeros((), jnp.int32),
             variables=variables,
             ema=jax.tree.map(jnp.copy, variables),
             opt_state=optimizer.init(variables['params']),
             window=_empty_window(),
         )
-        return jax.device_put(state, whole)
+
+    placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
+    shardings = shardings_of(placed)
+    whole, split = replicated(mesh), split_by_batch(mesh)
+
+    def like_ema(params):
+        """Where a parameter's average and momentum are, its gradient is summed and its update
+        computed: under ZeRO a reduce-scatter in place of an all-reduce."""
+        return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        gradients, batch_stats, sums = _accumulated_gradients(config, model, state, batch)
-        params = state.variables['params']
+        params = jax.lax.with_sharding_constraint(state.variables['params'], whole)
+        gradients, batch_stats, sums = _accumulated_gradients(
+            config, model, state.replace(variables=state.variables | {'params': params}), batch,
+            like_ema,
+        )
+        params = like_ema(state.variables['params'])
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         variables = {
-            'params': optax.apply_updates(params, updates),
+            'params': like_ema(optax.apply_updates(params, updates)),
             'batch_stats': batch_stats,
         }
         step = state.step + 1
@@ -123,9 +142,11 @@ def create_program(
     return Program(
         model=model,
         total_steps=total_steps,
-        init=init,
+        state=placed,
+        init=lambda: jax.device_put(new_state(), shardings),
         train_step=jax.jit(
-            train_step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0
+            train_step, in_shardings=(shardings, split), out_shardings=(shardings, whole),
+            donate_argnums=0,
         ),
         eval_step=create_eval_step(config, model, mesh),
     )
@@ -173,11 +194,12 @@ def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: floa
     return optax.softmax_cross_entropy(logits, targets)
 
 
-def _accumulated_gradients(config, model, state, batch):
+def _accumulated_gradients(config, model, state, batch, place):
     """Gradients of the mean loss, new batch statistics and summed results of one global batch.
 
     With accumulation_steps A the network sees every A-th example in one pass, so that a pass
     is spread over the devices as the batch is. Batch statistics are the mean over passes.
+    `place` says where each pass leaves its gradients.
     """
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
@@ -211,7 +233,7 @@ def _accumulated_gradients(config, model, state, batch):
     def one_pass(part, index):
         differentiate = jax.grad(loss_and_results, has_aux=True)
         gradients, (batch_stats, sums) = differentiate(state.variables['params'], part, index)
-        return gradients, batch_stats, sums
+        return place(gradients), batch_stats, sums
 
     if passes == 1:
         return one_pass(batch, 0)

@@ -143,7 +143,7 @@ def test_eight_devices_resume_on_fewer(
     for step in (9, 10):
         shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step))
     mesh = create_mesh(jax.devices()[:device_count])
-    monkeypatch.setattr(train_lib, 'create_mesh', lambda: mesh)
+    monkeypatch.setattr(train_lib, 'create_mesh', lambda **_: mesh)
     seen = []
     change_batches(monkeypatch, lambda step, batch: seen.append(batch) or batch)
     state = train_lib.train_and_evaluate(small_config(), str(tmp_path / 'run'))

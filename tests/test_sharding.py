@@ -1,0 +1,197 @@
+"""Where the state lives changes neither what is learnt nor what a checkpoint can be used for."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import prepared
+import pytest
+from jax.sharding import PartitionSpec
+
+import train_lib
+from configs import digits
+from resnet_rs.checkpoint import Checkpoints, Run
+from resnet_rs.errors import UserError
+from resnet_rs.run_log import read_metrics
+from resnet_rs.sharding import create_mesh, partition, shardings_of, to_global
+from resnet_rs.steps import create_program
+
+
+def small_config(**settings):
+    config = digits.get_config('debug').unlock()
+    config.duration = '4 steps'
+    config.optimizer.warmup = '0 steps'
+    config.optimizer.learning_rate = 0.2
+    config.eval.every = '2 steps'
+    config.checkpoint.every = '2 steps'
+    config.checkpoint.keep_last = 10
+    config.sharding.replicate_below = 64
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+@pytest.mark.parametrize(('shape', 'expected'), [
+    ((3, 3, 64, 128), PartitionSpec(None, None, None, 'data')),
+    ((3, 3, 128, 64), PartitionSpec(None, None, 'data')),
+    ((1, 1, 64, 64), PartitionSpec(None, None, 'data')),
+    ((2048, 1001), PartitionSpec('data')),
+    ((1001, 2048), PartitionSpec(None, 'data')),
+    ((3, 3, 3, 30), PartitionSpec()),  # nothing divides by 8
+    ((40,), PartitionSpec('data')),
+    ((32,), PartitionSpec()),  # fewer than 40 elements
+    ((), PartitionSpec()),
+])
+def test_the_largest_dimension_that_divides_is_split(shape, expected):
+    assert partition(shape, 8, 40) == expected
+
+
+def test_slices_are_the_first_axis():
+    devices = jax.devices()
+    assert create_mesh().shape == {'data': 8}
+    mesh = create_mesh(slices=2)
+    assert mesh.shape == {'slice': 2, 'data': 4}
+    assert mesh.devices.tolist() == [devices[:4], devices[4:]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What a mesh asks of a device of a slice."""
+
+    id: int
+    slice_index: int
+    platform: str = 'cpu'
+    device_kind: str = 'of a test'
+
+
+def test_devices_know_their_slices():
+    devices = [Device(id=number, slice_index=number % 2) for number in range(8)]
+    grid = np.vectorize(lambda device: device.slice_index)(create_mesh(devices).devices)
+    np.testing.assert_array_equal(grid, [[0] * 4, [1] * 4])
+    with pytest.raises(UserError, match='slices is 4, but there are 8 devices in 2 slices'):
+        create_mesh(devices, slices=4)
+
+
+@pytest.mark.parametrize('slices', [3, -1, 16])
+def test_slices_that_cannot_be(slices):
+    with pytest.raises(UserError, match=f'slices is {slices}, but there are 8 devices in 1 slice;'):
+        create_mesh(slices=slices)
+
+
+@pytest.mark.parametrize(('key', 'value', 'message'), [
+    ('strategy', 'zero2', "strategy is 'zero2'; it can be data_parallel, zero1, fsdp"),
+    ('replicate_below', -1, 'replicate_below is -1; it is a number of elements'),
+])
+def test_settings_that_cannot_be(key, value, message):
+    with pytest.raises(UserError, match=message):
+        create_program(small_config(**{f'sharding.{key}': value}), create_mesh(), 1437)
+
+
+def held_shares(state):
+    """The share of its part's elements that one device holds."""
+    return {
+        part: sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(tree))
+        / sum(leaf.size for leaf in jax.tree.leaves(tree))
+        for part, tree in (
+            ('params', state.variables['params']), ('ema', state.ema), ('opt', state.opt_state)
+        )
+    }
+
+
+def two_steps(strategy, slices):
+    """State and losses of float64 training in two passes, on eight devices."""
+    config = small_config(**{
+        'sharding.strategy': strategy, 'sharding.slices': slices, 'model.dtype': 'float64',
+        'batch_size': 32, 'optimizer.accumulation_steps': 2, 'optimizer.gradient_clip_norm': 1.0,
+    })
+    config.model.update(param_dtype='float64', stage_sizes=(1,))  # compiles in a quarter
+    mesh = create_mesh(slices=slices)
+    program = create_program(config, mesh, 1437)
+    state = program.init()
+    state = state.replace(window={
+        name: value.astype(float) if value.dtype == jnp.float32 else value
+        for name, value in state.window.items()
+    })
+    random = np.random.default_rng(0)
+    losses = []
+    for _ in range(2):
+        batch = {
+            'image': random.integers(0, 256, (32, 32, 32, 3)).astype(np.uint8),
+            'label': random.integers(0, 10, 32).astype(np.int32),
+            'mask': np.ones(32, np.float32),
+        }
+        state, metrics = program.train_step(state, to_global(batch, mesh))
+        losses.append(jax.device_get(metrics))
+    return state, losses
+
+
+def test_every_strategy_learns_the_same():
+    with jax.enable_x64(True):
+        expected, losses = two_steps('data_parallel', 1)
+        assert held_shares(expected) == {'params': 1, 'ema': 1, 'opt': 1}
+        for strategy, slices in (('zero1', 2), ('fsdp', 1)):
+            state, same_losses = two_steps(strategy, slices)
+            held = held_shares(state)
+            assert held['ema'] < 0.5 and held['opt'] < 0.5
+            assert held['params'] == 1 if strategy == 'zero1' else held['params'] < 0.5
+            for a, b in zip(
+                jax.tree.leaves((expected, losses)), jax.tree.leaves((state, same_losses)),
+                strict=True,
+            ):
+                np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+
+
+def random_state(program):
+    random = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(
+            random.uniform(size=leaf.shape).astype(leaf.dtype), leaf.sharding
+        ),
+        program.state,
+    )
+
+
+@pytest.mark.parametrize(('saved_as', 'restored_as'), [
+    ('zero1', 'fsdp'), ('fsdp', 'data_parallel'), ('data_parallel', 'zero1'),
+])
+def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_path):
+    before = create_program(
+        small_config(**{'sharding.strategy': saved_as}), create_mesh(slices=2), 1437
+    )
+    state = random_state(before)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, Run(0, 0.0, 4))
+    after = create_program(
+        small_config(**{'sharding.strategy': restored_as}), create_mesh(jax.devices()[:4]), 1437
+    )
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        restored, _ = checkpoints.restore(int(state.step), after.state)
+    assert shardings_of(restored) == shardings_of(after.state) != shardings_of(state)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    tuned = train_lib.fine_tuning_start(str(tmp_path), random_state(after))
+    assert shardings_of(tuned) == shardings_of(after.state)
+    for weights in (tuned.variables, tuned.ema):
+        for a, b in zip(jax.tree.leaves(state.ema), jax.tree.leaves(weights), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_whole_run_changes_its_strategy(tmp_path, monkeypatch):
+    """Interrupted under ZeRO-1 over two slices, resumed on four devices as FSDP."""
+    config = small_config(**{
+        'sharding.strategy': 'zero1', 'sharding.slices': 2, 'model.batch_norm_group_size': 4,
+        'data.data_dir': prepared.data_dir('digits', 'array_record'),
+    })
+    train_lib.train_and_evaluate(config, str(tmp_path))
+    expected = read_metrics(tmp_path)
+
+    shutil.rmtree(tmp_path / 'checkpoints' / '4')
+    devices = jax.devices()[:4]
+    monkeypatch.setattr(train_lib, 'create_mesh', lambda slices: create_mesh(devices, slices))
+    config.sharding.update(strategy='fsdp', slices=1)
+    train_lib.train_and_evaluate(config, str(tmp_path))
+    for a, b in zip(expected, read_metrics(tmp_path), strict=True):
+        for name in a.keys() - {'time', 'kind'}:
+            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6), (a['step'], name)
