@@ -18,6 +18,9 @@ CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has ge
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found again to resume.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'check'], 'What to do.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', "For --mode=eval: 'last', 'best', a step.")
+PROFILE_STEPS = flags.DEFINE_string(
+    'profile_steps', '', 'Steps to trace into WORKDIR for TensorBoard or XProf: FIRST:LAST.'
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -28,6 +31,7 @@ def main(arguments: list[str]) -> None:
     config = CONFIG.value or (read_config(WORKDIR.value) if MODE.value == 'eval' else None)
     if config is None:
         raise UserError('--config is missing; for instance --config=configs/resnet_rs.py:50@160')
+    profile_steps = preflight.parse_steps(PROFILE_STEPS.value)
     if MODE.value == 'eval':
         preflight.check_evaluation(config)
     else:
@@ -45,7 +49,7 @@ def main(arguments: list[str]) -> None:
     elif MODE.value == 'check':
         print(train_lib.check(config, WORKDIR.value))
     else:
-        train_lib.train_and_evaluate(config, WORKDIR.value)
+        train_lib.train_and_evaluate(config, WORKDIR.value, profile_steps)
 
 
 def run(arguments: list[str]) -> None:

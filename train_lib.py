@@ -19,6 +19,7 @@ from resnet_rs.durations import to_steps
 from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
 from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
@@ -26,7 +27,9 @@ from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, 
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: str, profile_steps: tuple[int, int] | None = None
+) -> TrainState:
     """Trains `config` in `workdir`, from its last checkpoint if it has one; returns the end state.
 
     Stops early, with a checkpoint, on SIGTERM and Ctrl-C. Raises UserError for settings that
@@ -37,6 +40,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
+    profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
         for every in (config.eval.every, config.checkpoint.every, config.log.every)
@@ -62,14 +66,16 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> Train
                 run.elapsed_seconds, shown=jax.process_index() == 0,
             )
         )
+        closing.enter_context(profile)
         stop = closing.enter_context(StopRequest())
 
         for step in range(first_step + 1, program.total_steps + 1):
+            profile.at(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
             with progress.compiling() if step == first_step + 1 else contextlib.nullcontext():
                 state, metrics = program.train_step(state, batch)
-            progress.advance()
+            progress.advance(metrics['loss'])
 
             is_last = step == program.total_steps
             stopping = stop.reached(step) and not is_last

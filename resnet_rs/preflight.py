@@ -6,6 +6,7 @@ Neither JAX nor TensorFlow is loaded here, so a mistake shows in a second.
 import difflib
 import glob
 import os
+import re
 import tempfile
 
 import ml_collections
@@ -60,6 +61,19 @@ def check_ranges(config: ml_collections.ConfigDict) -> None:
         value = get_dotted(config, name)
         if value < 0:
             raise UserError(f'{name} is {value}; it takes 0 (off) or a number above')
+
+
+def parse_steps(text: str) -> tuple[int, int] | None:
+    """'100:110' as (100, 110), None for ''. Raises UserError for what is no range of steps."""
+    if not text:
+        return None
+    found = re.fullmatch(r'(\d+):(\d+)', text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UserError(
+            f'--profile_steps is {text!r}; write the first and the last step to trace, counted '
+            'from 1: 100:110'
+        )
+    return int(found[1]), int(found[2])
 
 
 def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:

@@ -184,8 +184,10 @@ def test_a_whole_run_changes_its_strategy(tmp_path, monkeypatch):
         'sharding.strategy': 'zero1', 'sharding.slices': 2, 'model.batch_norm_group_size': 4,
         'data.data_dir': prepared.data_dir('digits', 'array_record'),
     })
-    train_lib.train_and_evaluate(config, str(tmp_path))
+    train_lib.train_and_evaluate(config, str(tmp_path), profile_steps=(2, 3))
     expected = read_metrics(tmp_path)
+    (trace,) = (tmp_path / 'plugins' / 'profile' / 'steps_2_3').iterdir()
+    assert traced_steps(trace) == [2, 3]
 
     shutil.rmtree(tmp_path / 'checkpoints' / '4')
     devices = jax.devices()[:4]
@@ -195,3 +197,12 @@ def test_a_whole_run_changes_its_strategy(tmp_path, monkeypatch):
     for a, b in zip(expected, read_metrics(tmp_path), strict=True):
         for name in a.keys() - {'time', 'kind'}:
             assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6), (a['step'], name)
+
+
+def traced_steps(path):
+    """The steps that were annotated in the trace of a process."""
+    planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    return sorted({
+        dict(event.stats)['step_num'] for plane in planes for line in plane.lines
+        for event in line.events if event.name == 'train'
+    })

@@ -1,0 +1,74 @@
+"""Traces of some steps of a run, for TensorBoard's profile plugin and XProf.
+
+    tensorboard --logdir=WORKDIR      # with tensorboard-plugin-profile installed
+
+shows WORKDIR/plugins/profile/steps_FIRST_LAST/, one file for each process.
+"""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+import jax
+from absl import logging
+from etils import epath
+
+from resnet_rs.errors import UserError
+
+
+class Profile:
+    """Traces the steps from `steps[0]` to `steps[1]`; a context that ends a trace under way.
+
+    A run that is taken up again within them traces the rest, one taken up after them nothing.
+    Raises UserError for steps that the run does not have.
+    """
+
+    def __init__(
+        self, steps: tuple[int, int] | None, workdir: str | os.PathLike, total_steps: int
+    ):
+        self._first, self._last = steps or (0, -1)
+        if self._last > total_steps:
+            raise UserError(
+                f'--profile_steps is {self._first}:{self._last}, but the run has {total_steps} '
+                'steps'
+            )
+        self._workdir = workdir
+        self._trace = contextlib.ExitStack()
+        self._is_tracing = False
+
+    def at(self, step: int, state) -> None:
+        """To be called before each step, with the arrays that the step before it returned."""
+        if self._first <= step <= self._last:
+            if not self._is_tracing:
+                jax.block_until_ready(state)  # what was begun before is no part of the trace
+                self._trace.enter_context(_written_into(self._workdir, step, self._last))
+                self._is_tracing = True
+            self._trace.enter_context(jax.profiler.StepTraceAnnotation('train', step_num=step))
+        elif self._is_tracing:
+            jax.block_until_ready(state)
+            self._trace.close()
+            self._is_tracing = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._trace.close()
+
+
+@contextlib.contextmanager
+def _written_into(workdir, first, last):
+    """Traces until the context ends; the file goes to `workdir`, also where that is a bucket.
+
+    The processes of a run choose the same directory, which makes their files one trace.
+    """
+    directory = epath.Path(workdir) / 'plugins' / 'profile' / f'steps_{first}_{last}'
+    with tempfile.TemporaryDirectory() as local:
+        with jax.profiler.trace(local):
+            yield
+        (written,) = pathlib.Path(local).rglob('*.xplane.pb')
+        directory.mkdir(parents=True, exist_ok=True)
+        target = directory / f'process_{jax.process_index()}.xplane.pb'
+        epath.Path(written).copy(target, overwrite=True)
+    logging.info('traced steps %d to %d: %s', first, last, target)

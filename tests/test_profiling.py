@@ -1,0 +1,59 @@
+"""Which steps are traced; the trace of a real run is read in test_sharding.py."""
+
+import pytest
+
+from resnet_rs import profiling
+from resnet_rs.errors import UserError
+from resnet_rs.preflight import parse_steps
+from resnet_rs.profiling import Profile
+
+
+@pytest.mark.parametrize('text', ['100', '110:100', '0:3', '1:', '1:2:3', '-1:4', 'a:b'])
+def test_what_is_no_range_of_steps(text):
+    with pytest.raises(UserError, match='write the first and the last step'):
+        parse_steps(text)
+
+
+def test_ranges_of_steps(tmp_path):
+    assert parse_steps('') is None
+    assert parse_steps('7:7') == (7, 7)
+    with pytest.raises(UserError, match='is 5:21, but the run has 20 steps'):
+        Profile((5, 21), tmp_path, 20)
+
+
+@pytest.mark.parametrize(('steps', 'run', 'expected'), [
+    ((3, 4), range(1, 7), [(3, 4)]),
+    ((5, 6), range(1, 7), [(5, 6)]),  # until the end of the run
+    ((2, 5), range(4, 7), [(4, 5)]),  # resumed within
+    ((2, 3), range(4, 7), []),  # resumed after
+    (None, range(1, 7), []),
+])
+def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, expected):
+    log = []
+
+    class Trace:
+        def __init__(self, directory):
+            pass
+
+        def __enter__(self):
+            log.append(f'begins before {step}')
+
+        def __exit__(self, *exception):
+            log.append(f'ends before {step}')
+            raise Ended
+
+    class Ended(Exception):
+        """In place of a file that the trace would have been written to."""
+
+    monkeypatch.setattr(profiling.jax.profiler, 'trace', Trace)
+    try:
+        with Profile(steps, tmp_path, 6) as profile:
+            for step in run:
+                profile.at(step, ())
+            step = 7
+    except Ended:
+        pass
+    assert log == [
+        line for first, last in expected
+        for line in (f'begins before {first}', f'ends before {last + 1}')
+    ]

@@ -1,0 +1,66 @@
+"""Device time and input wait against a timeline written out by hand."""
+
+import threading
+import types
+
+import pytest
+
+from resnet_rs import progress as progress_module
+from resnet_rs.progress import Progress
+
+
+class Clock(threading.local):
+    """A clock for every thread: the main one is moved by the test, the watcher by results."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Result:
+    def __init__(self, clock, ready_at):
+        self.clock, self.ready_at = clock, ready_at
+
+    def block_until_ready(self):
+        self.clock.now = max(self.clock.now, self.ready_at)
+
+
+# Per step: when the host asks for the batch, has it, and when the device has finished the step.
+FAST_INPUT = [(0, 1, 11), (1, 2, 21), (2, 3, 31)]  # 10 s a step; the device is never idle
+SLOW_INPUT = [(0, 15, 25), (15, 30, 40), (30, 45, 55)]  # 10 s a step after 15 s of waiting
+
+
+@pytest.mark.parametrize(('timeline', 'step', 'device', 'waiting'), [
+    (FAST_INPUT, 31 / 3, 10, 1), (SLOW_INPUT, 55 / 3, 10, 15),
+])
+def test_device_time_is_told_from_input_wait(monkeypatch, timeline, step, device, waiting):
+    clock = Clock()
+    monkeypatch.setattr(progress_module, 'time', types.SimpleNamespace(monotonic=clock.monotonic))
+    lines = []
+    monkeypatch.setattr(
+        progress_module.logging, 'info', lambda text, *values: lines.append(text % values)
+    )
+    with Progress(100, 0, 8, 2, 0.0, shown=True) as progress:
+        for asked, given, ready in timeline:
+            clock.now = asked
+            with progress.waiting_for_input():
+                clock.now = given
+            progress.advance(Result(clock, ready))
+        clock.now = timeline[-1][2]
+        times = progress.close_window(3, {'loss': 1.0, 'top1': 0.5})
+    assert times['seconds_per_step'] == pytest.approx(step)
+    assert times['device_seconds_per_step'] == pytest.approx(device)
+    assert times['input_seconds_per_step'] == pytest.approx(waiting)
+    assert f'{1000 * device:.1f} on the device, {1000 * waiting:.1f} waiting for input' in lines[0]
+
+
+def test_what_goes_wrong_on_the_device_is_raised():
+    class Broken:
+        def block_until_ready(self):
+            raise RuntimeError('the device is gone')
+
+    with Progress(100, 0, 8, 2, 0.0, shown=False) as progress:
+        progress.advance(Broken())
+        with pytest.raises(RuntimeError, match='the device is gone'):
+            progress.close_window(1, {'loss': 1.0, 'top1': 0.5})
