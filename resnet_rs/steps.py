@@ -179,6 +179,20 @@ def create_eval_step(
     return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=whole)
 
 
+def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Callable:
+    """inference_step(variables, images): logits [batch, num_classes] of uint8 images, both split
+    over the mesh."""
+    model = model_of(config, batch_norm_group_size=None)
+
+    def inference_step(variables: dict, images: jax.Array) -> jax.Array:
+        return model.apply(variables, normalise(images, config), False)
+
+    split = split_by_batch(mesh)
+    return jax.jit(
+        inference_step, in_shardings=(replicated(mesh), split), out_shardings=split
+    )
+
+
 def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
     """uint8 images [..., 3] minus the mean, over the deviation of config.data.
 

@@ -1,0 +1,275 @@
+"""Measures a configuration on the attached accelerator by the paper's protocol (docs/latency.md).
+
+    python -m resnet_rs.latency --config=configs/resnet_rs.py:50@160 [--output=latency.csv]
+
+One device, batch 128 halved until it fits, times stated per 128 images; bfloat16 on a TPU, float32
+elsewhere. The training step and inference (EMA weights to logits) of the run itself, on one batch
+of synthetic images that stays on the device: no input pipeline is timed. Rows are appended to the
+CSV file. --config.KEY=VALUE as in main.py.
+"""
+
+import csv
+import dataclasses
+import datetime
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import numpy as np
+from absl import flags, logging
+from ml_collections import config_flags
+
+from resnet_rs import preflight
+from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.run_log import describe_environment
+from resnet_rs.sharding import create_mesh, replicated, to_global
+from resnet_rs.steps import create_inference_step, create_program
+
+PAPER_BATCH = 128
+STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first
+EXAMPLES_PER_EPOCH = 1_281_167  # only the learning rate depends on it
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A row of the CSV file. Times in ms are of one step with `batch_size` images.
+
+    The quartiles are over blocks of `steps_per_block` steps; device_ms is the median over the
+    steps of one more block, as the device's profiler has it, None where it keeps no such record.
+    peak_bytes is the most that the process had on the device so far, None where it does not count.
+    """
+
+    date: str
+    config: str
+    step: str
+    device_kind: str
+    jax: str
+    commit: str | None
+    dtype: str
+    image_size: int
+    batch_size: int
+    blocks: int
+    steps_per_block: int
+    median_ms: float
+    minimum_ms: float
+    lower_quartile_ms: float
+    upper_quartile_ms: float
+    device_ms: float | None
+    median_ms_per_128_images: float
+    images_per_second: float
+    compile_seconds: float
+    peak_bytes: int | None
+
+
+def measure(
+    config: ml_collections.ConfigDict, step: str, *, name: str = '', batch_size: int = PAPER_BATCH,
+    warm_up_steps: int = 10, blocks: int = 20, steps_per_block: int = 10,
+) -> Measurement:
+    """Times one of STEPS of `config` on the first device, halving the batch until it fits.
+
+    Raises UserError where not even one image fits.
+    """
+    while batch_size:
+        try:
+            run, compile_seconds = prepare(config, step, batch_size)
+            for _ in range(warm_up_steps):
+                result = run()
+            jax.block_until_ready(result)
+            seconds = time_blocks(run, blocks, steps_per_block)
+            break
+        except jax.errors.JaxRuntimeError as error:
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            logging.info('%s: a batch of %d does not fit', step, batch_size)
+            batch_size //= 2
+    else:
+        raise UserError(f'{name}: the {step} step does not fit into the memory of '
+                        f'{jax.devices()[0].device_kind}, not even for one image')
+    environment = describe_environment()
+    median = statistics.median(seconds)
+    lower, _, upper = np.quantile(seconds, (0.25, 0.5, 0.75))
+    return Measurement(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        config=name,
+        step=step,
+        device_kind=jax.devices()[0].device_kind,
+        jax=environment['packages']['jax'],
+        commit=environment['commit'],
+        dtype=config.model.dtype,
+        image_size=config.data.image_size,
+        batch_size=batch_size,
+        blocks=blocks,
+        steps_per_block=steps_per_block,
+        median_ms=1000 * median,
+        minimum_ms=1000 * min(seconds),
+        lower_quartile_ms=1000 * float(lower),
+        upper_quartile_ms=1000 * float(upper),
+        device_ms=device_milliseconds(run, steps_per_block),
+        median_ms_per_128_images=1000 * median * PAPER_BATCH / batch_size,
+        images_per_second=batch_size / median,
+        compile_seconds=compile_seconds,
+        peak_bytes=(jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use'),
+    )
+
+
+def prepare(
+    config: ml_collections.ConfigDict, step: str, batch_size: int
+) -> tuple[Callable, float]:
+    """A function that starts one step and returns what to wait for; the seconds of compiling."""
+    config = ml_collections.ConfigDict(config)
+    config.batch_size = config.eval.batch_size = batch_size
+    mesh = create_mesh(jax.local_devices()[:1])
+    program = create_program(config, mesh, EXAMPLES_PER_EPOCH)
+    batch = to_global(synthetic_batch(config), mesh)
+    state = program.init()
+    if step == 'inference':
+        arguments = jax.device_put(state.ema, replicated(mesh)), batch['image']
+        function = create_inference_step(config, mesh)
+    else:
+        arguments = state, batch
+        function = program.train_step
+    begin = time.perf_counter()
+    compiled = function.lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - begin
+
+    def infer():
+        return compiled(*arguments)
+
+    def train():
+        nonlocal state
+        state, metrics = compiled(state, batch)
+        return metrics
+
+    return {'inference': infer, 'train': train}[step], compile_seconds
+
+
+def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+    """A batch of noise with the shapes of input_pipeline's training batches."""
+    random = np.random.default_rng(0)
+    size, pixels = config.batch_size, config.data.image_size
+    return {
+        'image': random.integers(0, 256, (size, pixels, pixels, 3), np.uint8),
+        'label': random.integers(0, config.model.num_classes, size, np.int32),
+        'mask': np.ones(size, np.float32),
+        'index': np.arange(size, dtype=np.int32),
+    }
+
+
+def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:
+    """Seconds per step of every block; the host waits for the device once a block."""
+    seconds = []
+    for _ in range(blocks):
+        begin = time.perf_counter()
+        for _ in range(steps):
+            result = run()
+        jax.block_until_ready(result)
+        seconds.append((time.perf_counter() - begin) / steps)
+    return seconds
+
+
+def device_milliseconds(run: Callable, steps: int) -> float | None:
+    """The median time of a step on the device's own clock; None where no profiler tells it."""
+    with tempfile.TemporaryDirectory() as directory:
+        with jax.profiler.trace(directory):
+            time_blocks(run, 1, steps)
+        (trace,) = pathlib.Path(directory).rglob('*.xplane.pb')
+        times = module_milliseconds(jax.profiler.ProfileData.from_file(str(trace)))
+    return statistics.median(times) if times else None
+
+
+def module_milliseconds(profile: jax.profiler.ProfileData) -> list[float]:
+    """How long each execution of a compiled program took; TPUs record it, CPUs do not."""
+    return [
+        event.duration_ns / 1e6 for plane in profile.planes if plane.name.startswith('/device:')
+        for line in plane.lines if line.name == 'XLA Modules' for event in line.events
+    ]
+
+
+def check_file(path: pathlib.Path) -> None:
+    """Raises UserError unless rows can be appended to `path`."""
+    header = ','.join(field.name for field in dataclasses.fields(Measurement))
+    if path.exists() and path.read_text().partition('\n')[0] != header:
+        raise UserError(f'--output={path} is a file with other columns; name another')
+    if not path.absolute().parent.is_dir():
+        raise UserError(f'--output={path} is in no directory that exists; make it, or name another')
+
+
+def append(path: pathlib.Path, measurement: Measurement) -> None:
+    """Adds a row to the CSV file, and the header to a new one."""
+    row = dataclasses.asdict(measurement)
+    is_new = not path.exists()
+    with path.open('a', newline='') as file:
+        writer = csv.DictWriter(file, row, lineterminator='\n')
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main(arguments: list[str]) -> None:
+    """The command; a mistake is one line and exit status 2."""
+    with one_line_errors(UserError, flags.Error, OSError):
+        preflight.check_command_line(arguments)
+        options, given = _flags(), list(arguments)
+        if extra := options(given)[1:]:
+            raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
+        if options.config is None:
+            raise UserError('--config is missing; for instance '
+                            '--config=configs/resnet_rs.py:50@160')
+        preflight.check_keys(options.config)
+        output = pathlib.Path(options.output)
+        check_file(output)
+    logging.set_verbosity(logging.INFO)
+    jax.config.update('jax_enable_compilation_cache', False)  # compiling is timed
+    config = ml_collections.ConfigDict(options.config).unlock()
+    is_tpu = jax.default_backend() == 'tpu'
+    config.model.dtype = options.dtype or ('bfloat16' if is_tpu else 'float32')
+    (name,) = (text.partition('=')[2] for text in given if text.startswith('--config='))
+    for step in STEPS if options.step == 'both' else [options.step]:
+        with one_line_errors(UserError):
+            measurement = measure(
+                config, step, name=name, batch_size=options.batch_size, blocks=options.blocks,
+                warm_up_steps=options.warm_up_steps, steps_per_block=options.steps_per_block,
+            )
+        append(output, measurement)
+        print(describe(measurement))
+    print(f'appended to {output}')
+
+
+def describe(measurement: Measurement) -> str:
+    """The result of a measurement in two lines."""
+    m = measurement
+    on_device = 'not told by a profiler' if m.device_ms is None else f'{m.device_ms:.2f} ms'
+    return (
+        f'{m.config} {m.step}: {m.median_ms_per_128_images:.1f} ms per {PAPER_BATCH} images, '
+        f'{m.images_per_second:.0f} images/s ({m.device_kind}, {m.dtype}, batch {m.batch_size})\n'
+        f'  a step: median {m.median_ms:.2f} ms, quartiles {m.lower_quartile_ms:.2f} and '
+        f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}; on the device {on_device}; '
+        f'compiled in {m.compile_seconds:.1f} s'
+    )
+
+
+def _flags():
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file('config', help_string='What to measure.', flag_values=values)
+    options = dict(flag_values=values)
+    flags.DEFINE_string('output', 'latency.csv', 'Rows are appended to it.', **options)
+    flags.DEFINE_enum('step', 'both', [*STEPS, 'both'], 'Which step to time.', **options)
+    flags.DEFINE_enum('dtype', None, ['bfloat16', 'float32'],
+                      'Of activations; bfloat16 on a TPU, float32 elsewhere.', **options)
+    for name, default, meaning in (
+        ('batch_size', PAPER_BATCH, 'Images, halved until they fit.'),
+        ('warm_up_steps', 10, 'Steps before the first block.'),
+        ('blocks', 20, 'Blocks, each timed as a whole.'),
+        ('steps_per_block', 10, 'Steps of a block.'),
+    ):
+        flags.DEFINE_integer(name, default, meaning, lower_bound=1, **options)
+    return values
+
+
+if __name__ == '__main__':
+    main(sys.argv)
