@@ -14,6 +14,7 @@ import train_lib
 from configs import digits
 from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.errors import UserError
+from resnet_rs.preflight import check_workdir
 from resnet_rs.run_log import read_metrics
 from resnet_rs.sharding import create_mesh, partition, shardings_of, to_global
 from resnet_rs.steps import create_program
@@ -178,10 +179,9 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_whole_run_changes_its_strategy(tmp_path, monkeypatch):
-    """Interrupted under ZeRO-1 over two slices, resumed on four devices as FSDP."""
+def test_a_run_with_split_state_resumes_as_it_was(tmp_path):
     config = small_config(**{
-        'sharding.strategy': 'zero1', 'sharding.slices': 2, 'model.batch_norm_group_size': 4,
+        'sharding.strategy': 'fsdp', 'sharding.slices': 2,
         'data.data_dir': prepared.data_dir('digits', 'array_record'),
     })
     train_lib.train_and_evaluate(config, str(tmp_path), profile_steps=(2, 3))
@@ -190,13 +190,12 @@ def test_a_whole_run_changes_its_strategy(tmp_path, monkeypatch):
     assert traced_steps(trace) == [2, 3]
 
     shutil.rmtree(tmp_path / 'checkpoints' / '4')
-    devices = jax.devices()[:4]
-    monkeypatch.setattr(train_lib, 'create_mesh', lambda slices: create_mesh(devices, slices))
-    config.sharding.update(strategy='fsdp', slices=1)
     train_lib.train_and_evaluate(config, str(tmp_path))
     for a, b in zip(expected, read_metrics(tmp_path), strict=True):
-        for name in a.keys() - {'time', 'kind'}:
-            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-6), (a['step'], name)
+        assert a | {'time': None} == b | {'time': None}
+
+    config.sharding.update(strategy='zero1', slices=1, replicate_below=0)
+    check_workdir(config, tmp_path)  # may go on with any of them
 
 
 def traced_steps(path):

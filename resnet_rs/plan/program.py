@@ -86,7 +86,7 @@ def lower_step(
     examples_per_epoch: int = IMAGENET_EXAMPLES,
 ) -> jax.stages.Lowered:
     """One of STEPS, traced on shapes; no array is made."""
-    mesh = create_mesh(list(topology.devices))
+    mesh = create_mesh(list(topology.devices), config.sharding.slices)
     program = create_program(config, mesh, examples_per_epoch)
     state = jax.eval_shape(program.init)
     if which == 'train':
