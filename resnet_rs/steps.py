@@ -106,8 +106,8 @@ def create_program(
     whole, split = replicated(mesh), split_by_batch(mesh)
 
     def like_ema(params):
-        """Where a parameter's average and momentum are, its gradient is summed and its update
-        computed: under ZeRO a reduce-scatter in place of an all-reduce."""
+        """Where a parameter's average and momentum are, its gradient is left and its update
+        computed: a sum that is needed in parts only may be a reduce-scatter."""
         return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
