@@ -27,7 +27,7 @@ class Point:
     cost: float
     top1: float
     deviation: float | None = None
-    is_unverified: bool = False
+    mark: str = ''  # 'unverified', 'suspect'
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -60,7 +60,8 @@ def published(cost: str) -> dict[str, list[Point]]:
             name,
             float(value) / LATENCY_BATCH if cost == 'latency' else float(value),
             float(row['top1']),
-            is_unverified=cost == 'latency' and row['latency_source'] not in FIRST_HAND,
+            mark='unverified' if cost == 'latency' and row['latency_source'] not in FIRST_HAND
+            else 'suspect' * row['note'].startswith('suspect'),
         ))
     return series
 
@@ -81,8 +82,8 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str) -> matplot
         axes.plot([point.cost for point in front], [point.top1 for point in front],
                   color=color, label=f'{name}, Pareto front')
         for point in _spread(front):
-            mark = ' (unverified)' if point.is_unverified else ''
-            axes.annotate(point.label + mark, (point.cost, point.top1), xytext=(4, -9),
+            text = f'{point.label} ({point.mark})' if point.mark else point.label
+            axes.annotate(text, (point.cost, point.top1), xytext=(4, -9),
                           textcoords='offset points', fontsize=7, color=color)
     axes.set_xscale('log')
     axes.set_xlabel(cost_label)

@@ -10,6 +10,8 @@ the runs save first. The exit status is 0 when every run is finished.
 """
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     environment = dict(os.environ)
     os.environ['JAX_PLATFORMS'] = 'cpu'  # the accelerators are left to the runs
-    with one_line_errors(UserError):
+    with one_line_errors(UserError), full_disk_told(options.workdir):
         complete = sweep(options, environment)
     sys.exit(0 if complete else 1)
 
@@ -83,9 +85,22 @@ def _execute(pairs, workdir: str, options, environment: dict) -> bool:
 
             runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
             outcomes = runner.execute(runs, done)
+        complete = summarise(outcomes)
         for path in report.write(workdir, workdir):
             print(path)
-    return summarise(outcomes)
+    return complete
+
+
+@contextlib.contextmanager
+def full_disk_told(workdir: str):
+    """Makes a full disk under the sweep's own files a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f'the disk that holds {error.filename or workdir} is full; make room and '
+                        'give the same command again, it goes on') from error
 
 
 def describe(outcome) -> str:

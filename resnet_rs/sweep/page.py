@@ -29,6 +29,8 @@ th button { font: inherit; font-weight: 600; border: 0; background: none; paddin
   cursor: pointer; color: inherit; }
 th[aria-sort=ascending] button::after { content: ' \\25B2'; }
 th[aria-sort=descending] button::after { content: ' \\25BC'; }
+@media (max-width: 600px) { body { font-size: 13px; padding: .6rem; }
+  th, td { padding: .25rem .35rem; } }
 """
 SCRIPT = """
 for (const button of document.querySelectorAll('th button')) {
@@ -50,12 +52,13 @@ for (const button of document.querySelectorAll('th button')) {
 
 
 def write_page(
-    rows: list[dict], figures: dict[str, matplotlib.figure.Figure], directory: str | os.PathLike
+    rows: list[dict], figures: dict[str, matplotlib.figure.Figure], directory: str | os.PathLike,
+    *, with_runs: bool,
 ) -> pathlib.Path:
-    """Writes DIRECTORY/report.html; links and curves are there for runs whose files are."""
+    """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
     title = f'{len(rows)} runs of {len(aggregate(rows))} configurations'
-    runs = {row['run']: _run_cells(row, path.parent) for row in rows}
+    runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
     path.write_text('\n'.join([
         '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -103,19 +106,19 @@ def _network_cells(network: dict) -> dict[str, Cell]:
         return Cell(with_deviation(mean, deviation, scale, digits), mean)
 
     return {
-        **_identity_cells(network), 'seeds': Cell(network['seeds']),
+        **_network_axes(network),
         'top-1 EMA': number('ema_top1', 100), 'top-1 raw': number('raw_top1', 100),
         'top-5 EMA': number('ema_top5', 100), 'loss EMA': number('ema_loss', digits=3),
-        **_cost_cells(network),
+        'seeds': Cell(network['seeds']), **_cost_cells(network),
         'ms/step': number('seconds_per_step', 1000, 1),
         'images/s': number('images_per_second', digits=0),
     }
 
 
-def _run_cells(row: dict, page_directory: pathlib.Path) -> dict[str, Cell]:
+def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict[str, Cell]:
     workdir = pathlib.Path(row['workdir'])
     name, curve = Cell(row['run']), Cell('')
-    if workdir.is_dir():
+    if with_runs:
         target = html.escape(os.path.relpath(workdir, page_directory))
         plot = f'{target}/curves.png' if (workdir / 'curves.png').exists() else target
         name = Cell(f'<a href="{target}/">{html.escape(row["run"])}</a>', row['run'], is_html=True)
@@ -123,26 +126,27 @@ def _run_cells(row: dict, page_directory: pathlib.Path) -> dict[str, Cell]:
         if losses:
             curve = Cell(f'<a href="{plot}">{sparkline(losses)}</a>', is_html=True)
     return {
-        'run': name, **_identity_cells(row), 'seed': Cell(row['seed']),
+        'run': name, **_network_axes(row), 'seed': Cell(row['seed']),
         'top-1 EMA': Cell(f'{100 * row["ema_top1"]:.2f}'),
         'top-1 raw': Cell(f'{100 * row["raw_top1"]:.2f}'),
         'loss EMA': Cell(f'{row["ema_loss"]:.3f}'), **_cost_cells(row),
         'ms/step': Cell(f'{1000 * row["seconds_per_step"]:.1f}'),
         'memory (MiB)': Cell(round((row['memory_bytes'] or 0) / 2**20)),
-        'commit': Cell((row['commit'] or '')[:10]), 'training loss': curve,
+        'commit': Cell((row['commit'] or '')[:10]),
+        **({'training loss': curve} if with_runs else {}),
     }
 
 
-def _identity_cells(row: dict) -> dict[str, Cell]:
-    epochs = '' if row['epochs'] is None else f'{row["epochs"]:g}'
+def _network_axes(row: dict) -> dict[str, Cell]:
     return {
         'network': Cell(row['config'], row['depth']), 'width': Cell(f'{row["width"]:g}'),
-        'resolution': Cell(row['resolution']), 'epochs': Cell(epochs),
+        'resolution': Cell(row['resolution']),
     }
 
 
 def _cost_cells(row: dict) -> dict[str, Cell]:
     return {
+        'epochs': Cell('' if row['epochs'] is None else f'{row["epochs"]:g}'),
         'parameters': Cell(f'{row["parameters"]:,}', row['parameters']),
         'multiply-adds': Cell(f'{row["multiply_adds"]:,}', row['multiply_adds']),
     }

@@ -19,9 +19,11 @@ from resnet_rs.sweep.page import write_page
 def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.Path]:
     """Writes everything there is to see of `source`; returns the paths.
 
-    Runs without a result are named on stderr; without any result nothing is written.
+    Runs without a result are named on stderr; without any result nothing is written. From a table
+    the same files come out everywhere; from a directory the page has links to the runs, too.
     """
-    if os.path.isdir(source):
+    with_runs = os.path.isdir(source)
+    if with_runs:
         rows, problems = results.collect(source)
         for problem in problems:
             print(f'left out: {problem}', file=sys.stderr)
@@ -32,7 +34,7 @@ def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.
     drawn = figures.draw_all(rows)
     return [
         *results.write_tables(rows, output), *figures.save(drawn, output),
-        write_page(rows, drawn, output),
+        write_page(rows, drawn, output, with_runs=with_runs),
     ]
 
 

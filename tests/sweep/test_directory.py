@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from resnet_rs.errors import UserError
 from resnet_rs.sweep import directory
+from resnet_rs.sweep.__main__ import full_disk_told
 from resnet_rs.sweep.lock import locked
 
 
@@ -39,13 +41,22 @@ def test_a_killed_sweep_leaves_the_lock_to_its_runs_and_then_to_nobody(tmp_path)
                 pass
     finally:
         os.kill(run, signal.SIGKILL)
-    for _ in range(100):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         try:
             with locked(tmp_path):
                 return
         except UserError:
-            continue
+            time.sleep(0.02)
     pytest.fail('the lock outlived its processes')
+
+
+def test_a_full_disk_under_the_sweep_itself():
+    with pytest.raises(UserError, match='the disk that holds runs is full; make room'):
+        with full_disk_told('runs'), open('/dev/full', 'w') as file:
+            file.write('x')
+    with pytest.raises(FileNotFoundError), full_disk_told('runs'):
+        open('/nowhere/at/all')
 
 
 def test_a_directory_belongs_to_one_sweep_file(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from resnet_rs import results
 from resnet_rs.sweep import figures, report
-from resnet_rs.sweep.page import sparkline
+from resnet_rs.sweep.page import sparkline, write_page
 
 
 def row(depth=14, width=0.25, resolution=32, seed=0, top1=0.5, dataset='digits', **more):
@@ -90,9 +90,8 @@ def test_runs_at_hand_are_linked_with_their_curve(tmp_path):
     run.mkdir()
     (run / 'metrics.jsonl').write_text(
         '{"step": 1, "kind": "train", "loss": 3}\n{"step": 2, "kind": "train", "loss": 1}\n')
-    results.write_tables([row(workdir=str(run), run='<b>')], tmp_path / 'table')
-    report.write(tmp_path / 'table' / 'results.parquet', tmp_path)
-    page = (tmp_path / 'report.html').read_text()
+    path = write_page([row(workdir=str(run), run='<b>')], {}, tmp_path, with_runs=True)
+    page = path.read_text()
     assert '<a href="run/">&lt;b&gt;</a>' in page
     assert sparkline([3, 1]) in page
     assert '2.0,2.0 118.0,26.0' in sparkline([3, 1])
