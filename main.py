@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import preflight
+from resnet_rs import platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.stored_config import read_config
 
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     else:
         preflight.check_config(config, WORKDIR.value)
 
+    platforms.skip_absent_tpu()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
     from resnet_rs import compilation_cache, distributed
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from resnet_rs.errors import UserError, one_line_errors, positive_integer
+from resnet_rs.platforms import skip_absent_tpu
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
@@ -108,6 +109,7 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
 def main(arguments: list[str] | None = None) -> None:
     """The command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
+    skip_absent_tpu()
     with one_line_errors(UserError):
         predictions = predict(
             options.checkpoint, find_images(options.images), top=options.top,

@@ -25,6 +25,7 @@ from resnet_rs.convert.workdir import (
 )
 from resnet_rs.errors import UserError, one_line_errors, positive_integer
 from resnet_rs.models import count_parameters
+from resnet_rs.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 
@@ -32,6 +33,7 @@ SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 def main(arguments: list[str] | None = None) -> None:
     """The command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
+    skip_absent_tpu()
     with one_line_errors(UserError):
         if options.to:
             export_timm(options.path, options.output, options.weights)

@@ -1,0 +1,26 @@
+"""Which of JAX's platforms a command should ask for."""
+
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import sys
+
+DECIDING = {'JAX_PLATFORMS', 'TPU_NAME', 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'}
+
+
+def skip_absent_tpu() -> None:
+    """Lets JAX use the CPU alone where there is nothing else; to be called before it is used.
+
+    libtpu may be installed only to plan for a TPU (docs/plan.md). Left to itself, JAX then loads
+    it in every command, and it complains on stderr that the machine is no TPU VM. Nothing is
+    changed where one of DECIDING is set, a TPU is attached, or another plugin of JAX is installed.
+    """
+    decided = DECIDING & os.environ.keys()
+    attached = glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*')
+    others = importlib.metadata.entry_points(group='jax_plugins')
+    installed = importlib.util.find_spec('libtpu')
+    if installed and not (decided or attached or others):
+        os.environ['JAX_PLATFORMS'] = 'cpu'
+        if 'jax' in sys.modules:  # has read the environment already
+            sys.modules['jax'].config.update('jax_platforms', 'cpu')

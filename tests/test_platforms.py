@@ -1,0 +1,56 @@
+"""Commands on a machine that has libtpu and no TPU."""
+
+import glob
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resnet_rs.platforms import DECIDING, skip_absent_tpu
+
+COMMAND = """
+import jax
+from resnet_rs.platforms import skip_absent_tpu
+skip_absent_tpu()
+print(jax.devices()[0].platform)
+"""
+
+
+def clean_environment():
+    settings = ('TPU_', 'JAX_', 'XLA_', 'ALLOW_')
+    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+
+
+def test_jax_finds_the_cpu_and_prints_nothing():
+    if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
+        pytest.skip('this machine has a TPU')
+    done = subprocess.run(
+        [sys.executable, '-c', COMMAND], capture_output=True, text=True, check=True,
+        env=clean_environment(), timeout=120,
+    )
+    assert done.stdout == 'cpu\n' and done.stderr == ''
+
+
+@pytest.mark.parametrize('environment, devices, plugins, libtpu, expected', [
+    ({}, [], [], True, 'cpu'),
+    ({'TPU_SKIP_MDS_QUERY': '1'}, [], [], True, 'cpu'),
+    ({}, [], [], False, None),
+    ({}, ['/dev/accel0'], [], True, None),
+    ({}, [], ['cuda'], True, None),
+    ({'TPU_NAME': 'slice'}, [], [], True, None),
+    ({'JAX_PLATFORMS': 'tpu'}, [], [], True, 'tpu'),
+])
+def test_when_the_cpu_is_asked_for(
+    environment, devices, plugins, libtpu, expected, monkeypatch
+):
+    for name in DECIDING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(glob, 'glob', lambda pattern: devices)
+    monkeypatch.setattr(importlib.metadata, 'entry_points', lambda group: plugins)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: libtpu or None)
+    skip_absent_tpu()
+    assert os.environ.get('JAX_PLATFORMS') == expected
