@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from resnet_rs.errors import UserError
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
@@ -112,11 +111,6 @@ def compile_lowered(lowered: jax.stages.Lowered) -> Compilation:
     except jax.errors.JaxRuntimeError as error:
         if 'RESOURCE_EXHAUSTED' in str(error):
             raise does_not_fit(str(error)) from error
-        if 'lockfile' in str(error):
-            raise UserError(
-                'libtpu found the lock file of another process; if none uses the TPU, remove '
-                '/tmp/libtpu_lockfile'
-            ) from error
         raise
     sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
     return Compilation(

@@ -78,7 +78,7 @@ def describe(plan: Plan) -> str:
     lines = [
         f'{topology["name"]}: {topology["devices"]} x {topology["device_kind"]}, '
         f'{topology["chips"]} chips, {topology["hosts"]} hosts, '
-        f'{_gib(topology["hbm_bytes"])} of HBM per device'
+        f'{_size(topology["hbm_bytes"])} of HBM per device'
     ]
     if plan.steps:
         lines += _table(plan.steps)
@@ -119,17 +119,17 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
 def _table(steps):
     """A line per quantity, a column per step."""
     quantities = (
-        ('images in a step', 'images', '{:,}'.format),
-        ('arguments', 'argument_bytes', _gib), ('outputs', 'output_bytes', _gib),
-        ('  of them aliased', 'aliased_bytes', _gib), ('temporaries', 'temporary_bytes', _gib),
-        ('code', 'code_bytes', _gib), ('peak', 'peak_bytes', _gib),
-        ('headroom', 'headroom_bytes', _gib),
-        ('FLOPs', 'flops', _tera), ('FLOPs of the model', 'model_flops', _tera),
-        ('bytes to and from HBM', 'hbm_bytes', _gib),
+        ('images, all devices', 'images', '{:,}'.format),
+        ('arguments', 'argument_bytes', _size), ('outputs', 'output_bytes', _size),
+        ('  of them aliased', 'aliased_bytes', _size), ('temporaries', 'temporary_bytes', _size),
+        ('code', 'code_bytes', _size), ('peak', 'peak_bytes', _size),
+        ('headroom', 'headroom_bytes', _size),
+        ('GFLOP', 'flops', _giga), ('GFLOP of the model', 'model_flops', _giga),
+        ('bytes to and from HBM', 'hbm_bytes', _size),
         ('estimated cycles', 'cycles', '{:,}'.format),
         ('estimated step', 'seconds', _milliseconds),
         ('  of it collectives, at least', 'collective_seconds', _milliseconds),
-        ('images per second', 'images_per_second', '{:,.0f}'.format),
+        ('images per second, all devices', 'images_per_second', '{:,.0f}'.format),
         ('model-FLOPs utilisation', 'model_flops_utilisation', '{:.1%}'.format),
         ('seconds to compile', 'compile_seconds', '{:.0f}'.format),
     )
@@ -153,7 +153,7 @@ def _details(name, step):
             lines.append(f'  {name}: how often loop {loop["name"]} runs is not known; counted once')
     if step['unestimated_bytes'] > 0.01 * step['hbm_bytes']:
         lines.append(
-            f'  {name}: {_gib(step["unestimated_bytes"])} are moved by operations for which the '
+            f'  {name}: {_size(step["unestimated_bytes"])} are moved by operations for which the '
             'compiler gives no cycles; the step takes longer than said'
         )
     lines.append(f'  {name}: costliest fusions')
@@ -210,12 +210,12 @@ def _operation(each, total):
     }
 
 
-def _gib(size):
-    return f'{size / GIB:.2f} GiB'
+def _size(size):
+    return f'{size / GIB:.2f} GiB' if abs(size) >= GIB / 10 else f'{size / 2**20:.2f} MiB'
 
 
-def _tera(count):
-    return f'{count / 1e12:.3f} T'
+def _giga(count):
+    return f'{count / 1e9:,.2f}'
 
 
 def _milliseconds(seconds):

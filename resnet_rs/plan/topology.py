@@ -130,12 +130,18 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
     """
     hardware = check_name(name)
     check_libtpu()
+    import jax
     from jax.experimental import topologies
 
     options = {'chip_config_name': hardware.chip_config} if hardware.chip_config else {}
     try:
         found = topologies.get_topology_desc(platform='tpu', topology_name=name, **options)
-    except Exception as error:
+    except jax.errors.JaxRuntimeError as error:
+        if 'lockfile' in str(error):
+            raise UserError(
+                'another process has libtpu and its lock file /tmp/libtpu_lockfile; set '
+                'ALLOW_MULTIPLE_LIBTPU_LOAD=1, for nothing here uses a TPU'
+            ) from error
         raise UserError(
             f'libtpu refuses topology {name!r}: {first_line(error)}; for instance '
             f'{hardware.example}'

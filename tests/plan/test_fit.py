@@ -1,16 +1,16 @@
 """The search for what fits, with a stand-in for the compiler; estimates by hand; bad input."""
 
+import contextlib
 import dataclasses
 import os
-import subprocess
-import sys
 
+import jax
 import pytest
 from plan.tpu import needs_libtpu, small_config
 
 from resnet_rs.errors import UserError
 from resnet_rs.plan import __main__ as command
-from resnet_rs.plan import estimate, fit, topology
+from resnet_rs.plan import estimate, fit, planning, report, topology
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import Collective
 from resnet_rs.plan.program import does_not_fit
@@ -169,23 +169,58 @@ def test_mistakes_are_one_line(arguments, message, capsys):
     assert exit.value.code == 2 and len(lines) == 1 and message in lines[0]
 
 
-@needs_libtpu
-def test_other_commands_do_not_notice_libtpu():
-    """Where there is no TPU, JAX finds the CPU and prints nothing."""
-    environment = {
-        name: value for name, value in os.environ.items()
-        if not name.startswith(('TPU_', 'JAX_', 'XLA_', 'ALLOW_'))
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', 'import jax; print(jax.devices()[0].platform)'],
-        capture_output=True, text=True, env=environment, timeout=60, check=True,
-    )
-    assert done.stdout == 'cpu\n' and done.stderr == ''
-
-
 def topology_environment(monkeypatch):
     for name, value in (
         ('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
         ('TPU_ACCELERATOR_TYPE', 'v3-8'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
     ):
         monkeypatch.setenv(name, value)
+
+
+@needs_libtpu
+def test_the_lock_file_of_another_process(monkeypatch):
+    from jax.experimental import topologies
+
+    def locked(**arguments):
+        raise jax.errors.JaxRuntimeError('ABORTED: Internal error when accessing libtpu '
+                                         'multi-process lockfile. Run "$ sudo rm ..."')
+
+    monkeypatch.setattr(topologies, 'get_topology_desc', locked)
+    with pytest.raises(UserError, match='ALLOW_MULTIPLE_LIBTPU_LOAD=1'):
+        topology.open_topology('v3:2x2')
+    monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '0')
+    for name in ('JAX_PLATFORMS', 'TPU_SKIP_MDS_QUERY', 'TPU_ACCELERATOR_TYPE',
+                 'TPU_WORKER_HOSTNAMES'):
+        monkeypatch.setenv(name, os.environ.get(name, 'cpu'))  # put back at the end
+    topology.prepare_environment()
+    assert os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] == '1'
+
+
+def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
+    """The report of a step that needs 0.25 GiB for each image of a pass and has 10 GiB."""
+    gib, stages = 2**30, []
+
+    def compile_step(config, topology, which, **_):
+        images = config.batch_size // config.optimizer.accumulation_steps
+        if images * gib // 4 > 10 * gib:
+            raise DoesNotFit('RESOURCE_EXHAUSTED ...', images * gib // 4, 10 * gib)
+
+    @contextlib.contextmanager
+    def stage(text):
+        stages.append(text)
+        yield
+
+    monkeypatch.setattr(planning, 'compile_step', compile_step)
+    device = dataclasses.make_dataclass('Device', ['process_index'])(0)
+    core = topology.Topology('v3:2x2', (device,), topology.HARDWARE['v3'])
+    plan = planning.make_plan(
+        small_config(batch_size=64), core, (1000, 100), steps=['train'], per_device=None,
+        cache_dir=None, search=True, hlo_dump=None, verbose=True, stage=stage,
+    )
+    lines = report.describe(plan).splitlines()
+    assert 'needed, 10.00 GiB are there, 6.00 GiB are missing' in lines[1]
+    assert 'largest batch that does: 32 images per device (--batch_per_device=32)' in lines[2]
+    assert lines[3].endswith('2 passes: fits, with --config.optimizer.accumulation_steps=2')
+    assert stages[0] == 'v3:2x2 train: compiling'
+    assert stages[1] == 'v3:2x2 32 images per device: compiling'
+    assert 'RESOURCE_EXHAUSTED' in capsys.readouterr().err  # because of verbose
