@@ -22,6 +22,8 @@ PROFILE_STEPS = flags.DEFINE_string(
     'profile_steps', '', 'Steps to trace into WORKDIR for TensorBoard or XProf: FIRST:LAST.'
 )
 
+MISTAKES = (UserError, FloatingPointError)  # one line each, no traceback
+
 
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
@@ -39,23 +41,24 @@ def main(arguments: list[str]) -> None:
 
     platforms.skip_absent_tpu()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
-    from resnet_rs import compilation_cache, distributed
+    from resnet_rs import compilation_cache, distributed, hosts
 
     compilation_cache.enable()
-    distributed.connect()
+    distributed.connect(**config.hosts)
 
-    if MODE.value == 'eval':
-        evaluation = train_lib.evaluate_checkpoint(config, WORKDIR.value, CHECKPOINT.value)
-        print(json.dumps({'examples': evaluation.examples, **evaluation.metrics}, indent=2))
-    elif MODE.value == 'check':
-        print(train_lib.check(config, WORKDIR.value))
-    else:
-        train_lib.train_and_evaluate(config, WORKDIR.value, profile_steps)
+    with hosts.ending_together(*MISTAKES):
+        if MODE.value == 'eval':
+            evaluation = train_lib.evaluate_checkpoint(config, WORKDIR.value, CHECKPOINT.value)
+            print(json.dumps({'examples': evaluation.examples, **evaluation.metrics}, indent=2))
+        elif MODE.value == 'check':
+            print(train_lib.check(config, WORKDIR.value))
+        else:
+            train_lib.train_and_evaluate(config, WORKDIR.value, profile_steps)
 
 
 def run(arguments: list[str]) -> None:
     logging.get_absl_handler().addFilter(is_for_people)
-    with one_line_errors(UserError, FloatingPointError):
+    with one_line_errors(*MISTAKES):
         main(arguments)
 
 

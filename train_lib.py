@@ -6,13 +6,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 
 import input_pipeline
-from resnet_rs import data_check, preflight, report
+from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
@@ -37,6 +35,8 @@ def train_and_evaluate(
     are no longer finite; the last checkpoint is then one from before.
     """
     info = preflight.check_config(config, workdir)
+    agreement.check_hosts(config, info)
+    agreement.check_shared_workdir(workdir)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
@@ -118,6 +118,7 @@ def evaluate_checkpoint(
     """
     info = preflight.check_evaluation(config)
     preflight.check_class_order(info, workdir)
+    agreement.check_hosts(config, info)
     mesh = create_mesh(slices=config.sharding.slices)
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
@@ -136,7 +137,7 @@ def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) 
         epath.Path(workdir).mkdir(parents=True, exist_ok=True)
         write_config(workdir, config)
         (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
-    multihost_utils.sync_global_devices('work directory written')
+    hosts.barrier('configuration written')
 
 
 def start_or_resume(
@@ -198,8 +199,8 @@ def evaluate_split(
 
     def expected():
         left_out = batches.corrupt_images + batches.unlabelled_images
-        skipped = multihost_utils.process_allgather(np.asarray(left_out))
-        return batches.num_examples - int(skipped.sum())
+        skipped = hosts.gather('images left out of the evaluation', str(left_out))
+        return batches.num_examples - sum(map(int, skipped))
 
     return evaluate(eval_step, weights, batches, expected, mesh)
 
@@ -233,6 +234,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     Pictures of what the network sees are written into WORKDIR/check.
     """
     info = preflight.check_config(config, workdir)
+    agreement.check_hosts(config, info)
+    agreement.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
     program = create_program(config, mesh, split.num_examples)

@@ -114,6 +114,12 @@ def default_config() -> ml_collections.ConfigDict:
         'keep_best': 1,  # by EMA top-1
     })
     config.log = ml_collections.ConfigDict({'every': '100 steps'})
+
+    # Of the processes of a pod slice.
+    config.hosts = ml_collections.ConfigDict({
+        'start_timeout_seconds': 300,  # all of them have to have started within
+        'lost_after_seconds': 60,  # one that does not answer for this long ends the others
+    })
     return config
 
 

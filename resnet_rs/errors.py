@@ -19,8 +19,13 @@ def one_line_errors(*mistakes: type[Exception]):
     try:
         yield
     except mistakes as error:
-        print('error:', ' '.join(str(error).split()), file=sys.stderr)
+        print_line(error)
         sys.exit(2)
+
+
+def print_line(message: object, kind: str = 'error') -> None:
+    """One line on stderr, whatever line breaks the message has."""
+    print(f'{kind}:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
 
 def positive_integer(text: str) -> int:

@@ -24,6 +24,7 @@ from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
 FREE_ON_RESUME = (
     'model.scan_blocks', 'model.remat', 'data.data_dir', 'data.threads', 'data.prefetch_batches',
     'data.host_memory_gib', 'data.cache', 'eval.', 'checkpoint.', 'log.', 'sharding.',
+    'hosts.',
 )
 
 

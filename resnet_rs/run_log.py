@@ -105,7 +105,7 @@ def describe_environment() -> dict:
     process count and command line."""
     return {
         'command': sys.argv,
-        'commit': _git_commit(),
+        'commit': git_commit(),
         'python': sys.version.split()[0],
         'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
         'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
@@ -113,7 +113,7 @@ def describe_environment() -> dict:
     }
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """None where the program does not run from a git checkout."""
     def git(*arguments):
         root = pathlib.Path(__file__).parent

@@ -142,10 +142,9 @@ def test_processes_together_evaluate_each_example_once(streams, file_format, cou
 
 
 def main():
-    distributed.connect()
+    distributed.connect(start_timeout_seconds=300, lost_after_seconds=60)
     cases = read_all(json.loads(sys.argv[1]), jax.process_index(), jax.process_count())
     np.savez(f'{sys.argv[2]}.npz', **placed(cases))
-    jax.distributed.shutdown()
 
 
 if __name__ == '__main__':

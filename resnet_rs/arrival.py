@@ -1,0 +1,150 @@
+"""Waiting until every process of a run has started, and naming those that have not.
+
+jax.distributed.initialize waits too, but does not tell for whom. So the processes first report to
+process 0 on the port that jax's coordination service takes afterwards. Plain text over TCP: a
+process sends one line, 'resnet_rs INDEX COUNT HOSTNAME', and reads one line, 'go' or what is wrong.
+"""
+
+import contextlib
+import errno
+import socket
+import time
+
+from resnet_rs.errors import UserError
+
+RETRY_SECONDS = 0.5
+_GREETING, _GO = 'resnet_rs', 'go'
+
+
+def wait_for_all(address: str, count: int, index: int, timeout_seconds: float) -> None:
+    """Returns on every process once all `count` of them are here.
+
+    `address` is HOST:PORT of process 0. Raises UserError, the same on all that did start, naming
+    the processes that did not within `timeout_seconds` or that were started with another count or
+    the same index.
+    """
+    host, _, port = address.rpartition(':')
+    if not host or not port.isdecimal():
+        raise UserError(f'the coordinator is {address!r}; it takes HOST:PORT of process 0')
+    if index == 0:
+        problem = _receive(int(port), count, timeout_seconds)
+    else:
+        problem = _report((host.strip('[]'), int(port)), count, index, timeout_seconds)
+    if problem:
+        raise UserError(f'{problem} (coordinator {address})')
+
+
+def _receive(port: int, count: int, timeout_seconds: float) -> str:
+    """Process 0: collects the others, answers them all alike and returns what is wrong or ''."""
+    deadline = time.monotonic() + timeout_seconds
+    arrived, problem = {}, ''
+    with contextlib.ExitStack() as closing:
+        server = closing.enter_context(_listen(port))
+        while not problem and len(arrived) < count - 1 and time.monotonic() < deadline:
+            server.settimeout(min(RETRY_SECONDS, max(deadline - time.monotonic(), 0.01)))
+            with contextlib.suppress(TimeoutError):
+                connection = closing.enter_context(server.accept()[0])
+                problem = _register(connection, arrived, count)
+            arrived = {
+                index: process for index, process in arrived.items() if _is_open(process[0])
+            }
+        missing = [str(index) for index in range(1, count) if index not in arrived]
+        if missing and not problem:
+            problem = (
+                f'process{"es" * (len(missing) > 1)} {", ".join(missing)} of {count} did not '
+                f'arrive within {timeout_seconds:g} s; start the same command on every host'
+            )
+        for connection, _ in arrived.values():
+            with contextlib.suppress(OSError):  # gone since; jax will miss it
+                connection.sendall(f'{problem or _GO}\n'.encode())
+    return problem
+
+
+def _register(connection: socket.socket, arrived: dict, count: int) -> str:
+    """Adds index: (connection, hostname) to `arrived`; returns what is wrong with it or ''."""
+    connection.settimeout(5)
+    words = _read_line(connection).split()
+    if len(words) != 4 or words[0] != _GREETING:
+        return ''  # not one of ours: a port scan, or jax's client of another run
+    index, its_count, host = int(words[1]), int(words[2]), words[3]
+    if its_count != count or not 0 < index < count:
+        problem = (
+            f'process {index} on {host} was started as one of {its_count} processes, process 0 on '
+            f'{socket.gethostname()} as one of {count}; start all with the same number'
+        )
+    elif index in arrived and _is_open(arrived[index][0]):
+        problem = (
+            f'{arrived[index][1]} and {host} both say that they are process {index} of {count}; '
+            'give each its own number, from 0'
+        )
+    else:
+        arrived[index] = (connection, host)
+        return ''
+    with contextlib.suppress(OSError):
+        connection.sendall(f'{problem}\n'.encode())
+    return problem
+
+
+def _report(address: tuple[str, int], count: int, index: int, timeout_seconds: float) -> str:
+    """Any other process: reports to process 0 and returns its answer, '' for go."""
+    deadline = time.monotonic() + timeout_seconds
+    answered = False
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection(address, timeout=left) as connection:
+                greeting = f'{_GREETING} {index} {count} {socket.gethostname()}\n'
+                connection.sendall(greeting.encode())
+                answered = True
+                # Process 0 may have begun to wait later than this one.
+                connection.settimeout(timeout_seconds + 5)
+                if line := _read_line(connection):
+                    return '' if line == _GO else line
+        except OSError:
+            pass  # process 0 is not there yet
+        time.sleep(RETRY_SECONDS)
+    if answered:
+        return f'process {index} of {count} reached process 0, which did not answer'
+    return (
+        f'process 0 of {count} did not arrive within {timeout_seconds:g} s, says process {index} '
+        f'on {socket.gethostname()}; start the same command on every host, and see that the '
+        'port is open between them'
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    dual = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            ('', port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual,
+            backlog=1024,
+        )
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise UserError(
+            f'port {port} of {socket.gethostname()} is taken: end the earlier run that still '
+            'holds it, or choose another port for the coordinator'
+        ) from error
+
+
+def _read_line(connection: socket.socket) -> str:
+    """The first line sent, without its end; '' when the other side has closed or said nothing."""
+    received = b''
+    with contextlib.suppress(OSError):
+        while not received.endswith(b'\n') and len(received) < 4096:
+            if not (part := connection.recv(4096)):
+                return ''
+            received += part
+    return received.decode(errors='replace').strip()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b''
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.setblocking(True)
