@@ -17,6 +17,7 @@ from resnet_rs.durations import to_steps
 from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
 from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.plan.attached import check_memory
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog
@@ -240,6 +241,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     split = info.split(config.data.train_split)
     program = create_program(config, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
+    hosts.barrier('data checked')
+    lines += check_memory(config, jax.devices(), split.num_examples)
     return '\n'.join([*lines, (
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
         f'{program.total_steps} steps of {config.batch_size} images, '

@@ -23,7 +23,9 @@ from resnet_rs.run_log import PACKAGES, git_commit
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOP_LEVEL_FILES = ('main.py', 'train_lib.py', 'input_pipeline.py')
-FREE_ON_A_HOST = ('data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib')
+FREE_ON_A_HOST = (
+    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib', 'data.cache',
+)
 ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_PLATFORMS')  # change the compiled programs
 
 
@@ -56,7 +58,7 @@ def describe(config: ml_collections.ConfigDict, info: DatasetInfo) -> dict[str, 
         facts[f'version of {name}'] = _version(name)
     facts |= {f'environment variable {name}': os.environ.get(name, '') for name in ENVIRONMENT}
     for name, value in flatten(config.to_dict()).items():
-        if name not in FREE_ON_A_HOST:
+        if not name.startswith(FREE_ON_A_HOST):
             facts[f'config.{name}'] = repr(value)
     name = '' if info.name == info.directory else info.name
     facts['dataset'] = f'{name} {info.file_format}'.strip()
