@@ -29,7 +29,7 @@ from resnet_rs.errors import UserError, print_line
 
 BARRIER_SECONDS = 600  # the slowest host may read a dataset's metadata or restore a checkpoint
 HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: nothing is wrong with the run, start it again
-BEAT_SECONDS = 2
+BEAT_SECONDS = 1
 # How XLA's errors begin when a peer is gone, as JaxRuntimeError or as ValueError.
 FAILED_COLLECTIVE = re.compile(
     'UNKNOWN|UNAVAILABLE|ABORTED|CANCELLED|INTERNAL|DEADLINE_EXCEEDED|FAILED_PRECONDITION'
@@ -219,6 +219,8 @@ class _Watch(threading.Thread):
                 self._closing.set()
                 with contextlib.suppress(JaxRuntimeError):  # process 0 may have left already
                     self._beat(_DONE)
+        # A thread that waits inside jax while Python ends aborts the process.
+        self.join(10 * BEAT_SECONDS)
 
     def _beat(self, value: str):
         self._client.key_value_set(f'{_BEATS}/{index()}', value, allow_overwrite=True)
