@@ -135,7 +135,7 @@ def ending_together(*mistakes: type[Exception]):
             raise
         if FAILED_COLLECTIVE.match(str(error)):
             print_line(f'to see if a process was lost, after {_first_line(error)}', 'waiting')
-            time.sleep(_watch.lost_after_seconds + 2 * BEAT_SECONDS)  # a lost host ends it here
+            _watch.wait_for_verdict()
         is_mistake = isinstance(error, mistakes)
         if is_mistake:
             print_line(error)
@@ -178,7 +178,7 @@ class _Watch(threading.Thread):
         super().__init__(name='watch over the other processes', daemon=True)
         self.lost_after_seconds = lost_after_seconds
         self._client = global_state.client
-        self._closing = threading.Event()
+        self._closing, self._ending = threading.Event(), threading.Event()
         self._beating = threading.Lock()
         self._last = {process: (None, time.monotonic()) for process in range(count())}
         self._client.key_value_set(f'{_HOSTS}/{index()}', socket.gethostname())
@@ -204,13 +204,20 @@ class _Watch(threading.Thread):
                     'reason': f'process 0 of {count()} at {global_state.coordinator_address} '
                     'stopped answering', 'status': HOST_LOST_STATUS,
                 }
+                self._ending.set()
             else:
+                self._ending.set()
                 time.sleep(GRACE_SECONDS * (2 if index() == 0 else 1))
             if self._closing.is_set():
                 return
             hint = '; the same command goes on from the last checkpoint'
             print_line(end['reason'] + hint * (end['status'] == HOST_LOST_STATUS))
             _leave(end['status'])
+
+    def wait_for_verdict(self):
+        """Does not return if another process was lost: the watch ends this one."""
+        if self._ending.wait(self.lost_after_seconds + 10 * BEAT_SECONDS):
+            self.join()
 
     def close(self):
         """Says that this process is well and needs no answering for any more."""

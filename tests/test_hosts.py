@@ -1,19 +1,15 @@
 """Processes wait by name, agree and end together; host_scenarios.py is what they do."""
 
 import shutil
-import time
 
 import prepared
 import processes
 import pytest
-from host_scenarios import LOST_AFTER
 
 from resnet_rs import distributed
 from resnet_rs.errors import UserError
 
 SCENARIOS = 'tests/host_scenarios.py'
-# From the last beat to the end: two beats, the grace of process 0, and a machine under load.
-ENDED_WITHIN = LOST_AFTER + 60
 
 
 def run(count, *arguments):
@@ -41,12 +37,10 @@ def test_processes_wait_by_name_and_a_killed_one_ends_the_others():
 
 
 def test_a_process_killed_in_a_collective_is_named_not_the_collective():
-    started = time.monotonic()
     survivor, killed = run(2, 'kill_1_in_a_collective')
     assert killed[0] == -9 and survivor[0] == 75
     line, = error_lines(survivor[2])
     assert 'process 1 of 2' in line and 'stopped answering' in line
-    assert time.monotonic() - started < 200
 
 
 def test_process_0_killed_ends_the_others():
@@ -57,6 +51,12 @@ def test_process_0_killed_ends_the_others():
         assert 'process 0 of 2 at localhost' in error_lines(survivor[2])[0]
     else:
         assert 'coordination service' in survivor[2]
+
+
+def test_processes_that_end_well_say_nothing():
+    for status, _, errors in run(2, 'end_well'):
+        assert status == 0, errors
+        assert not error_lines(errors)
 
 
 def test_a_mistake_in_one_process_is_told_to_all():
