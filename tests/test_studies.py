@@ -1,5 +1,7 @@
 """The paper's studies: every row is a configuration whose network can be made."""
 
+import dataclasses
+import functools
 import itertools
 
 import jax
@@ -10,16 +12,24 @@ from resnet_rs import preflight
 from resnet_rs.config import flatten
 from resnet_rs.errors import UserError
 from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.models.resnet import ResNet
 from resnet_rs.steps import model_of
+from resnet_rs.sweep.definition import load_sweep
 
 
 def parameters(config):
-    """From shapes alone."""
+    """From shapes alone; networks that differ in rates only are traced once."""
     preflight.check_keys(config)
     preflight.check_ranges(config)
     model = model_of(config)
+    rates = dict(dropout_rate=0.0, stochastic_depth_rate=0.0)
+    return count(dataclasses.replace(model.architecture, **rates), config.data.image_size)
+
+
+@functools.cache
+def count(architecture, image_size):
     return count_parameters(
-        jax.eval_shape(lambda: init_variables(model, config.data.image_size))['params'])
+        jax.eval_shape(lambda: init_variables(ResNet(architecture), image_size))['params'])
 
 
 def test_additive_study():
@@ -29,7 +39,7 @@ def test_additive_study():
     for (row, before), (_, after) in itertools.pairwise(flat.items()):
         assert {key for key in after if after[key] != before[key]}, row
     # ResNet-200 has 64.67M parameters in every implementation of (3, 24, 36, 3).
-    sizes = {name: parameters(rows[name]) for name in ('baseline', 'squeeze_excite', 'resnet_d')}
+    sizes = {row: parameters(config) for row, config in rows.items()}
     assert sizes['resnet_d'] == 93_209_992
     assert sizes['baseline'] == 64_673_832
     # The rest of ResNet-D, without the gates, is a stem of four convolutions for one.
@@ -85,3 +95,14 @@ def test_every_cell_of_the_scaling_study():
 def test_rows_that_are_not_there(study, row, message):
     with pytest.raises(UserError, match=message):
         study.get_config(row)
+
+
+@pytest.mark.parametrize('name, runs, networks', (
+    ('additive_study', 22, 3), ('weight_decay_study', 24, 2), ('scaling_study', 72, 4),
+))
+def test_sweeps_of_the_studies(name, runs, networks):
+    pairs = load_sweep(f'configs/sweeps/{name}.py')
+    assert len(pairs) == runs
+    assert len({config.model.name for _, config in pairs}) == networks
+    settings = [repr(sorted(flatten(config.to_dict()).items())) for _, config in pairs]
+    assert len(set(settings)) == runs

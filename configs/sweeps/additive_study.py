@@ -1,0 +1,19 @@
+"""The eleven rows of the additive study, two seeds each, as in the paper. Not run.
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/additive_study.py --workdir=DIR --dry_run
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import additive_study
+from resnet_rs.sweep.combinators import product, run_name, values
+
+
+def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
+    """(name, config) of every run."""
+    for settings in product(values('row', additive_study.STEPS), values('seed', (0, 1))):
+        config = additive_study.get_config(settings['row']).unlock()
+        config.seed = settings['seed']
+        yield run_name(settings), config.lock()
