@@ -162,9 +162,11 @@ def _tell(reason: str, status: int) -> None:
 
 def _leave(status: int) -> None:
     """Ends the process at once: the usual way waits for processes that may be gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # nobody may be reading any more
+        os._exit(status)
 
 
 class _Watch(threading.Thread):
@@ -211,8 +213,10 @@ class _Watch(threading.Thread):
             if self._closing.is_set():
                 return
             hint = '; the same command goes on from the last checkpoint'
-            print_line(end['reason'] + hint * (end['status'] == HOST_LOST_STATUS))
-            _leave(end['status'])
+            try:
+                print_line(end['reason'] + hint * (end['status'] == HOST_LOST_STATUS))
+            finally:
+                _leave(end['status'])
 
     def wait_for_verdict(self):
         """Does not return if another process was lost: the watch ends this one."""

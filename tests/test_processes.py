@@ -40,8 +40,10 @@ def test_four_processes_of_which_one_is_killed_are_the_same_run(tmp_path):
     finish(start(1, 4, tmp_path / 'one'))
 
     *survivors, killed = start(4, 1, tmp_path / 'four')
-    wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
-    killed.kill()
+    try:
+        wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
+    finally:
+        killed.kill()
     since = time.monotonic()
     for status, _, errors in processes.finish(survivors):
         assert status == 75, errors[-4000:]
