@@ -127,6 +127,7 @@ class _Reader:
         self.cycles_of = functools.cache(self._cycles_of)
 
     def walk(self, computation: str, executions: int) -> None:
+        begun = set()
         for instruction in self.module.computations[computation].values():
             kind = instruction.opcode.removesuffix('-start')
             if instruction.opcode == 'while':
@@ -143,7 +144,7 @@ class _Reader:
             elif not self._is_free(instruction):
                 self._add(computation, instruction, executions)
                 if instruction.opcode == 'fusion':
-                    self._collectives_inside(*instruction.called('calls'), executions)
+                    self._collectives_inside(*instruction.called('calls'), executions, begun)
 
     def _is_free(self, instruction: Instruction) -> bool:
         allocates = 'custom_call_target="AllocateBuffer"' in instruction.attributes
@@ -172,13 +173,21 @@ class _Reader:
             instruction, [instructions[name] for name in instruction.operands]
         )
 
-    def _collectives_inside(self, computation, executions):
+    def _collectives_inside(self, computation, executions, begun):
+        """Adds collectives that are part of a fusion, once for each channel.
+
+        One that runs beside other work stands in the fusion that starts it, in those that it
+        runs beside and in the one that ends it.
+        """
         for instruction in self.module.computations[computation].values():
             kind = instruction.opcode.removesuffix('-start')
             if kind in COLLECTIVES:
-                self._add_collective(instruction, kind, executions)
+                channel = instruction.attribute('channel_id')
+                if channel not in begun:
+                    self._add_collective(instruction, kind, executions)
+                begun |= {channel} - {None}
             elif instruction.opcode == 'fusion':
-                self._collectives_inside(*instruction.called('calls'), executions)
+                self._collectives_inside(*instruction.called('calls'), executions, begun)
 
     def _add_collective(self, instruction, kind, executions):
         arrays = instruction.arrays

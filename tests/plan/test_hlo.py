@@ -181,6 +181,24 @@ replica_groups=mesh['axis_0'=8] {'axis_0'}, to_apply=%sum, metadata={op_name="gr
     assert program.unestimated_bytes == 2 * 32 * 4 and program.cycles == 0
 
 
+def test_a_collective_that_several_fusions_carry_counts_once():
+    def gathering(name, channel):
+        return f'''
+%{name} (p: f32[8]) -> f32[32] {{
+  %p = f32[8] parameter(0)
+  ROOT %g = f32[32] all-gather(%p), channel_id={channel}, replica_groups=[1,4]<=[4]
+}}
+'''
+
+    names = [('start', 7), ('beside', 7), ('done', 7), ('other', 8)]
+    text = module(''.join(gathering(*each) for each in names), '\n'.join(
+        fusion(f'f.{name}', 'f32[32]', '%x', 10, calls=name) for name, _ in names
+    ))
+    program = read_program(text)
+    assert [(each.bytes, each.executions) for each in program.collectives] == [(128, 1)] * 2
+    assert program.cycles == 40
+
+
 @pytest.mark.parametrize('text, size', [
     ("replica_groups=mesh['a'=2,'b'=4] {'b'}, to_apply=%sum", 4),
     ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", 8),
