@@ -46,12 +46,11 @@ def _hardware(kind, hbm_gib, clock_mhz, peak_tera, hbm_giga, link_giga, devices,
 
 
 # Peak and bandwidth are of a chip: docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e, tpu7x;
-# of v2 jax.experimental.pallas.tpu's table of chips. Links: half of the bidirectional bandwidth,
-# of v3 and v4 the all-reduce bandwidth of a pod over its chips. Clocks: the peak over the
-# multiply-adds of the documented 128x128 units (v2 2, v3 4, v4 8, v5e 4, v5p 8 to a chip),
-# rounded to 10 MHz; By the same pages v6e and TPU7x
-# would run at 3.5 GHz and 4.4 GHz, which contradicts the compiler (docs/plan.md), so theirs are
-# left open.
+# of v2, and the bandwidth of TPU7x, the table of chips in jax.experimental.pallas.tpu. Links: half
+# of the bidirectional bandwidth; of v3 and v4 the all-reduce bandwidth of a pod over its chips.
+# Clocks: the peak over the multiply-adds of the documented 128x128 units (v2 2, v3 4, v4 8, v5e 4,
+# v5p 8 to a chip), rounded to 10 MHz. By the same pages v6e and TPU7x would run at 3.5 and 4.4 GHz,
+# which contradicts the compiler (docs/plan.md), so theirs are left open.
 HARDWARE = {
     'v2': _hardware('TPU v2', 7.48, 700, 46, 716, None, 2, 'v2:2x2'),
     'v3': _hardware('TPU v3', 15.48, 940, 123, 900, 332, 2, 'v3:2x2'),
