@@ -21,6 +21,12 @@ def skip_absent_tpu() -> None:
     others = importlib.metadata.entry_points(group='jax_plugins')
     installed = importlib.util.find_spec('libtpu')
     if installed and not (decided or attached or others):
-        os.environ['JAX_PLATFORMS'] = 'cpu'
-        if 'jax' in sys.modules:  # has read the environment already
-            sys.modules['jax'].config.update('jax_platforms', 'cpu')
+        use_cpu()
+
+
+def use_cpu() -> None:
+    """Lets JAX use the CPU alone: accelerators are left to others. To be called before it is used.
+    """
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    if 'jax' in sys.modules:  # has read the environment already
+        sys.modules['jax'].config.update('jax_platforms', 'cpu')

@@ -24,6 +24,7 @@ import pyarrow.parquet
 
 from resnet_rs.config import flatten
 from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.platforms import use_cpu
 from resnet_rs.run_log import read_metrics
 from resnet_rs.stored_config import CONFIG_FILE, read_config
 
@@ -281,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='a directory or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the tables go')
     options = parser.parse_args(arguments)
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # counting parameters needs no accelerator
+    use_cpu()  # counting parameters needs no accelerator
     with one_line_errors(UserError):
         tables = []
         for source in options.sources:

@@ -54,3 +54,13 @@ def test_when_the_cpu_is_asked_for(
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: libtpu or None)
     skip_absent_tpu()
     assert os.environ.get('JAX_PLATFORMS') == expected
+
+
+def test_tools_leave_accelerators_alone_although_jax_was_imported_before():
+    command = ('import sys\nfrom resnet_rs import results\nassert "jax" in sys.modules\n'
+               'results.use_cpu()\nimport jax\nprint(jax.config.jax_platforms)')
+    done = subprocess.run(
+        [sys.executable, '-c', command], capture_output=True, text=True, check=True,
+        env=clean_environment(), timeout=120,
+    )
+    assert done.stdout == 'cpu\n'

@@ -18,6 +18,7 @@ import sys
 import tqdm
 
 from resnet_rs.errors import UserError, one_line_errors, positive_integer
+from resnet_rs.platforms import use_cpu
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
@@ -25,7 +26,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     environment = dict(os.environ)
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # the accelerators are left to the runs
+    use_cpu()  # the accelerators are left to the runs
     with one_line_errors(UserError), full_disk_told(options.workdir):
         complete = sweep(options, environment)
     sys.exit(0 if complete else 1)

@@ -129,11 +129,11 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
         'run': name, **_network_axes(row), 'seed': Cell(row['seed']),
         'top-1 EMA': Cell(f'{100 * row["ema_top1"]:.2f}'),
         'top-1 raw': Cell(f'{100 * row["raw_top1"]:.2f}'),
-        'loss EMA': Cell(f'{row["ema_loss"]:.3f}'), **_cost_cells(row),
+        'loss EMA': Cell(f'{row["ema_loss"]:.3f}'),
+        **({'training loss': curve} if with_runs else {}), **_cost_cells(row),
         'ms/step': Cell(f'{1000 * row["seconds_per_step"]:.1f}'),
         'memory (MiB)': Cell(round((row['memory_bytes'] or 0) / 2**20)),
         'commit': Cell((row['commit'] or '')[:10]),
-        **({'training loss': curve} if with_runs else {}),
     }
 
 

@@ -12,6 +12,7 @@ import sys
 
 from resnet_rs import results
 from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.platforms import use_cpu
 from resnet_rs.sweep import figures
 from resnet_rs.sweep.page import write_page
 
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--source', required=True, help='directory of a sweep, or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the files go')
     options = parser.parse_args(arguments)
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # counting parameters needs no accelerator
+    use_cpu()  # counting parameters needs no accelerator
     with one_line_errors(UserError):
         written = write(options.source, options.output)
         if not written:
