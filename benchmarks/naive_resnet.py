@@ -1,8 +1,8 @@
 """ResNet-RS and its training step as one would write them first: the yardstick of step_cycles.py.
 
 Plain flax.linen layers and an optax chain, one operation after the other. Parameters have the
-names and shapes of the project's own network, so that tests/models/test_fast_layers.py can hold
-the two equal. Only what the resnet_rs_* networks need; not for use elsewhere.
+names and shapes of the project's own network. Only what the resnet_rs_* networks need; not for use
+elsewhere.
 """
 
 import functools
