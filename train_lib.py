@@ -20,7 +20,7 @@ from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.plan.attached import check_memory
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
-from resnet_rs.run_log import RunLog
+from resnet_rs.run_log import RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
 from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
@@ -103,6 +103,9 @@ def train_and_evaluate(
                 progress.note(f'stopped at step {step}; the same command goes on from there')
                 return state
 
+    if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
+        weights = {'raw': state.variables, 'ema': state.ema}
+        evaluation = evaluate_split(config, program.eval_step, weights, mesh)
     if evaluation and jax.process_index() == 0:
         written = report.write(workdir, config, evaluation, info.class_names)
         logging.info('wrote %s', ', '.join(str(path) for path in written))

@@ -22,7 +22,7 @@ import scipy.stats
 from resnet_rs.config import flatten
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.evaluation import WEIGHTS
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.stored_config import read_config
 from resnet_rs.sweep.figures import save
 
@@ -128,7 +128,7 @@ def _read(reader, run, file):
 
 
 def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
-    path = pathlib.Path(run) / 'predictions.npz'
+    path = pathlib.Path(run) / PREDICTIONS_FILE
     if not path.exists():
         raise UserError(f'{path} is missing: a run writes it at its end; finish the run first')
     try:

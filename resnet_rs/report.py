@@ -18,7 +18,7 @@ from etils import epath
 
 import input_pipeline
 from resnet_rs.evaluation import Evaluation
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
 
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
@@ -31,8 +31,6 @@ def write(
 ) -> list[epath.Path]:
     """Writes the files above for `evaluation`, the last of the run; returns their paths."""
     directory = epath.Path(workdir)
-    with (directory / 'predictions.npz').open('wb') as file:
-        np.savez_compressed(file, **evaluation.table)
     figures = {'curves.png': draw_curves(read_metrics(workdir))}
     table = evaluation.table
     if len(class_names) <= MOST_CLASSES:
@@ -50,7 +48,9 @@ def write(
         )
     for name, figure in figures.items():
         save_figure(figure, directory / name)
-    return [directory / name for name in ('predictions.npz', *figures)]
+    with (directory / PREDICTIONS_FILE).open('wb') as file:
+        np.savez_compressed(file, **evaluation.table)
+    return [directory / name for name in (PREDICTIONS_FILE, *figures)]
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:

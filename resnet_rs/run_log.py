@@ -22,6 +22,7 @@ from resnet_rs.config import flatten
 from resnet_rs.errors import UserError
 
 METRICS_FILE = 'metrics.jsonl'
+PREDICTIONS_FILE = 'predictions.npz'
 PACKAGES = (
     'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu',
     'tensorflow-datasets', 'clu', 'ml_collections', 'numpy',
@@ -76,6 +77,11 @@ class RunLog:
 
     def __exit__(self, *exception):
         self._writer.close()
+
+
+def is_reported(workdir: str | os.PathLike) -> bool:
+    """Whether the last file of a finished run's report is there."""
+    return (epath.Path(workdir) / PREDICTIONS_FILE).exists()
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:

@@ -101,6 +101,16 @@ def test_killed_and_resumed_is_uninterrupted(uninterrupted, monkeypatch, tmp_pat
     assert without_time(tmp_path) == without_time(workdir)
 
 
+def test_a_run_killed_before_its_report_writes_it_when_started_again(uninterrupted, tmp_path):
+    workdir, _ = uninterrupted
+    again = tmp_path / 'again'
+    shutil.copytree(workdir, again)
+    expected = dict(np.load(again / 'predictions.npz'))
+    (again / 'predictions.npz').unlink()
+    train_lib.train_and_evaluate(small_config(), str(again))
+    assert_identical(dict(np.load(again / 'predictions.npz')), expected)
+
+
 def test_a_run_leaves_what_it_says(uninterrupted):
     workdir, state = uninterrupted
     names = {path.name for path in workdir.iterdir()}

@@ -12,7 +12,7 @@ import pathlib
 from etils import epath
 
 from resnet_rs.errors import UserError
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
 
 SWEEP_FILE = 'sweep.json'
@@ -47,12 +47,16 @@ def steps_done(run: SweepRun) -> int:
 
 
 def is_finished(run: SweepRun) -> bool:
-    """Whether the run has its last checkpoint and the evaluation of it.
+    """Whether the run has its last checkpoint, the evaluation of it and its report.
 
     Raises UserError for a damaged metrics file.
     """
     evaluated = [line['step'] for line in read_metrics(run.directory) if line['kind'] == 'eval']
-    return run.total_steps in evaluated and steps_done(run) == run.total_steps
+    return (
+        run.total_steps in evaluated
+        and steps_done(run) == run.total_steps
+        and is_reported(run.directory)
+    )
 
 
 def tail(run: SweepRun, lines: int = 15) -> str:
