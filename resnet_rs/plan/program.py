@@ -11,8 +11,8 @@ import ml_collections
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
-from resnet_rs.sharding import create_mesh, replicated, split_by_batch
-from resnet_rs.steps import create_program, model_of, normalise
+from resnet_rs.sharding import create_mesh
+from resnet_rs.steps import create_inference_step, create_program
 
 STEPS = ('train', 'eval', 'inference')
 IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule
@@ -93,14 +93,7 @@ def lower_step(
     batch = _batch(config, config.eval.batch_size, 'eval')
     if which == 'eval':
         return program.eval_step.lower({'raw': state.variables, 'ema': state.ema}, batch)
-    model = model_of(config, batch_norm_group_size=None)
-
-    def infer(variables, images):
-        return model.apply(variables, normalise(images, config), False)
-
-    split = split_by_batch(mesh)
-    step = jax.jit(infer, in_shardings=(replicated(mesh), split), out_shardings=split)
-    return step.lower(state.ema, batch['image'])
+    return create_inference_step(config, mesh).lower(state.ema, batch['image'])
 
 
 def compile_lowered(lowered: jax.stages.Lowered) -> Compilation:
