@@ -4,6 +4,7 @@ Spatial arrays are NHWC. Convolutions compute in `dtype`; batch statistics are t
 (float64 where the input is), whatever `dtype` is.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,52 @@ def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, i
     return ((before, kernel_size - 1 - before),) * 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """x * multiplier + offset, not computed yet: `value` does it, in one pass over memory.
+
+    A block scales its branch several times (batch norm, squeeze-excite gate, stochastic depth).
+    All of these are products of small arrays until the sum with the shortcut needs the value.
+    """
+
+    x: jax.Array  # [batch, height, width, channels]
+    multiplier: jax.Array  # [batch or 1, channels], of the accumulation dtype
+    offset: jax.Array  # [batch or 1, channels], of the accumulation dtype
+
+    def scaled(self, factor: jax.Array) -> 'Affine':
+        """`factor` is [batch or 1, channels or 1]."""
+        return Affine(self.x, self.multiplier * factor, self.offset * factor)
+
+    def spatial_mean(self) -> jax.Array:
+        """[batch, channels], of the accumulation dtype."""
+        return spatial_mean(self.x) * self.multiplier + self.offset
+
+    def value(self) -> jax.Array:
+        """[batch, height, width, channels], of the accumulation dtype."""
+        multiplier, offset = self.multiplier[:, None, None], self.offset[:, None, None]
+        return self.x.astype(accumulation_dtype(self.x.dtype)) * multiplier + offset
+
+
+def spatial_mean(x: jax.Array) -> jax.Array:
+    """The mean over height and width, [batch, channels], of the accumulation dtype."""
+    return x.mean((1, 2), dtype=accumulation_dtype(x.dtype))
+
+
+def group_statistics(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance (over n) of equal groups of consecutive examples, each [groups, channels].
+
+    Sums are taken per example first: the compiler puts those into the convolution that makes x,
+    and squeeze-excite needs the same ones.
+    """
+
+    def group_mean(of_examples):
+        return of_examples.reshape(groups, -1, x.shape[-1]).mean(1)
+
+    mean = group_mean(spatial_mean(x))
+    mean_square = group_mean(spatial_mean(jnp.square(x.astype(mean.dtype))))
+    return mean, jnp.maximum(mean_square - jnp.square(mean), 0)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over groups of consecutive examples (epsilon 1e-5 in all networks).
 
@@ -50,11 +97,10 @@ class BatchNorm(nn.Module):
     group_size: int | None = None
     epsilon: float = 1e-5
     scale_init: Callable = nn.initializers.ones
-    dtype: Dtype = jnp.bfloat16
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> Affine:
         channels = x.shape[-1]
         scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (channels,), self.param_dtype)
@@ -62,30 +108,21 @@ class BatchNorm(nn.Module):
             'batch_stats', 'mean', jnp.zeros, (channels,), self.param_dtype
         )
         running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), self.param_dtype)
-
-        accumulate = accumulation_dtype(x.dtype)
-        if not train:
-            mean, var = running_mean.value, running_var.value
-            return self._normalise(x, mean, var, scale, bias, accumulate)
-
-        group_size = self.group_size or x.shape[0]
-        grouped = x.reshape(x.shape[0] // group_size, group_size, *x.shape[1:])
-        axes = tuple(range(1, grouped.ndim - 1))
-        values = grouped.astype(accumulate)
-        mean = values.mean(axes, keepdims=True)
-        var = jnp.maximum(jnp.square(values).mean(axes, keepdims=True) - jnp.square(mean), 0)
-        if not self.is_initializing():
-            count = grouped.size // (grouped.shape[0] * channels)
-            unbiased = var * (count / max(count - 1, 1))
-            keep = self.momentum
-            for running, new in ((running_mean, mean), (running_var, unbiased)):
-                new = new.reshape(-1, channels).mean(0).astype(self.param_dtype)
-                running.value = keep * running.value + (1 - keep) * new
-        return self._normalise(grouped, mean, var, scale, bias, accumulate).reshape(x.shape)
-
-    def _normalise(self, x, mean, var, scale, bias, accumulate):
+        mean, var = running_mean.value[None], running_var.value[None]
+        if train:
+            groups = x.shape[0] // (self.group_size or x.shape[0])
+            mean, var = group_statistics(x, groups)
+            if not self.is_initializing():
+                count = x.size // (groups * channels)
+                unbiased = var * (count / max(count - 1, 1))
+                keep = self.momentum
+                for running, new in ((running_mean, mean), (running_var, unbiased)):
+                    new = new.mean(0).astype(self.param_dtype)
+                    running.value = keep * running.value + (1 - keep) * new
+            if groups > 1:
+                mean, var = (jnp.repeat(v, x.shape[0] // groups, axis=0) for v in (mean, var))
         multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        return ((x.astype(accumulate) - mean) * multiplier + bias).astype(self.dtype)
+        return Affine(x, multiplier, bias - mean * multiplier)
 
 
 def squeeze_excite_width(channels: int, ratio: float, divisor: int) -> int:
@@ -110,14 +147,14 @@ class SqueezeExcite(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
+    def __call__(self, branch: Affine) -> Affine:
+        channels = branch.x.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
         options = dict(kernel_init=kernel_init, dtype=self.dtype, param_dtype=self.param_dtype)
-        gate = x.mean((1, 2), dtype=accumulation_dtype(x.dtype)).astype(self.dtype)
+        gate = branch.spatial_mean().astype(self.dtype)
         gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))
-        return x * gate[:, None, None, :]
+        return branch.scaled(gate)
 
 
 class StochasticDepth(nn.Module):
@@ -129,10 +166,9 @@ class StochasticDepth(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, branch: Affine, train: bool) -> Affine:
         if not train or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        kept = jax.random.bernoulli(self.make_rng('stochastic_depth'), keep, shape)
-        return x * (kept.astype(x.dtype) / jnp.asarray(keep, x.dtype))
+            return branch
+        keep, examples = 1.0 - self.rate, branch.x.shape[0]
+        kept = jax.random.bernoulli(self.make_rng('stochastic_depth'), keep, (examples, 1))
+        return branch.scaled(kept / jnp.asarray(keep, branch.multiplier.dtype))

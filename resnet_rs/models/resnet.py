@@ -84,13 +84,12 @@ class ArchitectureModule(nn.Module):
             self.architecture.batch_norm_momentum,
             self.architecture.batch_norm_group_size,
             scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
-            dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
             name=name,
         )
 
     def activation(self, x: jax.Array) -> jax.Array:
-        return ACTIVATIONS[self.architecture.activation](x)
+        return ACTIVATIONS[self.architecture.activation](x.astype(self.architecture.dtype))
 
 
 class Stem(ArchitectureModule):
@@ -106,7 +105,7 @@ class Stem(ArchitectureModule):
         }[self.architecture.stem]
         for index, (features, kernel_size, stride) in enumerate(layers, start=1):
             x = self.conv(features, kernel_size, stride, name=f'conv{index}')(x)
-            x = self.activation(self.norm(name=f'norm{index}')(x, train))
+            x = self.activation(self.norm(name=f'norm{index}')(x, train).value())
         if self.architecture.stem == 'deep_strided':
             return x
         padding = explicit_padding(3, self.architecture.padding)
@@ -138,7 +137,7 @@ class Block(ArchitectureModule):
                 branch = checkpoint_name(branch, rematerialisation.CONV_OUTPUT)
             branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train)
             if not last:
-                branch = self.activation(branch)
+                branch = self.activation(branch.value())
         if self.architecture.squeeze_excite_ratio:
             branch = SqueezeExcite(
                 self.architecture.squeeze_excite_ratio,
@@ -150,7 +149,7 @@ class Block(ArchitectureModule):
         if key is not None:
             drop = StochasticDepth(self.drop_rate, parent=None)
             branch = drop.apply({}, branch, train, rngs={'stochastic_depth': key})
-        return self.activation(branch + self.shortcut(x, out_features, train))
+        return self.activation(branch.value() + self.shortcut(x, out_features, train))
 
     def convolutions(self) -> list[tuple[int, int, int]]:
         """(features, kernel size, stride) of the residual branch."""
@@ -171,7 +170,7 @@ class Block(ArchitectureModule):
                 x = nn.avg_pool(x, (2, 2), strides, padding='SAME', count_include_pad=False)
             stride = 1
         x = self.conv(features, 1, stride, name='shortcut_conv')(x)
-        return self.norm(name='shortcut_norm')(x, train)
+        return self.norm(name='shortcut_norm')(x, train).value()
 
 
 class Stage(ArchitectureModule):

@@ -8,18 +8,23 @@ import pytest
 import tensorflow as tf
 
 from resnet_rs.models import create_model, init_variables
-from resnet_rs.models.layers import BatchNorm, SqueezeExcite, StochasticDepth
+from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
 
 
 def random(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def identity(x):
+    ones = jnp.ones((1, x.shape[-1]), x.dtype)
+    return Affine(x, ones, 0 * ones)
+
+
 def apply_batch_norm(x, train=True, **settings):
-    layer = BatchNorm(dtype=jnp.float32, **settings)
+    layer = BatchNorm(**settings)
     variables = layer.init(jax.random.key(0), x, train=False)
     y, updated = layer.apply(variables, x, train=train, mutable=['batch_stats'])
-    return np.asarray(y), jax.tree.map(np.asarray, updated['batch_stats'])
+    return np.asarray(y.value()), jax.tree.map(np.asarray, updated['batch_stats'])
 
 
 @pytest.mark.parametrize('momentum', (0.0, 0.9))
@@ -49,7 +54,7 @@ def test_batch_norm_statistics_are_float32_for_bfloat16():
     layer = BatchNorm(momentum=0.0)
     variables = layer.init(jax.random.key(0), x, train=False)
     y, updated = layer.apply(variables, x, train=True, mutable=['batch_stats'])
-    assert y.dtype == jnp.bfloat16
+    assert y.value().dtype == jnp.float32
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(updated['batch_stats']['mean'], exact.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(
@@ -60,25 +65,24 @@ def test_batch_norm_statistics_are_float32_for_bfloat16():
 def test_squeeze_excite_in_numpy():
     x = random((2, 3, 5, 8))
     layer = SqueezeExcite(0.25, dtype=jnp.float32)
-    variables = layer.init(jax.random.key(1), x)
+    variables = layer.init(jax.random.key(1), identity(x))
     params = jax.tree.map(lambda p: np.asarray(p) + 0.1, variables['params'])
     hidden = np.maximum(x.mean((1, 2)) @ params['reduce']['kernel'] + params['reduce']['bias'], 0)
     gate = 1 / (1 + np.exp(-(hidden @ params['expand']['kernel'] + params['expand']['bias'])))
     assert hidden.shape == (2, 2)
-    y = layer.apply({'params': params}, x)
-    np.testing.assert_allclose(y, x * gate[:, None, None, :], atol=1e-5)
+    y = layer.apply({'params': params}, identity(x))
+    np.testing.assert_allclose(y.value(), x * gate[:, None, None, :], atol=1e-5)
 
 
 def test_stochastic_depth_drops_examples_and_keeps_the_expectation():
     x = np.ones((20_000, 1, 1, 2), np.float32)
-    y = np.asarray(
-        StochasticDepth(0.3).apply({}, x, True, rngs={'stochastic_depth': jax.random.key(0)})
-    )
+    rngs = {'stochastic_depth': jax.random.key(0)}
+    y = np.asarray(StochasticDepth(0.3).apply({}, identity(x), True, rngs=rngs).value())
     assert set(np.unique(y).round(5)) == {0.0, np.float32(1 / 0.7).round(5)}
     assert (y[:, 0, 0, 0] == y[:, 0, 0, 1]).all()
     # Five standard deviations of the mean of 20,000 such draws.
     assert abs(y.mean() - 1) < 5 * np.sqrt(0.3 / 0.7 / 20_000)
-    np.testing.assert_array_equal(StochasticDepth(0.3).apply({}, x, False), x)
+    np.testing.assert_array_equal(StochasticDepth(0.3).apply({}, identity(x), False).value(), x)
 
 
 def test_stochastic_depth_rates_per_stage():
@@ -103,7 +107,7 @@ def test_a_new_network_is_its_shortcuts(name):
     last = 'norm2' if name == 'resnet_18' else 'norm3'
     for stage in ('stage1', 'stage2', 'stage3', 'stage4'):
         for block in state['intermediates'][stage].values():
-            assert not np.any(block[last]['__call__'][0])
+            assert not np.any(block[last]['__call__'][0].value())
     scales = [
         leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
         if path[-2].key == last and path[-1].key == 'scale' and path[0].key != 'stem'
