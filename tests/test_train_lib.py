@@ -154,10 +154,10 @@ def test_eight_devices_resume_on_fewer(
         shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step))
     mesh = create_mesh(jax.devices()[:device_count])
     monkeypatch.setattr(train_lib, 'create_mesh', lambda **_: mesh)
+    next_batches = train_lib.input_pipeline.train_batches(small_config(), first_step=6)
     seen = []
     change_batches(monkeypatch, lambda step, batch: seen.append(batch) or batch)
     state = train_lib.train_and_evaluate(small_config(), str(tmp_path / 'run'))
-    next_batches = train_lib.input_pipeline.train_batches(small_config(), first_step=6)
     for batch, wanted in zip(seen, next_batches, strict=False):
         assert_identical(batch, wanted)
     assert len(seen) >= 4  # and what was read ahead

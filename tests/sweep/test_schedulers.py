@@ -25,6 +25,7 @@ def runs(tmp_path):
     finished = pathlib.Path(made[1].directory)
     (finished / 'checkpoints' / '10').mkdir(parents=True)
     (finished / 'metrics.jsonl').write_text('{"step": 10, "kind": "eval"}\n')
+    (finished / 'predictions.npz').touch()
     return prepare(made, str(tmp_path / 'the sweep'), 'sweep.py')
 
 
