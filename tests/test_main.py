@@ -15,9 +15,11 @@ DIGITS = '--config=configs/digits.py:debug'
 
 
 def main(*arguments, timeout=300, **environment):
+    # libtpu, where a test before this one compiled for a TPU, leaves variables of a host with TPUs.
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith('TPU_')}
     return subprocess.run(
         [sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True,
-        timeout=timeout, env={**os.environ, **environment}, check=False,
+        timeout=timeout, env={**inherited, **environment}, check=False,
     )
 
 
