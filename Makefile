@@ -25,7 +25,7 @@ study: $(VENV)/run
 	$(VENV)/bin/python -m resnet_rs.sweep.report --source=$(STUDY)/results.csv --output=docs/study
 
 test: lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

@@ -17,7 +17,10 @@ from resnet_rs import compilation_cache  # noqa: E402
 
 compilation_cache.enable()
 
-LONGEST = ('test_train_lib.py', 'test_imagenet_run.py', 'test_processes.py', 'test_steps.py')
+LONGEST = (
+    'test_imagenet_run.py', 'test_processes.py', 'test_train_lib.py', 'test_sharding.py',
+    'test_sweep.py', 'test_mixing.py', 'test_steps.py', 'test_input_processes.py',
+)
 
 
 def pytest_collection_modifyitems(items):
