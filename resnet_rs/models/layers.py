@@ -48,14 +48,16 @@ class Affine:
     x: jax.Array  # [batch, height, width, channels]
     multiplier: jax.Array  # [batch or 1, channels], of the accumulation dtype
     offset: jax.Array  # [batch or 1, channels], of the accumulation dtype
+    mean: jax.Array | None = None  # of x over height and width, where it is known already
 
     def scaled(self, factor: jax.Array) -> 'Affine':
         """`factor` is [batch or 1, channels or 1]."""
-        return Affine(self.x, self.multiplier * factor, self.offset * factor)
+        return Affine(self.x, self.multiplier * factor, self.offset * factor, self.mean)
 
     def spatial_mean(self) -> jax.Array:
         """[batch, channels], of the accumulation dtype."""
-        return spatial_mean(self.x) * self.multiplier + self.offset
+        mean = spatial_mean(self.x) if self.mean is None else self.mean
+        return mean * self.multiplier + self.offset
 
     def value(self) -> jax.Array:
         """[batch, height, width, channels], of the accumulation dtype."""
@@ -68,19 +70,32 @@ def spatial_mean(x: jax.Array) -> jax.Array:
     return x.mean((1, 2), dtype=accumulation_dtype(x.dtype))
 
 
-def group_statistics(x: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance (over n) of equal groups of consecutive examples, each [groups, channels].
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Of an array [batch, height, width, channels], both of the accumulation dtype."""
 
-    Sums are taken per example first: the compiler puts those into the convolution that makes x,
+    mean: jax.Array  # over height and width, [batch, channels]
+    variance: jax.Array  # over n, of groups of consecutive examples, [groups, channels]
+
+
+def moments(x: jax.Array, groups: int) -> Moments:
+    """Sums are taken per example first: the compiler puts those into the convolution that makes x,
     and squeeze-excite needs the same ones.
     """
+    mean = spatial_mean(x)
+    mean_square = spatial_mean(jnp.square(x.astype(mean.dtype)))
+    square_mean = jnp.square(group_means(mean, groups))
+    return Moments(mean, group_means(mean_square, groups) - square_mean)
 
-    def group_mean(of_examples):
-        return of_examples.reshape(groups, -1, x.shape[-1]).mean(1)
 
-    mean = group_mean(spatial_mean(x))
-    mean_square = group_mean(spatial_mean(jnp.square(x.astype(mean.dtype))))
-    return mean, jnp.maximum(mean_square - jnp.square(mean), 0)
+def group_means(of_examples: jax.Array, groups: int) -> jax.Array:
+    """[groups, channels] of [batch, channels], over equal groups of consecutive examples."""
+    return of_examples.reshape(groups, -1, of_examples.shape[-1]).mean(1)
+
+
+def group_count(x: jax.Array, group_size: int | None) -> int:
+    """Groups of `group_size` examples in a batch; None: one group."""
+    return x.shape[0] // (group_size or x.shape[0])
 
 
 class BatchNorm(nn.Module):
@@ -100,7 +115,8 @@ class BatchNorm(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> Affine:
+    def __call__(self, x: jax.Array, train: bool, of_x: Moments | None = None) -> Affine:
+        """`of_x`: the moments of x where they are known already."""
         channels = x.shape[-1]
         scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (channels,), self.param_dtype)
@@ -110,8 +126,9 @@ class BatchNorm(nn.Module):
         running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), self.param_dtype)
         mean, var = running_mean.value[None], running_var.value[None]
         if train:
-            groups = x.shape[0] // (self.group_size or x.shape[0])
-            mean, var = group_statistics(x, groups)
+            groups = group_count(x, self.group_size)
+            of_x = of_x or moments(x, groups)
+            mean, var = group_means(of_x.mean, groups), jnp.maximum(of_x.variance, 0)
             if not self.is_initializing():
                 count = x.size // (groups * channels)
                 unbiased = var * (count / max(count - 1, 1))
@@ -122,7 +139,7 @@ class BatchNorm(nn.Module):
             if groups > 1:
                 mean, var = (jnp.repeat(v, x.shape[0] // groups, axis=0) for v in (mean, var))
         multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
-        return Affine(x, multiplier, bias - mean * multiplier)
+        return Affine(x, multiplier, bias - mean * multiplier, of_x and of_x.mean)
 
 
 def squeeze_excite_width(channels: int, ratio: float, divisor: int) -> int:

@@ -23,6 +23,7 @@ from resnet_rs.models.layers import (
     kernel_init,
 )
 from resnet_rs.models.stacked import STACKED
+from resnet_rs.models.widening import WideningConvolution
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -74,6 +75,15 @@ class ArchitectureModule(nn.Module):
             padding=explicit_padding(kernel_size, self.architecture.padding),
             use_bias=False,
             kernel_init=kernel_init,
+            dtype=self.architecture.dtype,
+            param_dtype=self.architecture.param_dtype,
+            name=name,
+        )
+
+    def widening_conv(self, features: int, *, name: str) -> WideningConvolution:
+        return WideningConvolution(
+            features,
+            self.architecture.batch_norm_group_size,
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
             name=name,
@@ -131,11 +141,13 @@ class Block(ArchitectureModule):
         branch = x
         for index, (features, kernel_size, stride) in enumerate(convolutions, start=1):
             last = index == len(convolutions)
-            widens = features > branch.shape[-1]
-            branch = self.conv(features, kernel_size, stride, name=f'conv{index}')(branch)
-            if not widens:
+            of_branch = None
+            if (kernel_size, stride) == (1, 1) and features > branch.shape[-1]:
+                branch, of_branch = self.widening_conv(features, name=f'conv{index}')(branch, train)
+            else:
+                branch = self.conv(features, kernel_size, stride, name=f'conv{index}')(branch)
                 branch = checkpoint_name(branch, rematerialisation.CONV_OUTPUT)
-            branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train)
+            branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train, of_branch)
             if not last:
                 branch = self.activation(branch.value())
         if self.architecture.squeeze_excite_ratio:

@@ -1,0 +1,95 @@
+"""The 1x1 convolution that widens a block's branch, and the moments of its output.
+
+Of y = x W, the mean is m W and the variance diag(W' C W), where m is the mean and C the covariance
+of x, which has a quarter of the channels. So both are known before y is: the compiler can compute
+batch norm, squeeze-excite, shortcut and activation where it computes y, and the gradient of W
+without reading y again (docs/tpu_performance.md).
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from resnet_rs.models.layers import (
+    Dtype,
+    Moments,
+    group_count,
+    group_means,
+    kernel_init,
+    spatial_mean,
+)
+
+
+class WideningConvolution(nn.Module):
+    """A 1x1 convolution of stride 1 without bias; its variable is that of nn.Conv."""
+
+    features: int
+    group_size: int | None = None
+    dtype: Dtype = jnp.bfloat16
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
+        """y [batch, height, width, features] in `dtype`; its moments where `train` needs them."""
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel = self.param('kernel', kernel_init, shape, self.param_dtype)[0, 0]
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if not train:
+            return _convolve(x, kernel), None
+        y, mean, variance = widen(x, kernel, group_count(x, self.group_size))
+        return y, Moments(mean, variance)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def widen(x: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """y = `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its two Moments."""
+    return _forward(x, kernel, groups)[0]
+
+
+def _forward(x, kernel, groups):
+    mean = spatial_mean(x)
+    grouped = x.reshape(groups, -1, x.shape[-1])
+    squares = jnp.einsum('gni,gnj->gij', grouped, grouped, preferred_element_type=mean.dtype)
+    group_mean = group_means(mean, groups)
+    covariance = squares / grouped.shape[1] - group_mean[:, :, None] * group_mean[:, None]
+    weights = kernel.astype(mean.dtype)
+    spread = _product(covariance, weights)
+    y, variance = _convolve(x, kernel), (spread * weights).sum(1)
+    return (y, _product(mean, weights), variance), (x, kernel, y, group_mean, mean, spread)
+
+
+def _backward(groups, kept, gradients):
+    x, kernel, y, group_mean, mean, spread = kept
+    y_gradient, mean_gradient, variance_gradient = gradients
+    examples, positions = x.shape[0] // groups, x.shape[1] * x.shape[2]
+
+    # What reaches y through its moments: the mean's gradient over the positions of an example, and
+    # of the variance 2 (y - mean of the group) / (values in a group).
+    slope = variance_gradient * (2 / (examples * positions))
+    offset = -slope * _product(group_mean, kernel.astype(mean.dtype))
+    slope, offset = (jnp.repeat(v, examples, axis=0) for v in (slope, offset))
+    offset += mean_gradient / positions
+    through_moments = y.astype(mean.dtype) * slope[:, None, None] + offset[:, None, None]
+    _, to_x = jax.vjp(lambda x: _convolve(x, kernel), x)
+    x_gradient, = to_x((y_gradient + through_moments).astype(y.dtype))
+
+    _, to_kernel = jax.vjp(lambda kernel: _convolve(x, kernel), kernel)
+    kernel_gradient = to_kernel(y_gradient)[0].astype(mean.dtype)
+    kernel_gradient += _product(mean.T, mean_gradient)
+    kernel_gradient += 2 * (spread * variance_gradient[:, None]).sum(0)
+    return x_gradient, kernel_gradient.astype(kernel.dtype)
+
+
+widen.defvjp(_forward, _backward)
+
+
+def _convolve(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel[None, None], (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision='highest')
