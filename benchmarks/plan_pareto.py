@@ -3,9 +3,10 @@
     python benchmarks/plan_pareto.py [--rows=50@160,101@160] [--csv=FILE] [--no_cache]
 
 Compiles the training step of each row of configs/resnet_rs.py at batch 128, halved until it
-fits, as the paper measured, and normalises to 128 images. A row takes minutes to an hour of two
-CPU cores; what is compiled is kept, so the same command goes on where it was stopped. Needs
-libtpu (requirements-dev.txt).
+fits, as the paper measured, and normalises to 128 images. Rows come in the table's order, each
+larger in depth or resolution than the one before, so a batch that did not fit is not tried again.
+A row takes minutes to an hour of two CPU cores; what is compiled is kept, so the same command goes
+on where it was stopped. Needs libtpu (requirements-dev.txt).
 """
 
 import argparse
@@ -43,21 +44,21 @@ def main(arguments: list[str] | None = None) -> None:
         topology.prepare_environment()
         topology.check_libtpu()
         rows = []
-        for name in names:
-            rows.append(estimate(name, use_cache=not options.no_cache))
+        for name in sorted(names, key=list(PAPER).index):
+            batch = rows[-1]['batch'] if rows else IMAGES
+            rows.append(estimate(name, batch, use_cache=not options.no_cache))
             write(options.csv, rows)
             print(describe(rows), flush=True)
 
 
-def estimate(name: str, use_cache: bool) -> dict:
-    """One row: the largest batch of 128, 64, ... that fits, its cycles and milliseconds."""
+def estimate(name: str, batch: int, use_cache: bool) -> dict:
+    """One row: the largest of `batch`, `batch` / 2, ... that fits, its cycles and milliseconds."""
     from configs.resnet_rs import get_config
     from resnet_rs.plan.cache import DoesNotFit, PlanCache
     from resnet_rs.plan.program import compile_step
 
     core = topology.open_topology('v3:2x2', devices=1)
     config = get_config(name).unlock()
-    batch = IMAGES
     while True:
         config.batch_size = config.eval.batch_size = batch
         start = time.monotonic()
