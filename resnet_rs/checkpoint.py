@@ -14,6 +14,7 @@ import os
 import flax.struct
 import flax.traverse_util
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
@@ -29,6 +30,7 @@ NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
 class TrainState:
     """Everything a training step reads and writes."""
 
+    seed: jax.Array  # int32: of the step's random draws; an array, so that seeds share a program
     step: jax.Array  # int32: updates done
     variables: dict  # params and batch_stats, float32
     ema: dict  # their moving average, float32
@@ -160,7 +162,8 @@ class Checkpoints:
             ),
         )
         state = TrainState(
-            variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training
+            seed=jax.device_put(np.int32(restored.run['seed']), like.seed.sharding),
+            variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training,
         )
         return stack_blocks_like(state, like), Run(**restored.run)
 

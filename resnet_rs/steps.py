@@ -94,6 +94,7 @@ def create_program(
     def new_state() -> TrainState:
         variables = init_variables(model, config.data.image_size, config.seed)
         return TrainState(
+            seed=jnp.asarray(config.seed, jnp.int32),
             step=jnp.zeros((), jnp.int32),
             variables=variables,
             ema=jax.tree.map(jnp.copy, variables),
@@ -130,7 +131,7 @@ def create_program(
         }
         window = _add_to_window(state, sums, norms, log_every)
         metrics = _window_means(window) | norms | {'learning_rate': schedule(state.step)}
-        state = TrainState(
+        state = state.replace(
             step=step,
             variables=variables,
             ema=update_ema(state.ema, variables, step, config.ema.decay),
@@ -217,7 +218,7 @@ def _accumulated_gradients(config, model, state, batch, place):
     """
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
-    rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
     if is_mixed(config):
         batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 

@@ -209,3 +209,17 @@ def test_batches_that_do_not_divide():
     config = small_config(**{'eval.batch_size': 4})
     with pytest.raises(UserError, match='eval.batch_size is 4.*use 8'):
         create_program(config, create_mesh(), EXAMPLES)
+
+
+def test_seeds_share_a_program_and_draw_apart():
+    mesh = create_mesh(jax.devices()[:1])
+    batch = to_global(next(batches(1)), mesh)
+    texts, losses = set(), set()
+    for seed in (0, 1):
+        program = create_program(small_config(seed=seed), mesh, EXAMPLES)
+        texts.add(program.train_step.lower(program.state, batch).as_text())
+        # The same weights, whatever the seed: only dropout and stochastic depth draw by it.
+        start = create_program(small_config(), mesh, EXAMPLES).init()
+        start = start.replace(seed=jnp.asarray(seed, jnp.int32))
+        losses.add(float(program.train_step(start, batch)[1]['loss']))
+    assert len(texts) == 1 and len(losses) == 2
