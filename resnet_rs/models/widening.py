@@ -75,10 +75,12 @@ def _backward(groups, kept, gradients):
     _, to_x = jax.vjp(lambda x: _convolve(x, kernel), x)
     x_gradient, = to_x((y_gradient + through_moments).astype(y.dtype))
 
-    _, to_kernel = jax.vjp(lambda kernel: _convolve(x, kernel), kernel)
-    kernel_gradient = to_kernel(y_gradient)[0].astype(mean.dtype)
+    # All three of one dtype, so that devices exchange their sum and not each of them.
+    kernel_gradient = jnp.einsum(
+        'bhwi,bhwo->io', x, y_gradient, preferred_element_type=mean.dtype
+    )
     kernel_gradient += _product(mean.T, mean_gradient)
-    kernel_gradient += 2 * (spread * variance_gradient[:, None]).sum(0)
+    kernel_gradient += (spread * (2 * variance_gradient)[:, None]).sum(0)
     return x_gradient, kernel_gradient.astype(kernel.dtype)
 
 
