@@ -79,7 +79,9 @@ class Moments:
 
 
 def moments(x: jax.Array, groups: int) -> Moments:
-    """Sums are taken per example first: the compiler puts those into the convolution that makes x,
+    """The moments of `x` in equal `groups`.
+
+    Sums are taken per example first: the compiler puts those into the convolution that makes x,
     and squeeze-excite needs the same ones.
     """
     mean = spatial_mean(x)

@@ -32,8 +32,7 @@ def check_memory(
             f'{kinds[kind].hbm_bytes / GIB:.2f} GiB; use more devices, a smaller batch_size or '
             'optimizer.accumulation_steps (python -m resnet_rs.plan says what fits)'
         ) from error
-    peak = step.arguments + step.outputs - step.aliased + step.temporaries + step.code
     return [
-        f'memory: {peak / GIB:.2f} of {kinds[kind].hbm_bytes / GIB:.2f} GiB per {kind} for a '
+        f'memory: {step.peak / GIB:.2f} of {kinds[kind].hbm_bytes / GIB:.2f} GiB per {kind} for a '
         'training step, by its compiler'
     ]

@@ -10,6 +10,7 @@ import tempfile
 
 from resnet_rs.plan.topology import CACHE_DIRECTORY, Topology, check_libtpu
 
+FORMAT = '2'  # of what is kept; raised when Compilation has other fields
 COMPILER_SETTINGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS')
 
 
@@ -28,6 +29,8 @@ class DoesNotFit(Exception):
 class Compilation:
     """What is kept of a compiled program: sizes in bytes of one device, optimised HLO text.
 
+    peak: the most that is alive at once, and the code. temporaries are all that is ever allocated;
+    in a program with loops they can be more than the device has, although it fits.
     flops and bytes_accessed are XLA's cost analysis, which takes the body of a loop once.
     """
 
@@ -36,6 +39,7 @@ class Compilation:
     aliased: int
     temporaries: int
     code: int
+    peak: int
     flops: float
     bytes_accessed: float
     compile_seconds: float
@@ -51,7 +55,7 @@ class PlanCache:
     def key(self, lowered, topology: Topology) -> str:
         """Of the StableHLO text, the devices, the compiler and what changes its mind."""
         parts = [
-            lowered.as_text(), topology.name, str(len(topology.devices)), check_libtpu(),
+            FORMAT, lowered.as_text(), topology.name, str(len(topology.devices)), check_libtpu(),
             *(os.environ.get(name, '') for name in COMPILER_SETTINGS),
         ]
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]

@@ -38,8 +38,7 @@ class CompiledStep:
 
     @property
     def peak_bytes(self) -> int:
-        kept = self.compilation
-        return kept.arguments + kept.outputs - kept.aliased + kept.temporaries + kept.code
+        return self.compilation.peak
 
     @property
     def flops(self) -> float:
@@ -112,6 +111,7 @@ def compile_lowered(lowered: jax.stages.Lowered) -> Compilation:
         aliased=sizes.alias_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,
         code=sizes.generated_code_size_in_bytes,
+        peak=sizes.peak_memory_in_bytes + sizes.generated_code_size_in_bytes,
         flops=cost.get('flops', 0.0),
         bytes_accessed=cost.get('bytes accessed', 0.0),
         compile_seconds=time.monotonic() - start,

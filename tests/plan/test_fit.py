@@ -82,7 +82,7 @@ def test_the_cache_keeps_what_did_not_fit(tmp_path):
     assert (found.value.message, found.value.needed, found.value.available) == (
         'long message', 3, 2
     )
-    kept = Compilation(1, 2, 3, 4, 5, 6.0, 7.0, 8.0, 'text')
+    kept = Compilation(1, 2, 3, 4, 5, 6, 7.0, 8.0, 9.0, 'text')
     cache.store('b', kept)
     assert cache.load('b') == kept and cache.load('c') is None
     assert PlanCache(None).load('b') is None

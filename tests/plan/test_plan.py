@@ -52,6 +52,13 @@ def test_arguments_are_the_weights_and_the_images(steps, v3_core):  # noqa: F811
     assert logical <= steps['inference'].compilation.arguments <= 1.25 * padded
 
 
+@pytest.mark.parametrize('which', ('train', 'inference'))
+def test_peak_is_alive_at_once(steps, which):
+    kept = steps[which].compilation
+    allocated = kept.arguments + kept.outputs - kept.aliased + kept.temporaries + kept.code
+    assert kept.arguments + kept.code < steps[which].peak_bytes <= allocated
+
+
 def test_flops_are_those_of_the_network(steps):
     config = small_config()
     cost = count_cost(model_of(config, batch_norm_group_size=None), 16)
