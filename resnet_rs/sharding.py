@@ -99,6 +99,18 @@ def place_state(
     return TrainState(**{part: place(part, value) for part, value in vars(shapes).items()})
 
 
+def compiler_options(mesh: Mesh, settings: ml_collections.ConfigDict) -> dict[str, bool]:
+    """What the training step is compiled with, beside the compiler's defaults.
+
+    Where gradients are wanted in parts, the compiler of v4 and later would compute each in a loop
+    of pieces that travel meanwhile. By its own estimates that costs more than it hides
+    (docs/sharding.md).
+    """
+    if settings.strategy == 'data_parallel' or mesh.devices.flat[0].platform != 'tpu':
+        return {}
+    return {'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False}
+
+
 def partition(shape: tuple[int, ...], pieces: int, least: float) -> PartitionSpec:
     """Splits the largest dimension of `shape` that divides into `pieces`; of equals the first.
 

@@ -16,6 +16,7 @@ from resnet_rs.models.resnet import ResNet
 from resnet_rs.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.sharding import (
     check_divides,
+    compiler_options,
     place_state,
     replicated,
     shardings_of,
@@ -147,7 +148,7 @@ def create_program(
         init=lambda: jax.device_put(new_state(), shardings),
         train_step=jax.jit(
             train_step, in_shardings=(shardings, split), out_shardings=(shardings, whole),
-            donate_argnums=0,
+            donate_argnums=0, compiler_options=compiler_options(mesh, config.sharding),
         ),
         eval_step=create_eval_step(config, model, mesh),
     )

@@ -10,7 +10,7 @@ import tempfile
 
 from resnet_rs.plan.topology import CACHE_DIRECTORY, Topology, check_libtpu
 
-FORMAT = '2'  # of what is kept; raised when Compilation has other fields
+FORMAT = '3'  # raised when Compilation has other fields, or steps other compiler options
 COMPILER_SETTINGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS')
 
 

@@ -10,7 +10,7 @@ import pytest
 from plan.tpu import needs_libtpu, needs_this_libtpu, small_config, v3_core  # noqa: F401
 
 from resnet_rs.models.cost import count_cost
-from resnet_rs.plan import estimate, report
+from resnet_rs.plan import estimate, report, topology
 from resnet_rs.plan.cache import PlanCache
 from resnet_rs.plan.program import compile_step, lower_step
 from resnet_rs.steps import model_of
@@ -88,6 +88,17 @@ def test_bars(v3_core, which, cycles, temporaries):  # noqa: F811
     step = compile_step(config, v3_core, which)
     assert step.cycles <= 1.02 * cycles
     assert step.compilation.temporaries <= 1.02 * temporaries
+
+
+def test_split_state_is_no_loop_over_pieces_of_gradients(v3_core):  # noqa: F811
+    """v3_core is there for the compiler's environment; v3 has no such loops by itself."""
+    config = small_config(**{
+        'sharding.strategy': 'zero1', 'sharding.replicate_below': 64, 'data.image_size': 32,
+        'batch_size': 64, 'eval.batch_size': 64,
+    })
+    program = compile_step(config, topology.open_topology('v4:2x2x1'), 'train').program
+    kinds = {collective.kind for collective in program.collectives}
+    assert not program.loops and 'all-gather' in kinds and 'collective-permute' not in kinds
 
 
 def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
