@@ -63,9 +63,8 @@ def run(arguments: list[str]) -> None:
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
-        return flags.FLAGS(arguments)
+    with one_line_errors(UserError, flags.Error):
+        return preflight.parse_flags(flags.FLAGS, arguments)
 
 
 def is_for_people(record) -> bool:

@@ -37,16 +37,17 @@ def train_and_evaluate(
     """
     info = preflight.check_config(config, workdir)
     agreement.check_hosts(config, info)
-    agreement.check_shared_workdir(workdir)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
+    input_pipeline.plan_input(config, jax.process_count())
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
         for every in (config.eval.every, config.checkpoint.every, config.log.every)
     )
 
+    agreement.check_shared_workdir(workdir)
     start_workdir(config, workdir, info.class_names)
     evaluation = None
     with contextlib.ExitStack() as closing:

@@ -105,6 +105,7 @@ def test_a_run_goes_on_in_the_other_layout(setting, tmp_path):
 
 def test_the_settings_may_change_when_a_run_is_taken_up_again(tmp_path):
     write_config(tmp_path, config_of(False))
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     other = config_of(True)
     other.model.remat = 'block'
     preflight.check_workdir(other, tmp_path)

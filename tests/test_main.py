@@ -54,7 +54,7 @@ def test_missing_dataset_is_told_at_once(tmp_path):
 @pytest.mark.parametrize('arguments, fragments', (
     (['--config.model.widht_multiplier=2'], ['model.widht_multiplier', 'model.width_multiplier']),
     (['--config.batch_size=many'], ['batch_size', "'many'"]),
-    (['--config.duration=ten epochs'], ["'ten epochs' is not a duration"]),
+    (['--config.duration=ten epochs'], ["duration is 'ten epochs'; it takes a number"]),
     (['--config.duration=0.1 steps'], ['less than one step']),
     (['--config.model.num_classes=7'], ['num_classes is 7', 'digits has 10 classes',
                                         '--config.model.num_classes=10']),

@@ -216,14 +216,9 @@ def find_dataset(data) -> DatasetInfo:
     remembered for the life of the process.
     """
     if data.source == 'image_folder':
-        if not data.data_dir:
-            raise UserError("data.source is 'image_folder' but data.data_dir is empty: set it "
-                            'to the folder that holds SPLIT/CLASS/*.jpg')
         info = _find_image_folder(data.data_dir, (data.train_split, data.eval_split))
-    elif data.source == 'tfds':
-        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     else:
-        raise UserError(f"data.source is {data.source!r}: use 'tfds' or 'image_folder'")
+        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     info.split(data.eval_split)
     return info
 
