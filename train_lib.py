@@ -139,7 +139,6 @@ def evaluate_checkpoint(
 def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
     """Writes the resolved configuration and the class names, once every check has passed."""
     if jax.process_index() == 0:
-        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
         write_config(workdir, config)
         (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
     hosts.barrier('configuration written')

@@ -127,8 +127,9 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     except UserError:
         raise
     except Exception as error:  # absl's own, or whatever the person's config file raises
-        if problem := _config_file_problem(_config_argument(arguments), error):
-            raise UserError(problem) from error
+        for file in _config_files_of(arguments):
+            if problem := _config_file_problem(file, error):
+                raise UserError(problem) from error
         raise
 
 
@@ -136,7 +137,7 @@ def _config_file_problem(file: str, error: BaseException | None) -> str:
     """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
     while error is not None:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-                 if file and os.path.abspath(frame.filename) == os.path.abspath(file)]
+                 if os.path.abspath(frame.filename) == os.path.abspath(file)]
         if isinstance(error, SyntaxError) and error.filename:
             lines = [error.lineno]
         if lines:
@@ -146,20 +147,20 @@ def _config_file_problem(file: str, error: BaseException | None) -> str:
     return ''
 
 
-def _config_argument(arguments: list[str]) -> str:
-    """Returns FILE of --config=FILE:VARIANT or --config FILE:VARIANT; '' without one."""
+def _config_files_of(arguments: list[str]) -> list[str]:
+    """Returns FILE of every --config=FILE:VARIANT and --config FILE:VARIANT."""
+    values = []
     for argument, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
         if argument in ('--config', '-config'):
-            return following.partition(':')[0]
-        if argument.startswith(('--config=', '-config=')):
-            return argument.partition('=')[2].partition(':')[0]
-    return ''
+            values.append(following)
+        elif argument.startswith(('--config=', '-config=')):
+            values.append(argument.partition('=')[2])
+    return [value.partition(':')[0] for value in values if value]
 
 
 def check_command_line(arguments: list[str]) -> None:
     """Raises UserError for a --config file that is missing and for a wrong --config.NAME=VALUE."""
-    file = _config_argument(arguments)
-    if file:
+    for file in _config_files_of(arguments):
         check_config_file(file)
     for position, argument in enumerate(arguments[1:], start=1):
         flag, has_value, value = argument.lstrip('-').partition('=')
