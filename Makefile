@@ -38,6 +38,6 @@ $(VENV)/run: requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.txt
-	@echo 'Installing requirements-dev.txt into $(VENV): another 0.7 GB, silent for half a minute ...'
+	@echo 'Installing requirements-dev.txt into $(VENV): another 0.8 GB, silent for half a minute ...'
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
