@@ -3,7 +3,6 @@
 import json
 import logging as standard_logging
 import os
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -68,10 +67,9 @@ def parse_flags(arguments: list[str]) -> list[str]:
 
 
 def is_for_people(record) -> bool:
-    """False for what libraries say of each file and backend, and for lines the bar shows too."""
-    noisy = ['orbax', 'xla_bridge'] + ['logging_writer'] * sys.stderr.isatty()
+    """Returns False for what libraries say of each file and backend below a warning."""
     quiet = record.levelno <= standard_logging.INFO
-    return not (quiet and any(name in record.pathname for name in noisy))
+    return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
 
 
 if __name__ == '__main__':
