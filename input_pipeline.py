@@ -12,6 +12,10 @@ import typing
 from collections.abc import Iterator
 
 import numpy as np
+
+import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
+
+# isort: split
 import tensorflow as tf
 from absl import logging
 

@@ -2,7 +2,6 @@
 
 import json
 import logging as standard_logging
-import os
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -10,8 +9,6 @@ from ml_collections import config_flags
 from resnet_rs import platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.stored_config import read_config
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
 CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has get_config().')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found again to resume.')

@@ -13,6 +13,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import resnet_rs  # noqa: E402, F401 - prepares the environment for TensorFlow
+
 BATCH = 128
 CORES = len(os.sched_getaffinity(0))
 WARM_UP_SECONDS = 1.5
@@ -190,7 +194,6 @@ def cpu_seconds() -> float:
 
 def serve():
     """Answers requests {'name', 'directory', 'size', 'augment', 'seconds'} until the input ends."""
-    sys.path.insert(0, str(ROOT))
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # whatever the libraries print must not be taken for an answer
     for line in sys.stdin:
@@ -207,5 +210,4 @@ def serve():
 
 
 if __name__ == '__main__':
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     serve()

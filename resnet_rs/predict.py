@@ -20,8 +20,6 @@ import numpy as np
 from resnet_rs.errors import UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import skip_absent_tpu
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
-
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 
 

@@ -1,7 +1,6 @@
 """TensorFlow's V2 checkpoints: a prefix, a directory or a tarball of one."""
 
 import contextlib
-import os
 import pathlib
 import shutil
 import tarfile
@@ -11,8 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from resnet_rs.errors import UserError
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 
 def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:

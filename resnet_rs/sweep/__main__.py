@@ -20,8 +20,6 @@ import tqdm
 from resnet_rs.errors import UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import use_cpu
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
-
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
