@@ -41,6 +41,9 @@ def train_and_evaluate(
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
     input_pipeline.plan_input(config, jax.process_count())
+    if config.init_from and not preflight.has_checkpoint(workdir):
+        with Checkpoints(config.init_from, read_only=True) as source:
+            source.check_fine_tuning(source.find('last'), program.state.variables)
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)

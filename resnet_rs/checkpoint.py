@@ -188,20 +188,31 @@ class Checkpoints:
         A head for another number of classes stays the new one of `variables`, arrays with their
         sharding. Raises UserError where anything else differs.
         """
-        stored = self._manager.item_metadata(step).weights.tree['ema']['params'].get('head', {})
         new_head = variables['params'].get('head', {})
-        same = jax.tree.map(lambda leaf: tuple(leaf.shape), dict(stored)) == jax.tree.map(
-            lambda leaf: tuple(leaf.shape), dict(new_head)
-        )
-        head = new_head if same else jax.tree.map(
-            lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
-            dict(stored), dict(new_head),
-        )
-        like = variables | {'params': variables['params'] | {'head': head}}
+        same = _shapes(self._stored_head(step)) == _shapes(new_head)
+        like = self._as_stored(step, variables)
         restored = self.restore_weights(step, like, ('ema',))['ema']
         if not same:
             restored = restored | {'params': restored['params'] | {'head': new_head}}
         return restored, same
+
+    def check_fine_tuning(self, step: int, variables: dict) -> None:
+        """Raises UserError where `restore_for_fine_tuning` would; reads metadata alone."""
+        self._check_same_shapes(step, {'ema': unstack_blocks(self._as_stored(step, variables))})
+
+    def _stored_head(self, step: int) -> dict:
+        return dict(self._manager.item_metadata(step).weights.tree['ema']['params'].get('head', {}))
+
+    def _as_stored(self, step: int, variables: dict) -> dict:
+        """Returns `variables` with a head of the stored shape."""
+        stored, new_head = self._stored_head(step), dict(variables['params'].get('head', {}))
+        if _shapes(stored) == _shapes(new_head):
+            return variables
+        head = jax.tree.map(
+            lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
+            stored, new_head,
+        )
+        return variables | {'params': variables['params'] | {'head': head}}
 
     def __enter__(self):
         return self
@@ -230,6 +241,10 @@ class Checkpoints:
                     f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
                     f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
                 )
+
+
+def _shapes(tree: dict) -> dict:
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), dict(tree))
 
 
 def _restore_arguments(weights: dict) -> ocp.args.PyTreeRestore:

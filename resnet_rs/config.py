@@ -89,7 +89,8 @@ SETTINGS = {
         'bfloat16', choice('bfloat16', 'float32', 'float64'),
         'of activations; parameters, statistics, logits and loss are float32 (or float64)'),
     'model.batch_norm_momentum': Setting(
-        0.0, number(0, 1, below=True), "weight of the old running statistics; 0: the last batch's"),
+        0.0, number(0, 1), "weight of the old running statistics; 0: the last batch's; 1: they "
+        'stay as they are'),
     'model.batch_norm_group_size': Setting(
         0, whole(-1), "examples that share batch statistics; 0: one group per device, as the "
         "authors' code, which does not synchronise cores; -1: the whole global batch",

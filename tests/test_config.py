@@ -50,7 +50,7 @@ OUT_OF_RULE = {
     'model.dropout_rate': (1.5, 1.0, -0.1),
     'model.stochastic_depth_rate': (-0.1, 1.0),
     'model.dtype': ('float99', 'int32', 'fp16', ''),
-    'model.batch_norm_momentum': (3, 1.0, -0.5),
+    'model.batch_norm_momentum': (3, 1.1, -0.5),
     'model.batch_norm_group_size': (-2,),
     'model.activation': ('rellu',),
     'model.padding': ('weird',),

@@ -208,8 +208,14 @@ def test_fine_tuning_gives_other_classes_a_new_head(uninterrupted, tmp_path):
     expected = dict(trained.ema['params'])
     del expected['head']
     assert_identical(restored['params'], expected)
-    with pytest.raises(UserError, match='holds no config.json'):
-        train_lib.train_and_evaluate(small_config(init_from=str(tmp_path)), str(tmp_path / 'run'))
+    for settings, message in (
+        ({'init_from': str(tmp_path)}, 'holds no config.json'),
+        ({'init_from': str(workdir), 'model.name': 'resnet_rs_26'}, 'another architecture'),
+        ({'init_from': str(workdir), 'model.width_multiplier': 0.25}, 'of shape .* the network of'),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_lib.train_and_evaluate(small_config(**settings), str(tmp_path / 'run'))
+        assert not (tmp_path / 'run').exists()
 
 
 def test_wrong_checkpoints_are_explained(uninterrupted, tmp_path):
