@@ -66,7 +66,9 @@ def default_config() -> ml_collections.ConfigDict:
         'eval_crop': 'padding 32',  # or 'fraction 0.875'
         'mean_rgb': IMAGENET_MEAN_RGB,
         'std_rgb': IMAGENET_STD_RGB,
-        'corrupt_images': 'fail',  # or 'skip': counted, named, weight zero
+        # Or 'skip': counted, named, no part of the loss; batch statistics count the image before
+        # it in the batch once more (docs/input_pipeline.md).
+        'corrupt_images': 'fail',
         'streams': 64,  # logical streams of a TFRecord set; must divide the global batch
         'shuffle_window': 128,  # records permuted as a unit within a stream
         'threads': 0,  # 0: one per core

@@ -204,6 +204,27 @@ def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array
     return (images.astype(float) - mean) / std
 
 
+def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
+    """`images` [batch, ...] with a copy of the nearest one before in place of each of mask 0.
+
+    The batch is a ring: the last image stands before the first. Images stay as they are where all
+    have mask 0. Batch statistics know no mask; without this they would count the blanks of
+    undecodable images.
+    """
+    def is_unfinished(images_and_done):
+        done = images_and_done[1]
+        return done.any() & ~done.all()
+
+    # Shifting by one costs devices an exchange of one image, and only where one was skipped;
+    # a gather would collect the whole batch on every device.
+    def shift_into_place(images_and_done):
+        images, done = images_and_done
+        keeps = done.reshape(-1, *[1] * (images.ndim - 1))
+        return jnp.where(keeps, images, jnp.roll(images, 1, 0)), done | jnp.roll(done, 1)
+
+    return jax.lax.while_loop(is_unfinished, shift_into_place, (images, mask > 0))[0]
+
+
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
     """Cross entropy [batch] against (1 - e) of the one-hot label plus e / classes of each class."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
@@ -220,6 +241,8 @@ def _accumulated_gradients(config, model, state, batch, place):
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    if config.data.corrupt_images == 'skip':
+        batch = batch | {'image': replace_skipped(batch['image'], batch['mask'])}
     if is_mixed(config):
         batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
