@@ -26,6 +26,8 @@ from resnet_rs.sharding import (
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes
 NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
+# What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
+WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,7 +319,7 @@ def _empty_window():
     names = ('loss', 'top1', 'examples')
     return {name: jnp.zeros((), jnp.float32) for name in names} | {
         'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
-        'nonfinite_norms': jnp.zeros(4, jnp.float32),
+        'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
     }
 
 
@@ -325,12 +327,24 @@ def _add_to_window(state, sums, norms, log_every):
     window = state.window
     starts = state.step % log_every == 0
     added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
-    now = jnp.stack([sums['loss'] / jnp.maximum(sums['examples'], 1), *norms.values()])
+    watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
+    now = jnp.stack([watched[name] for name in WATCHED])
     is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
     return added | {
         'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
         'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
     }
+
+
+def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
+    """The first step whose loss or norms were not finite, with its WATCHED numbers by name.
+
+    `window` is that of a TrainState. None where all were finite.
+    """
+    if window['nonfinite_step'] == NOT_YET:
+        return None
+    numbers = map(float, window['nonfinite_norms'])
+    return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
 
 
 def _window_means(window):

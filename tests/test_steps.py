@@ -17,6 +17,7 @@ from resnet_rs.steps import (
     batch_norm_group_size,
     create_eval_step,
     create_program,
+    first_nonfinite,
     normalise,
     smoothed_cross_entropy,
 )
@@ -224,8 +225,20 @@ def test_the_first_nonfinite_step_is_remembered():
         for m in history
     ]
     assert not all(finite)
-    assert state.window['nonfinite_step'] == finite.index(False) + 1
-    assert not np.isfinite(state.window['nonfinite_norms']).all()
+    step, numbers = first_nonfinite(state.window)
+    assert step == finite.index(False) + 1
+    # The loss of the metrics is a mean over several steps; the norms are those of one.
+    for name in ('gradient_norm', 'parameter_norm', 'update_norm'):
+        np.testing.assert_equal(numbers[name], float(history[step - 1][name]))
+
+
+def test_numbers_of_a_nonfinite_step_have_the_names_of_a_stored_window():
+    """The order is that of checkpoints, which hold the four numbers as an array."""
+    window = {'nonfinite_step': np.int32(7), 'nonfinite_norms': np.float32([1, np.inf, 3, 4])}
+    assert first_nonfinite(window) == (7, {
+        'loss': 1, 'gradient_norm': np.inf, 'parameter_norm': 3, 'update_norm': 4,
+    })
+    assert first_nonfinite(window | {'nonfinite_step': np.int32(-1)}) is None
 
 
 def test_smoothed_cross_entropy_against_the_published_numbers():
