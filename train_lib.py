@@ -22,7 +22,13 @@ from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
-from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
+from resnet_rs.steps import (
+    Program,
+    create_eval_step,
+    create_program,
+    first_nonfinite,
+    model_of,
+)
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 
 
@@ -214,14 +220,14 @@ def evaluate_split(
 
 def check_finite(state: TrainState, workdir: str) -> None:
     """Raises FloatingPointError naming the first step whose loss or norms were not finite."""
-    window = jax.device_get(state.window)
-    if window['nonfinite_step'] == NOT_YET:
+    found = first_nonfinite(jax.device_get(state.window))
+    if found is None:
         return
-    loss, gradient, parameter, update = window['nonfinite_norms']
+    step, numbers = found
+    numbers = ', '.join(f'{name.replace("_", " ")} {value}' for name, value in numbers.items())
     raise FloatingPointError(
-        f'not finite at step {window["nonfinite_step"]}: loss {loss}, gradient norm {gradient}, '
-        f'parameter norm {parameter}, update norm {update}; the last good checkpoint is in '
-        f'{workdir}. A smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
+        f'not finite at step {step}: {numbers}; the last good checkpoint is in {workdir}. A '
+        'smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
     )
 
 
