@@ -2,7 +2,6 @@
 
 import json
 import logging as standard_logging
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -60,16 +59,14 @@ def run(arguments: list[str]) -> None:
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
-        return flags.FLAGS(arguments)
+    with one_line_errors(UserError, flags.Error):
+        return preflight.parse_flags(flags.FLAGS, arguments)
 
 
 def is_for_people(record) -> bool:
-    """False for what libraries say of each file and backend, and for lines the bar shows too."""
-    noisy = ['orbax', 'xla_bridge'] + ['logging_writer'] * sys.stderr.isatty()
+    """Returns False for what libraries say of each file and backend below a warning."""
     quiet = record.levelno <= standard_logging.INFO
-    return not (quiet and any(name in record.pathname for name in noisy))
+    return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
 
 
 if __name__ == '__main__':

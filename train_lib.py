@@ -37,16 +37,17 @@ def train_and_evaluate(
     """
     info = preflight.check_config(config, workdir)
     agreement.check_hosts(config, info)
-    agreement.check_shared_workdir(workdir)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
+    input_pipeline.plan_input(config, jax.process_count())
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
         for every in (config.eval.every, config.checkpoint.every, config.log.every)
     )
 
+    agreement.check_shared_workdir(workdir)
     start_workdir(config, workdir, info.class_names)
     evaluation = None
     with contextlib.ExitStack() as closing:
@@ -138,7 +139,6 @@ def evaluate_checkpoint(
 def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
     """Writes the resolved configuration and the class names, once every check has passed."""
     if jax.process_index() == 0:
-        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
         write_config(workdir, config)
         (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
     hosts.barrier('configuration written')

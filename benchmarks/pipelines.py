@@ -102,7 +102,7 @@ def crop_resize(directory, size, augment):
     """Crop decoding and the paper's bicubic resize."""
     from resnet_rs.datasets import images
 
-    resize = images.resize_function('bicubic_tf1')
+    resize = images.RESIZE['bicubic_tf1']
 
     def work(encoded, seed):
         return images.to_uint8(resize(_crop(encoded, seed), size), rounded=False)

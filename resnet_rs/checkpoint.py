@@ -10,6 +10,7 @@ Converted weights have the first and the last item only, at step 0. Stages are s
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import flax.struct
 import flax.traverse_util
@@ -35,7 +36,7 @@ class TrainState:
     variables: dict  # params and batch_stats, float32
     ema: dict  # their moving average, float32
     opt_state: tuple
-    window: dict  # sums since the last logged step; see train_lib
+    window: dict  # sums since the last logged step; see steps.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Checkpoints:
                 read_only=read_only,
             ),
             item_handlers={
-                'weights': ocp.StandardCheckpointHandler(),
+                'weights': ocp.PyTreeCheckpointHandler(),  # can restore a part
                 'training': ocp.StandardCheckpointHandler(),
                 'run': ocp.JsonCheckpointHandler(),
             },
@@ -124,7 +125,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardSave({'raw': state.variables, 'ema': state.ema}),
+                weights=ocp.args.PyTreeSave({'raw': state.variables, 'ema': state.ema}),
                 training=ocp.args.StandardSave(training),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
@@ -136,7 +137,7 @@ class Checkpoints:
         self._manager.save(
             0,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardSave(weights),
+                weights=ocp.args.PyTreeSave(weights),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
             metrics=NOT_EVALUATED,
@@ -156,7 +157,7 @@ class Checkpoints:
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardRestore(weights),
+                weights=_restore_arguments(weights),
                 training=ocp.args.StandardRestore(training),
                 run=ocp.args.JsonRestore(),
             ),
@@ -167,14 +168,19 @@ class Checkpoints:
         )
         return stack_blocks_like(state, like), Run(**restored.run)
 
-    def restore_weights(self, step: int, like: dict) -> dict:
-        """{'raw': variables, 'ema': variables} at `step`; `like` is one set of variables."""
-        stored = unstack_blocks(like)
-        weights = {'raw': stored, 'ema': stored}
+    def restore_weights(
+        self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')
+    ) -> dict:
+        """{name: variables} at `step` for 'raw' and 'ema', or the one of `names`; reads no other.
+
+        `like` is one set of variables: arrays, or jax.ShapeDtypeStruct with a sharding. Raises
+        UserError when the weights are those of another architecture.
+        """
+        weights = dict.fromkeys(names, unstack_blocks(like))
         self._check_same_shapes(step, weights)
-        args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
+        args = ocp.args.Composite(weights=_restore_arguments(weights))
         restored = self._manager.restore(step, args=args).weights
-        return {name: stack_blocks_like(restored[name], like) for name in weights}
+        return {name: stack_blocks_like(restored[name], like) for name in names}
 
     def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
         """The EMA weights at `step` in place of `variables`, and whether the head was kept.
@@ -192,7 +198,7 @@ class Checkpoints:
             dict(stored), dict(new_head),
         )
         like = variables | {'params': variables['params'] | {'head': head}}
-        restored = self.restore_weights(step, like)['ema']
+        restored = self.restore_weights(step, like, ('ema',))['ema']
         if not same:
             restored = restored | {'params': restored['params'] | {'head': new_head}}
         return restored, same
@@ -205,8 +211,9 @@ class Checkpoints:
         self._manager.close()
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:
-        stored = self._manager.item_metadata(step).weights
-        stored = flax.traverse_util.flatten_dict(stored.tree, sep='/')
+        stored = self._manager.item_metadata(step).weights.tree
+        stored = {name: stored[name] for name in expected}
+        stored = flax.traverse_util.flatten_dict(stored, sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):
@@ -223,3 +230,12 @@ class Checkpoints:
                     f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
                     f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
                 )
+
+
+def _restore_arguments(weights: dict) -> ocp.args.PyTreeRestore:
+    """Reads the leaves of `weights`, each with its sharding, and no others."""
+    return ocp.args.PyTreeRestore(
+        item=weights,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(weights),
+        partial_restore=True,
+    )

@@ -213,14 +213,13 @@ def append(path: pathlib.Path, measurement: Measurement) -> None:
 def main(arguments: list[str]) -> None:
     """The command; a mistake is one line and exit status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
         options, given = _flags(), list(arguments)
-        if extra := options(given)[1:]:
+        if extra := preflight.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
         if options.config is None:
             raise UserError('--config is missing; for instance '
                             '--config=configs/resnet_rs.py:50@160')
-        preflight.check_keys(options.config)
+        preflight.check_settings(options.config)
         output = pathlib.Path(options.output)
         check_file(output)
     logging.set_verbosity(logging.INFO)
