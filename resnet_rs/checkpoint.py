@@ -76,12 +76,12 @@ class Checkpoints:
                             '--workdir')
         self._manager = ocp.CheckpointManager(
             self.directory,
+            # Without orbax's own read_only, which warns of every default that it overrides.
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=score,  # without it the manager does not store the metrics
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
             ),
             item_handlers={
                 'weights': ocp.PyTreeCheckpointHandler(),  # can restore a part

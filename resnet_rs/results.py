@@ -7,7 +7,6 @@ machine (.csv or .parquet). A row is a run; results.md has a row per configurati
 standard deviation over its seeds.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -23,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from resnet_rs.config import experiment_settings
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.platforms import use_cpu
 from resnet_rs.run_log import read_metrics
 from resnet_rs.stored_config import CONFIG_FILE, read_config
@@ -267,10 +266,7 @@ def with_deviation(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.results', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.results', description=__doc__)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='a directory or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the tables go')
     options = parser.parse_args(arguments)

@@ -14,8 +14,6 @@ import resource
 import subprocess
 import sys
 
-import jax
-from clu import metric_writers
 from etils import epath
 
 from resnet_rs.config import flatten
@@ -37,6 +35,9 @@ class RunLog:
     """
 
     def __init__(self, workdir: str | os.PathLike, config, resumed_step: int):
+        import jax  # with clu it takes seconds, and the readers of a run need neither
+        from clu import metric_writers
+
         self._path = epath.Path(workdir) / METRICS_FILE
         self._is_writer = jax.process_index() == 0
         if not self._is_writer:
@@ -102,6 +103,8 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
 
 def peak_memory() -> int:
     """Most bytes in use so far on any device of this process; on CPUs of the process itself."""
+    import jax
+
     peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0)
              for device in jax.local_devices()]
     return max(peaks) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -110,6 +113,8 @@ def peak_memory() -> int:
 def describe_environment() -> dict:
     """Versions of the packages, git commit (with '+changes' when the tree is not clean), devices,
     process count and command line."""
+    import jax
+
     return {
         'command': sys.argv,
         'commit': git_commit(),

@@ -132,6 +132,20 @@ def test_ema_weights_are_read_without_the_raw_ones(tmp_path):
     assert devices == {jax.devices()[0]}
 
 
+def test_reading_changes_nothing_and_says_nothing(tmp_path, caplog):
+    like = {'params': {'kernel': np.ones(3, np.float32)}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_weights({'raw': like, 'ema': like}, RUN)
+    (tmp_path / 'checkpoints' / '1.orbax-checkpoint-tmp').mkdir()  # a run may be writing it
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    caplog.clear()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [0]
+        checkpoints.restore_weights(checkpoints.find('last'), like)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
+    assert [record.getMessage() for record in caplog.records if record.levelname != 'INFO'] == []
+
+
 def test_the_settings_may_change_when_a_run_is_taken_up_again(tmp_path):
     write_config(tmp_path, config_of(False))
     (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
