@@ -149,8 +149,9 @@ SETTINGS = {
     'data.mean_rgb': Setting(IMAGENET_MEAN_RGB, colour(), 'subtracted from pixels of 0 to 255'),
     'data.std_rgb': Setting(IMAGENET_STD_RGB, colour(positive=True), 'divides them then'),
     'data.corrupt_images': Setting(
-        'fail', choice('fail', 'skip'), 'skip: undecodable images are counted, named and no part of '
-        'the loss (docs/input_pipeline.md)'),
+        'fail', choice('fail', 'skip'),
+        'skip: undecodable images are counted, named and no part of the loss '
+        '(docs/input_pipeline.md)'),
     'data.streams': Setting(
         64, whole(1), 'logical streams of a TFRecord set; lowered to a divisor of the batch'),
     'data.shuffle_window': Setting(
