@@ -10,6 +10,7 @@ Converted weights have the first and the last item only, at step 0. Stages are s
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 import flax.struct
 import flax.traverse_util
@@ -73,8 +74,8 @@ class Checkpoints:
         if read_only and not self.directory.exists():
             raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
                             '--workdir')
-        self._manager = ocp.CheckpointManager(
-            self.directory,
+        self._manager = self._read(
+            None, ocp.CheckpointManager, self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=score,  # without it the manager does not store the metrics
@@ -101,7 +102,7 @@ class Checkpoints:
         if which == 'last':
             return steps[-1]
         if which == 'best':
-            scored = {step: self._manager.metrics(step)[BEST_METRIC] for step in steps}
+            scored = {step: self._score(step) for step in steps}
             if max(scored.values()) == NOT_EVALUATED[BEST_METRIC]:
                 raise UserError(f'no checkpoint in {self.directory} was evaluated; there are '
                                 f'steps {steps}')
@@ -153,19 +154,20 @@ class Checkpoints:
         weights = {'raw': stored.variables, 'ema': stored.ema}
         self._check_same_shapes(step, weights)
         training = {'step': stored.step, 'opt_state': stored.opt_state, 'window': stored.window}
-        restored = self._manager.restore(
-            step,
+        restored = self._read(
+            step, self._manager.restore, step,
             args=ocp.args.Composite(
                 weights=ocp.args.StandardRestore(weights),
                 training=ocp.args.StandardRestore(training),
                 run=ocp.args.JsonRestore(),
             ),
         )
+        run = self._read(step, _run_of, restored.run)
         state = TrainState(
-            seed=jax.device_put(np.int32(restored.run['seed']), like.seed.sharding),
+            seed=jax.device_put(np.int32(run.seed), like.seed.sharding),
             variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training,
         )
-        return stack_blocks_like(state, like), Run(**restored.run)
+        return stack_blocks_like(state, like), run
 
     def restore_weights(self, step: int, like: dict) -> dict:
         """{'raw': variables, 'ema': variables} at `step`; `like` is one set of variables."""
@@ -173,7 +175,7 @@ class Checkpoints:
         weights = {'raw': stored, 'ema': stored}
         self._check_same_shapes(step, weights)
         args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
-        restored = self._manager.restore(step, args=args).weights
+        restored = self._read(step, self._manager.restore, step, args=args).weights
         return {name: stack_blocks_like(restored[name], like) for name in weights}
 
     def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
@@ -182,7 +184,7 @@ class Checkpoints:
         A head for another number of classes stays the new one of `variables`, arrays with their
         sharding. Raises UserError where anything else differs.
         """
-        stored = self._manager.item_metadata(step).weights.tree['ema']['params'].get('head', {})
+        stored = self._stored_weights(step)['ema']['params'].get('head', {})
         new_head = variables['params'].get('head', {})
         same = jax.tree.map(lambda leaf: tuple(leaf.shape), dict(stored)) == jax.tree.map(
             lambda leaf: tuple(leaf.shape), dict(new_head)
@@ -204,9 +206,44 @@ class Checkpoints:
         """Waits for writes under way, also after an error, and reports any that failed."""
         self._manager.close()
 
+    def _score(self, step: int) -> float:
+        """The EMA top-1 of an evaluation at `step`, or what stands for none."""
+        return self._read(step, lambda: float(self._manager.metrics(step)[BEST_METRIC]))
+
+    def _stored_weights(self, step: int) -> dict:
+        """Shapes and dtypes of the weights at `step`: {'raw': variables, 'ema': variables}."""
+        def tree():
+            found = self._manager.item_metadata(step).weights.tree
+            for name in ('raw', 'ema'):
+                if not isinstance(found[name]['params'], dict):
+                    raise TypeError(f'{name} has no parameters')
+            jax.tree.map(lambda leaf: tuple(leaf.shape), found)
+            return found
+
+        return self._read(step, tree)
+
+    def _read(self, step: int | None, function: Callable, *arguments, **settings):
+        """What `function` gives; UserError where a file of the checkpoint is damaged.
+
+        Orbax and TensorStore raise nearly anything then, from KeyError to errors of their own.
+        """
+        try:
+            return function(*arguments, **settings)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = (str(error).splitlines() or [''])[0]
+            reason = f'{type(error).__name__}: {reason:.300}'
+            if step is None:
+                raise UserError(f'the checkpoints in {self.directory} cannot be read ({reason}); '
+                                'remove the damaged one to use the others') from error
+            raise UserError(
+                f'the checkpoint at step {step} in {self.directory} cannot be read ({reason}); it '
+                f'is damaged or incomplete: remove {self.directory / str(step)} to use an earlier '
+                'one') from error
+
     def _check_same_shapes(self, step: int, expected: dict) -> None:
-        stored = self._manager.item_metadata(step).weights
-        stored = flax.traverse_util.flatten_dict(stored.tree, sep='/')
+        stored = flax.traverse_util.flatten_dict(self._stored_weights(step), sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):
@@ -223,3 +260,14 @@ class Checkpoints:
                     f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
                     f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
                 )
+
+
+def _run_of(stored: dict) -> Run:
+    """The `run` item of a checkpoint; raises TypeError or OverflowError for one that is damaged."""
+    run = Run(**stored)
+    if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
+        raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')
+    if not isinstance(run.batch_norm_group_size, int | None):
+        raise TypeError(f'batch_norm_group_size is {run.batch_norm_group_size!r}')
+    np.int32(run.seed)
+    return run
