@@ -15,14 +15,14 @@ from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import Stopped, UserError
-from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
+from resnet_rs.evaluation import Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.plan.attached import check_memory
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
-from resnet_rs.run_log import RunLog, is_reported
+from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
 from resnet_rs.steps import (
     Program,

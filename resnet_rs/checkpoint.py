@@ -10,7 +10,7 @@ Converted weights have the first and the last item only, at step 0. Stages are s
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import flax.traverse_util
@@ -74,8 +74,8 @@ class Checkpoints:
         if read_only and not self.directory.exists():
             raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
                             '--workdir')
-        self._manager = ocp.CheckpointManager(
-            self.directory,
+        self._manager = self._read(
+            None, ocp.CheckpointManager, self.directory,
             # Without orbax's own read_only, which warns of every default that it overrides.
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
@@ -102,7 +102,7 @@ class Checkpoints:
         if which == 'last':
             return steps[-1]
         if which == 'best':
-            scored = {step: self._manager.metrics(step)[BEST_METRIC] for step in steps}
+            scored = {step: self._score(step) for step in steps}
             if max(scored.values()) == NOT_EVALUATED[BEST_METRIC]:
                 raise UserError(f'no checkpoint in {self.directory} was evaluated; there are '
                                 f'steps {steps}')
@@ -154,19 +154,20 @@ class Checkpoints:
         weights = {'raw': stored.variables, 'ema': stored.ema}
         self._check_same_shapes(step, weights)
         training = {'step': stored.step, 'opt_state': stored.opt_state, 'window': stored.window}
-        restored = self._manager.restore(
-            step,
+        restored = self._read(
+            step, self._manager.restore, step,
             args=ocp.args.Composite(
                 weights=_restore_arguments(weights),
                 training=ocp.args.StandardRestore(training),
                 run=ocp.args.JsonRestore(),
             ),
         )
+        run = self._read(step, _run_of, restored.run)
         state = TrainState(
-            seed=jax.device_put(np.int32(restored.run['seed']), like.seed.sharding),
+            seed=jax.device_put(np.int32(run.seed), like.seed.sharding),
             variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training,
         )
-        return stack_blocks_like(state, like), Run(**restored.run)
+        return stack_blocks_like(state, like), run
 
     def restore_weights(
         self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')
@@ -179,7 +180,7 @@ class Checkpoints:
         weights = dict.fromkeys(names, unstack_blocks(like))
         self._check_same_shapes(step, weights)
         args = ocp.args.Composite(weights=_restore_arguments(weights))
-        restored = self._manager.restore(step, args=args).weights
+        restored = self._read(step, self._manager.restore, step, args=args).weights
         return {name: stack_blocks_like(restored[name], like) for name in names}
 
     def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
@@ -201,7 +202,7 @@ class Checkpoints:
         self._check_same_shapes(step, {'ema': unstack_blocks(self._as_stored(step, variables))})
 
     def _stored_head(self, step: int) -> dict:
-        return dict(self._manager.item_metadata(step).weights.tree['ema']['params'].get('head', {}))
+        return dict(self._stored_weights(step)['ema']['params'].get('head', {}))
 
     def _as_stored(self, step: int, variables: dict) -> dict:
         """Returns `variables` with a head of the stored shape."""
@@ -221,10 +222,45 @@ class Checkpoints:
         """Waits for writes under way, also after an error, and reports any that failed."""
         self._manager.close()
 
+    def _score(self, step: int) -> float:
+        """The EMA top-1 of an evaluation at `step`, or what stands for none."""
+        return self._read(step, lambda: float(self._manager.metrics(step)[BEST_METRIC]))
+
+    def _stored_weights(self, step: int) -> dict:
+        """Shapes and dtypes of the weights at `step`: {'raw': variables, 'ema': variables}."""
+        def tree():
+            found = self._manager.item_metadata(step).weights.tree
+            for name in ('raw', 'ema'):
+                if not isinstance(found[name]['params'], dict):
+                    raise TypeError(f'{name} has no parameters')
+            jax.tree.map(lambda leaf: tuple(leaf.shape), found)
+            return found
+
+        return self._read(step, tree)
+
+    def _read(self, step: int | None, function: Callable, *arguments, **settings):
+        """What `function` gives; UserError where a file of the checkpoint is damaged.
+
+        Orbax and TensorStore raise nearly anything then, from KeyError to errors of their own.
+        """
+        try:
+            return function(*arguments, **settings)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = (str(error).splitlines() or [''])[0]
+            reason = f'{type(error).__name__}: {reason:.300}'
+            if step is None:
+                raise UserError(f'the checkpoints in {self.directory} cannot be read ({reason}); '
+                                'remove the damaged one to use the others') from error
+            raise UserError(
+                f'the checkpoint at step {step} in {self.directory} cannot be read ({reason}); it '
+                f'is damaged or incomplete: remove {self.directory / str(step)} to use an earlier '
+                'one') from error
+
     def _check_same_shapes(self, step: int, expected: dict) -> None:
-        stored = self._manager.item_metadata(step).weights.tree
-        stored = {name: stored[name] for name in expected}
-        stored = flax.traverse_util.flatten_dict(stored, sep='/')
+        weights = self._stored_weights(step)
+        stored = flax.traverse_util.flatten_dict({name: weights[name] for name in expected}, sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):
@@ -254,3 +290,14 @@ def _restore_arguments(weights: dict) -> ocp.args.PyTreeRestore:
         restore_args=ocp.checkpoint_utils.construct_restore_args(weights),
         partial_restore=True,
     )
+
+
+def _run_of(stored: dict) -> Run:
+    """The `run` item of a checkpoint; raises TypeError or OverflowError for one that is damaged."""
+    run = Run(**stored)
+    if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
+        raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')
+    if not isinstance(run.batch_norm_group_size, int | None):
+        raise TypeError(f'batch_norm_group_size is {run.batch_norm_group_size!r}')
+    np.int32(run.seed)
+    return run

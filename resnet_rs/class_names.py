@@ -7,7 +7,7 @@ import pathlib
 from etils import epath
 
 from resnet_rs.errors import UserError
-from resnet_rs.stored_config import CLASS_NAMES_FILE
+from resnet_rs.stored_config import CLASS_NAMES_FILE, read_class_names
 
 IMAGENET_FILE = pathlib.Path(__file__).with_name('imagenet_classes.txt')
 
@@ -28,7 +28,7 @@ def class_names(workdir: str | os.PathLike, num_classes: int) -> list[str]:
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     if path.exists():
-        names = path.read_text().splitlines()
+        names = read_class_names(workdir)
         if len(names) != num_classes:
             raise UserError(f'{path} has {len(names)} names, but the network tells {num_classes} '
                             'classes apart; mend the file or remove it')

@@ -18,10 +18,15 @@ import numpy as np
 
 from resnet_rs.config import flatten
 from resnet_rs.errors import CommandParser, UserError, one_line_errors
-from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run_log import PREDICTIONS_FILE, WEIGHTS, read_metrics
 from resnet_rs.stored_config import read_config
 
 NOT_SET = '(not set)'
+# Of predictions.npz, which has predictions, too.
+COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in WEIGHTS
+                               for name in ('top1', 'top5', 'loss')))
+MOST_COLUMN_BYTES = 2**27  # 16 million examples
+AGAIN = 'move the file away and give the command of the run again'
 CURVES = (('loss', 'cross entropy (nats)', 1), ('top1', 'top-1 (%)', 100))
 
 
@@ -68,8 +73,6 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
 
 def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     """The report on two work directories; UserError where a run is not finished or damaged."""
-    from resnet_rs.evaluation import WEIGHTS  # imports JAX
-
     configs = [_read(read_config, run, 'config.json') for run in (first, second)]
     tables = [_predictions(run) for run in (first, second)]
     lines = [f'A: {first}', f'B: {second}', '', 'Settings that differ:']
@@ -103,7 +106,9 @@ def draw_curves(runs: list[str]):
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
     for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
         for number, run in enumerate(runs):
-            lines = read_metrics(run)
+            needed = {kind: tuple(f'{prefix}{name}' for name, *_ in CURVES)
+                      for kind, prefix in (('train', ''), ('eval', 'ema_'))}
+            lines = read_metrics(run, needed)
             for kind, key, style in (('train', name, dict(alpha=0.4)),
                                      ('eval', f'ema_{name}', dict(marker='.', label=run))):
                 chosen = [line for line in lines if line['kind'] == kind]
@@ -138,10 +143,25 @@ def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f'{path} is missing: a run writes it at its end; finish the run first')
     try:
-        with np.load(path) as stored:
-            return dict(stored)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise UserError(f'{path} is damaged ({error})') from error
+        with zipfile.ZipFile(path) as archive:
+            table = {name: _read_column(archive, f'{name}.npy') for name in COLUMNS}
+    # The archive, its compression and NumPy's headers each have errors of their own.
+    except Exception as error:
+        raise UserError(f'{path} is damaged ({error}); {AGAIN}') from error
+    for name, column in table.items():
+        kind = 'b' if 'top' in name else 'f' if 'loss' in name else 'i'
+        if column.dtype.kind != kind or column.shape != (len(table['index']),) or not column.size:
+            raise UserError(f'{path} is damaged ({name} is {column.dtype}{list(column.shape)}); '
+                            f'{AGAIN}')
+    return table
+
+
+def _read_column(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an .npz file; ValueError for one that is larger than any split."""
+    if archive.getinfo(name).file_size > MOST_COLUMN_BYTES:
+        raise ValueError(f'{name} has {archive.getinfo(name).file_size} bytes')
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,6 @@ import os
 
 import ml_collections
 import numpy as np
-import tensorflow as tf
 from etils import epath
 
 import input_pipeline
@@ -104,7 +103,7 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
         try:
             labels = elements.map(lambda element: element['label']).as_numpy_iterator()
             labels = np.array(list(labels))
-        except tf.errors.OpError as error:
+        except records.READ_ERRORS as error:
             damage = records.damaged_file(part, info.file_format)
             if damage is None:
                 raise

@@ -7,9 +7,8 @@ import jax
 import numpy as np
 
 from resnet_rs.device_batches import DeviceBatches
+from resnet_rs.run_log import WEIGHTS
 from resnet_rs.sharding import replicated
-
-WEIGHTS = ('raw', 'ema')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are pre
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -74,7 +75,7 @@ def predict(
         part = files[start:start + batch_size]
         images = np.zeros((batch_size, size, size, 3), np.uint8)
         for index, file in enumerate(part):
-            images[index] = _read_image(pathlib.Path(file), transform)
+            images[index] = read_image(pathlib.Path(file), transform)
         probabilities, numbers = jax.device_get(best(variables, jnp.asarray(images)))
         for file, row, chances in zip(part, numbers, probabilities, strict=False):
             classes = [
@@ -117,8 +118,14 @@ def main(arguments: list[str] | None = None) -> None:
     write(predictions)
 
 
-def _read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
+def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
+    """What `transform` (datasets.images.evaluation_transform) makes of an image file.
+
+    Raises UserError for an animation and for a file that is no image or too large a one.
+    """
     import tensorflow as tf
+
+    from resnet_rs.datasets.images import MOST_PIXELS
 
     try:
         encoded = path.read_bytes()
@@ -127,10 +134,25 @@ def _read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
     if _is_animated(encoded):
         raise UserError(f'{path} is an animation; extract the frame that is meant')
     try:
-        return transform(tf.constant(encoded)).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise UserError(f'{path} cannot be decoded: it is damaged or no JPEG, PNG, WebP, GIF or '
-                        'BMP image') from error
+        with _silent_libraries():
+            return transform(tf.constant(encoded)).numpy()
+    except tf.errors.OpError as error:
+        raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
+                        f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
+
+
+@contextlib.contextmanager
+def _silent_libraries():
+    """Keeps libjpeg and libpng from writing what they find to stderr, where one line belongs."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def _is_animated(encoded: bytes) -> bool:

@@ -17,7 +17,12 @@ from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import UserError
-from resnet_rs.stored_config import CLASS_NAMES_FILE, CONFIG_FILE, read_config
+from resnet_rs.stored_config import (
+    CLASS_NAMES_FILE,
+    CONFIG_FILE,
+    read_class_names,
+    read_config,
+)
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
@@ -104,7 +109,7 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
     Classes that are only numbers in either of them (folders of ImageNet-V2) cannot be compared.
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
-    names = path.read_text().splitlines() if path.exists() else []
+    names = read_class_names(workdir)
     if any(all(map(str.isdecimal, side)) for side in (names, info.class_names)):
         return
     for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):

@@ -24,8 +24,9 @@ import pyarrow.parquet
 from resnet_rs.config import experiment_settings
 from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.platforms import use_cpu
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run_log import METRICS_FILE, read_metrics
 from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.text_files import read_json
 
 SCORES = tuple(f'{weights}_{name}' for weights in ('raw', 'ema') for name in
                ('top1', 'top5', 'loss'))
@@ -44,6 +45,7 @@ SCHEMA = pa.schema({
     'memory_bytes': pa.int64(), 'devices': pa.string(), 'commit': pa.string(),
     'workdir': pa.string(), 'settings': pa.string(),
 })
+MAY_BE_NULL = {'depth', 'epochs', 'memory_bytes', 'commit'}
 IDENTITY = ('config', 'dataset', 'depth', 'width', 'resolution', 'epochs', 'parameters',
             'multiply_adds', 'settings')
 # What is averaged over seeds.
@@ -76,7 +78,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     """The row of one run; None before its first evaluation."""
     workdir = pathlib.Path(workdir)
     config = read_config(workdir)
-    lines = read_metrics(workdir)
+    lines = read_metrics(workdir, {'train': ('time.seconds_per_step',), 'eval': SCORES})
     evaluations = [line for line in lines if line['kind'] == 'eval']
     if not evaluations:
         return None
@@ -84,8 +86,11 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     times = [line['time'] for line in lines if line['kind'] == 'train']
     environment = _read_environment(workdir)
     parameters, multiply_adds = cost_of(config)
-    step_time = statistics.median(time['seconds_per_step'] for time in times)
-    return {
+    step_time = statistics.median([time['seconds_per_step'] for time in times] or [0])
+    if not step_time > 0:
+        raise UserError(f'{workdir / METRICS_FILE} is damaged (no step took any time); move the '
+                        'run away to make the table without it')
+    row = {
         'run': workdir.name,
         'config': config.model.name,
         'dataset': config.data.name if config.data.source == 'tfds' else config.data.source,
@@ -108,6 +113,12 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
         'workdir': _relative(workdir),
         'settings': settings_digest(config),
     }
+    try:
+        pa.Table.from_pylist([row], schema=SCHEMA)
+    except (pa.ArrowException, OverflowError) as error:
+        raise UserError(f'{workdir / METRICS_FILE}, {CONFIG_FILE} or environment.json is damaged: '
+                        f'{error}; move the run away to make the table without it') from error
+    return row
 
 
 def _relative(path: pathlib.Path) -> str:
@@ -119,10 +130,15 @@ def _relative(path: pathlib.Path) -> str:
 
 def _read_environment(workdir: pathlib.Path) -> dict:
     path = workdir / 'environment.json'
+    remedy = 'move the run away to make the table without it'
+    environment = read_json(path, remedy)
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path} is missing or damaged ({error})') from error
+        devices = int(environment['devices'].split()[0])
+        if devices < 1 or not isinstance(environment['commit'], str | None):
+            raise ValueError(f'devices {environment["devices"]!r}')
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(f'{path} is damaged ({error!r:.80}); {remedy}') from error
+    return environment
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
@@ -167,11 +183,17 @@ def read_table(path: str | os.PathLike) -> list[dict]:
         else:
             options = pyarrow.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowInvalid, OSError) as error:
+        if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
+            raise UserError(f'{path} is no table of results: it has no column {missing[0]!r}')
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        table.validate(full=True)
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read as a table ({error})') from error
-    if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
-        raise UserError(f'{path} is no table of results: it has no column {missing[0]!r}')
-    return table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+    for name in set(SCHEMA.names) - MAY_BE_NULL:
+        if any(row[name] is None for row in rows):
+            raise UserError(f'{path} is damaged: a row has no {name!r}')
+    return rows
 
 
 def merge(tables: list[list[dict]]) -> list[dict]:

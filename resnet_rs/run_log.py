@@ -18,9 +18,11 @@ from etils import epath
 
 from resnet_rs.config import flatten
 from resnet_rs.errors import UserError
+from resnet_rs.text_files import parse_json, read_text
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'
+WEIGHTS = ('raw', 'ema')  # which are evaluated
 PACKAGES = (
     'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu',
     'tensorflow-datasets', 'clu', 'ml_collections', 'numpy',
@@ -86,19 +88,50 @@ def is_reported(workdir: str | os.PathLike) -> bool:
     return (epath.Path(workdir) / PREDICTIONS_FILE).exists()
 
 
-def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+def read_metrics(
+    workdir: str | os.PathLike, needed: dict[str, tuple[str, ...]] | None = None
+) -> list[dict]:
     """The lines of metrics.jsonl; a last line that a kill cut short is left out.
+
+    Args:
+      workdir: of a run.
+      needed: {kind of line: names of values that each such line must have}; 'time.NAME' is NAME
+        in the line's 'time'.
 
     Raises UserError for a file that holds anything else.
     """
     path = epath.Path(workdir) / METRICS_FILE
     if not path.exists():
         return []
-    complete = path.read_text().split('\n')[:-1]
-    try:
-        return [json.loads(line) for line in complete]
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}); move it away to go on without it') from error
+    remedy = 'move it away to continue without it'
+    lines = []
+    for number, text in enumerate(read_text(path, remedy).split('\n')[:-1], start=1):
+        line = parse_json(text, path, remedy)
+        if problem := _problem_of(line, needed or {}):
+            raise UserError(f'{path} is damaged (line {number} {problem}); {remedy}')
+        lines.append(line)
+    return lines
+
+
+def _problem_of(line, needed: dict[str, tuple[str, ...]]) -> str:
+    """What a line of metrics.jsonl lacks, '' if nothing."""
+    if not isinstance(line, dict):
+        return 'is no object'
+    if not isinstance(line.get('step'), int) or not 0 <= line['step'] < 2**63:
+        return f'has the step {line.get("step")!r:.40}'
+    if not isinstance(line.get('kind'), str):
+        return f'is of the kind {line.get("kind")!r:.40}'
+    time = line.get('time', {})
+    if not isinstance(time, dict):
+        return f'has the time {time!r:.40}'
+    values = {name: value for name, value in line.items() if name not in ('step', 'kind', 'time')}
+    values |= {f'time.{name}': value for name, value in time.items()}
+    for name, value in values.items():
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, float) and not (is_whole and abs(value) < 2**63):
+            return f'has {value!r:.40} for {name:.40}'
+    missing = [name for name in needed.get(line['kind'], ()) if name not in values]
+    return f'lacks {missing[0]}' if missing else ''
 
 
 def peak_memory() -> int:

@@ -10,7 +10,7 @@ import ml_collections
 from etils import epath
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.text_files import read_json, read_text
 
 CONFIG_FILE = 'config.json'
 CLASS_NAMES_FILE = 'class_names.txt'
@@ -33,15 +33,17 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     path = epath.Path(workdir) / CONFIG_FILE
     if not path.exists():
         return None
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path} is not the configuration of a run ({error}); use another '
-                        '--workdir') from error
+    stored = read_json(path, 'use another --workdir')
     config = default_config()
     with config.ignore_type():
         config.update(_tuples(stored))
     return config.lock()
+
+
+def read_class_names(workdir: str | os.PathLike) -> list[str]:
+    """The lines of class_names.txt; none where there is no such file."""
+    path = epath.Path(workdir) / CLASS_NAMES_FILE
+    return read_text(path, 'mend the file or remove it').splitlines() if path.exists() else []
 
 
 def _tuples(value):

@@ -47,8 +47,11 @@ def import_weights(options: argparse.Namespace) -> None:
     check_absent(options.output)
     reader = importlib.import_module(f'resnet_rs.convert.{options.source}')
     source = reader.read(options.path, options.weights)
-    network = recognise(source, options.variant, options.num_classes)
-    weights, notes = assemble(source, network)
+    try:
+        network = recognise(source, options.variant, options.num_classes)
+        weights, notes = assemble(source, network)
+    except UserError as error:  # speaks of tensors, not of the file
+        raise UserError(f'{options.path}: {error}') from error
     image_size, why = choose_image_size(options.path, network)
     if options.image_size:
         image_size, why = options.image_size, 'as asked for'

@@ -23,7 +23,9 @@ def read(path: pathlib.Path, which: str) -> Source:
     try:
         with h5py.File(path, 'r') as file:
             layers = _layers(file, path)
-    except (OSError, KeyError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # h5py raises nearly anything for a damaged file
         raise UserError(f'{path} cannot be read as HDF5 ({error}); it is damaged, cut short or '
                         'of another format') from error
     arrays, names = arrange(layers, str(path))
@@ -37,6 +39,7 @@ def _layers(file, path):
         raise UserError(f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
                         'another layout); save the weights with tf-keras as .h5')
     layers = []
+    room = path.stat().st_size
     for name in names:
         variables = {}
         for weight in _names(group[name], 'weight_names'):
@@ -44,6 +47,12 @@ def _layers(file, path):
             if leaf not in LEAVES or leaf in variables:
                 raise UserError(f'{path}: layer {name} has a variable {weight}, which no layer of '
                                 'a ResNet-RS has; it is of another network')
+            # Keras does not compress. A size that the file cannot hold would be filled with zeros.
+            room -= group[name][weight].nbytes
+            if room < 0:
+                raise UserError(f'{path}: layer {name} has a variable {weight} of shape '
+                                f'{group[name][weight].shape}, more than the file holds; it is '
+                                'damaged')
             variables[leaf] = np.asarray(group[name][weight])
         if variables:
             layers.append(Layer(name, variables))

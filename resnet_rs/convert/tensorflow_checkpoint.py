@@ -1,7 +1,13 @@
 """TensorFlow's V2 checkpoints: a prefix, a directory or a tarball of one."""
 
+import concurrent.futures
+import concurrent.futures.process
 import contextlib
+import glob
+import multiprocessing
+import os
 import pathlib
+import resource
 import shutil
 import tarfile
 import tempfile
@@ -11,6 +17,9 @@ import numpy as np
 
 from resnet_rs.errors import UserError
 
+GIB = 2**30
+MOST_EXPANDED = 20  # times the size of a tarball; weights hardly shrink when they are compressed
+
 
 def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
     """{name: array} of the tensors of which `wanted(name)` is true.
@@ -18,17 +27,47 @@ def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
     `path` is a prefix ('DIR/model.ckpt'), its .index file, or a directory or .tar.gz that holds
     one checkpoint, with or without the index file called `checkpoint`. Raises UserError.
     """
-    import tensorflow as tf  # takes seconds; other formats do without
-
     with _prefix(path) as prefix:
+        problem, tensors = _read_in_another_process(prefix, wanted)
+    if problem:
+        raise UserError(f'{path} cannot be read as a TensorFlow checkpoint ({problem}); it is '
+                        'damaged or incomplete')
+    return tensors
+
+
+def _read_in_another_process(prefix: str, wanted) -> tuple[str, dict[str, np.ndarray]]:
+    """(what is wrong or '', tensors): TensorFlow ends its process at a wrong number in an index."""
+    parts = pathlib.Path(prefix)
+    size = sum(part.stat().st_size for part in parts.parent.glob(f'{glob.escape(parts.name)}.*'))
+    processes = multiprocessing.get_context('forkserver')
+    processes.set_forkserver_preload(['tensorflow'])
+    with concurrent.futures.ProcessPoolExecutor(
+        1, processes, _prepare_process, (4 * size + GIB,)
+    ) as pool:
         try:
-            reader = tf.train.load_checkpoint(prefix)
-            names = [name for name in reader.get_variable_to_shape_map() if wanted(name)]
-            return {name: reader.get_tensor(name) for name in names}
-        except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-            text = str(error).splitlines()[0]
-            raise UserError(f'{path} cannot be read as a TensorFlow checkpoint ({text}); it is '
-                            'damaged or incomplete') from error
+            return pool.submit(_read, prefix, wanted).result()
+        except concurrent.futures.process.BrokenProcessPool:
+            return 'TensorFlow broke down over a number in it', {}
+
+
+def _prepare_process(room: int) -> None:
+    """Lets this process take `room` more bytes, and say nothing on stderr while it breaks down."""
+    import tensorflow  # noqa: F401  what it needs itself comes on top
+
+    used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _read(prefix: str, wanted) -> tuple[str, dict[str, np.ndarray]]:
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = [name for name in reader.get_variable_to_shape_map() if wanted(name)]
+        return '', {name: reader.get_tensor(name) for name in names}
+    except Exception as error:  # of TensorFlow's status codes, some come as Python's exceptions
+        return (str(error).splitlines() or [type(error).__name__])[0], {}
 
 
 @contextlib.contextmanager
@@ -43,7 +82,9 @@ def _prefix(path: pathlib.Path) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as directory:
             try:
                 _extract(path, pathlib.Path(directory))
-            except (tarfile.TarError, EOFError, OSError) as error:
+            except UserError:
+                raise
+            except Exception as error:  # of tarfile, of the decompressors, of the disk
                 raise UserError(
                     f'{path} is neither a checkpoint ({path}.index is not there), a directory, '
                     f'nor a readable tarball ({error})'
@@ -56,10 +97,15 @@ def _extract(path: pathlib.Path, directory: pathlib.Path) -> None:
 
     By hand, because extractall takes its safe filter only since Python 3.11.4.
     """
+    room = MOST_EXPANDED * path.stat().st_size
     with tarfile.open(path) as archive:
         for member in archive:
             target = (directory / member.name).resolve()
             if member.isfile() and target.is_relative_to(directory.resolve()):
+                room -= member.size
+                if room < 0:
+                    raise UserError(f'{path} would be more than {MOST_EXPANDED} times as large '
+                                    'unpacked; it holds something else than weights')
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.extractfile(member) as source, target.open('wb') as file:
                     shutil.copyfileobj(source, file)

@@ -26,7 +26,7 @@ def read(path: pathlib.Path, which: str) -> Source:
     Where the raw weights are not in the checkpoint, the averages stand in for them. Raises
     UserError for a checkpoint without the weights asked for or of another network.
     """
-    tensors = read_tensors(path, lambda name: not IGNORED.fullmatch(name))
+    tensors = read_tensors(path, _is_weight)
     averages = {k.removesuffix(AVERAGE): v for k, v in tensors.items() if k.endswith(AVERAGE)}
     raw = {name: array for name, array in tensors.items() if not name.endswith(AVERAGE)}
     if which == 'ema' and not averages:
@@ -44,6 +44,10 @@ def read(path: pathlib.Path, which: str) -> Source:
     for name, variables in sets.items():
         weights[name], names = arrange(_layers(variables, path), f'{path} ({name} weights)')
     return Source(weights, FORM, lambda key: names.get(key, key), notes=notes)
+
+
+def _is_weight(name):
+    return not IGNORED.fullmatch(name)
 
 
 def _layers(tensors, path):

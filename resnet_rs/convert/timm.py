@@ -10,7 +10,6 @@ import pathlib
 import re
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from resnet_rs.convert.torch_file import read_torch_file
@@ -92,7 +91,7 @@ def read(path: pathlib.Path, which: str) -> Source:
     if path.suffix == '.safetensors':
         try:
             state = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
+        except Exception as error:  # SafetensorError, and what NumPy makes of types and shapes
             raise UserError(f'{path} cannot be read as safetensors ({error}); it is damaged or '
                             'of another format') from error
     else:

@@ -1,22 +1,23 @@
 """Reads state dicts that torch.save wrote, without torch and without running their pickles' code.
 
 A torch file is a pickle that names classes and functions, which an ordinary unpickler would call.
-The one here knows the few that tensors need, as plain data, and refuses every other.
+The one here (data_pickle.py) knows the few that tensors need, as plain data, and refuses every
+other. No number in a file is believed before it was compared with the size of the file.
 Source: torch 2.13, torch/serialization.py (_save, _legacy_save) and torch/_utils.py.
 """
 
-import collections
 import dataclasses
 import io
 import math
+import mmap
 import pathlib
-import pickle
 import zipfile
-from collections.abc import Callable
+import zlib
 
 import ml_dtypes
 import numpy as np
 
+from resnet_rs.convert import data_pickle
 from resnet_rs.errors import UserError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -34,6 +35,7 @@ STORAGE_DTYPES = {
 }
 # Where a training checkpoint keeps the state dict among other things.
 WRAPPERS = ('state_dict', 'model')
+MOST_DIMENSIONS = 8
 
 
 def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -43,40 +45,48 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     are not run), and for a damaged file.
     """
     try:
+        if zipfile.is_zipfile(path):
+            return _plain_state_dict(_read_zip(path), path)
         with open(path, 'rb') as file:
-            state = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(file, path)
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, AttributeError, ValueError,
-            TypeError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _plain_state_dict(_read_legacy(content, path), path)
+    except data_pickle.ForbiddenPickleError as error:
+        raise UserError(
+            f'{path} is a pickle that asks for {error}, which plain weights do not need; it was '
+            'refused and nothing of it was run. Save only the state dict, best as .safetensors'
+        ) from error
+    # RuntimeError: an encrypted member of a zip archive. ValueError: an empty file too.
+    except (data_pickle.DamagedPickleError, ValueError, KeyError, EOFError, OSError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f'{path} cannot be read as a torch file ({error or type(error).__name__}); '
                         'it is damaged, cut short or of another format') from error
-    return _plain_state_dict(state, path)
-
-
-class _Sealed:
-    """Pickles may not set attributes of these."""
-
-    def __setstate__(self, state):
-        raise pickle.UnpicklingError('an object with a state of its own')
 
 
 @dataclasses.dataclass
-class _Storage(_Sealed):
+class _Storage:
     """One buffer of a file; its bytes may come later than the tensors that look into it."""
 
     dtype: np.dtype
     count: int
     values: np.ndarray | None = None
 
+    def fill(self, data: bytes, order: str) -> None:
+        """Takes the bytes of the buffer, in the byte order '<' or '>'."""
+        values = np.frombuffer(data, self.dtype.newbyteorder(order), self.count)
+        self.values = values.astype(self.dtype, copy=False)
+
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor(_Sealed):
+class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A copy of the tensor's values; raises ValueError for a view beyond its storage."""
+        """A read-only view of the storage; raises ValueError for a view beyond it."""
+        if self.storage.values is None:
+            raise ValueError('a tensor whose storage is not in the file')
         numbers = (self.offset, *self.shape, *self.strides)
         last = self.offset + sum(
             (size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)
@@ -85,16 +95,17 @@ class _Tensor(_Sealed):
         if min(numbers) < 0 or max(last - self.offset + 1, math.prod(self.shape)) > len(available):
             raise ValueError('a tensor lies outside its storage')
         strides = [stride * self.storage.dtype.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(available, self.shape, strides).copy()
+        return np.lib.stride_tricks.as_strided(available, self.shape, strides, writeable=False)
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *unused):
     del unused  # requires_grad, backward hooks, metadata
     if not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError('a tensor without storage')
-    numbers = (offset, *shape, *strides)
-    if not all(isinstance(number, int) for number in numbers):
-        raise pickle.UnpicklingError('a tensor whose shape is not of integers')
+        raise data_pickle.DamagedPickleError('a tensor without storage')
+    if max(len(shape), len(strides)) > MOST_DIMENSIONS:
+        raise data_pickle.DamagedPickleError(f'a tensor of more than {MOST_DIMENSIONS} dimensions')
+    if not all(isinstance(number, int) and number < 2**63 for number in (offset, *shape, *strides)):
+        raise data_pickle.DamagedPickleError('a tensor whose shape is not of integers')
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -103,96 +114,94 @@ def _rebuild_parameter(tensor, *unused):
     return tensor
 
 
-ALLOWED = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
-} | {('torch', name): name for name in STORAGE_DTYPES}
+def _ordered_dict(items=()):
+    """Python 2 handed the items over at once."""
+    if not all(isinstance(key, str) for key, _ in items):
+        raise data_pickle.DamagedPickleError('a dict with a key that is no text')
+    return dict(items)
 
 
-class _ForbiddenGlobalError(Exception):
-    """Not an UnpicklingError: the file is whole, but it is not only data."""
+FUNCTIONS = {
+    'collections OrderedDict': _ordered_dict,
+    'torch._utils _rebuild_tensor': _rebuild_tensor,
+    'torch._utils _rebuild_tensor_v2': _rebuild_tensor,
+    'torch._utils _rebuild_parameter': _rebuild_parameter,
+} | {f'torch {name}': name for name in STORAGE_DTYPES}
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that can only build dicts, lists, numbers, text and `_Tensor`s."""
+class _Storages(dict):
+    """The storages that a pickle asks for, by their keys, in a file of `size` bytes."""
 
-    def __init__(self, file, storage_of: Callable[[np.dtype, str, int], _Storage]):
-        super().__init__(file, encoding='utf-8')
-        self._storage_of = storage_of
+    def __init__(self, size: int):
+        super().__init__()
+        self._size = size
 
-    def find_class(self, module, name):
-        if (module, name) not in ALLOWED:
-            raise _ForbiddenGlobalError(f'{module}.{name}')
-        return ALLOWED[module, name]
-
-    def persistent_load(self, pid):
+    def find(self, pid) -> _Storage:
+        """The storage of a persistent id, made when it is first asked for."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage':
-            raise pickle.UnpicklingError('an unknown kind of storage')
+            raise data_pickle.DamagedPickleError('an unknown kind of storage')
         _, name, key, _, count, *view = pid
         if view and view[0] is not None:
-            raise pickle.UnpicklingError('a view of a storage, as torch 0.1 wrote them')
-        return self._storage_of(np.dtype(STORAGE_DTYPES[name]), key, count)
-
-
-def _load(file, storage_of, path):
-    try:
-        return _Unpickler(file, storage_of).load()
-    except _ForbiddenGlobalError as error:
-        raise UserError(
-            f'{path} is a pickle that asks for {error}, which plain weights do not need; it was '
-            'refused and nothing of it was run. Save only the state dict, best as .safetensors'
-        ) from error
+            raise data_pickle.DamagedPickleError('a view of a storage, as torch 0.1 wrote them')
+        if not isinstance(key, str) or not isinstance(count, int):
+            raise data_pickle.DamagedPickleError('a storage without a name or a size')
+        if key not in self:
+            dtype = np.dtype(STORAGE_DTYPES[name])
+            if not 0 <= count * dtype.itemsize <= self._size:
+                raise data_pickle.DamagedPickleError(
+                    f'storage {key} of {count} values in a file of {self._size} bytes')
+            self[key] = _Storage(dtype, count)
+        return self[key]
 
 
 def _read_zip(path):
     with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith('/data.pkl')]
+        names = archive.namelist()
+        pickles = [name for name in names if name.endswith('/data.pkl')]
         if len(pickles) != 1:
             raise ValueError('a zip archive without data.pkl')
         prefix = pickles[0].removesuffix('data.pkl')
+        storages = _Storages(path.stat().st_size)
+
+        def read(name):
+            # torch never compresses: a member cannot hold more than the file does.
+            if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f'{name} is compressed')
+            return archive.read(name)
+
         order = '<'
-        if prefix + 'byteorder' in archive.namelist():
-            order = {b'little': '<', b'big': '>'}[archive.read(prefix + 'byteorder')]
-        storages = {}
-
-        def storage_of(dtype, key, count):
-            if key not in storages:
-                data = archive.read(f'{prefix}data/{key}')
-                values = np.frombuffer(data, dtype.newbyteorder(order), count).astype(dtype)
-                storages[key] = _Storage(dtype, count, values)
-            return storages[key]
-
-        return _load(io.BytesIO(archive.read(pickles[0])), storage_of, path)
+        if prefix + 'byteorder' in names:
+            order = {b'little': '<', b'big': '>'}[read(prefix + 'byteorder')]
+        state = data_pickle.load(io.BytesIO(read(pickles[0])), FUNCTIONS, storages.find)
+        for key, storage in storages.items():
+            storage.fill(read(f'{prefix}data/{key}'), order)
+        return state
 
 
 def _read_legacy(file, path):
     """Five pickles in a row (magic, version, system, object, storage keys), then the storages."""
-    storages = {}
+    storages = _Storages(len(file))
 
-    def storage_of(dtype, key, count):
-        return storages.setdefault(key, _Storage(dtype, count))
+    def load():
+        return data_pickle.load(file, FUNCTIONS, storages.find)
 
-    if file.read(262)[257:] == b'ustar':
+    if file[257:262] == b'ustar':
         raise UserError(f"{path} is in torch's oldest format, a tar archive; load it with torch "
                         'and save it anew')
-    file.seek(0)
-    if _load(file, storage_of, path) != LEGACY_MAGIC:
+    if load() != LEGACY_MAGIC:
         raise ValueError('a pickle that torch.save did not write')
-    _load(file, storage_of, path)
-    system = _load(file, storage_of, path)
+    load()
+    system = load()
+    state, keys = load(), load()
+    if not isinstance(system, dict) or not isinstance(keys, list):
+        raise ValueError('the pickles of a torch file in another order')
     order = '<' if system.get('little_endian', True) else '>'
-    state = _load(file, storage_of, path)
-    for key in _load(file, storage_of, path):
-        storage = storages[key]
+    for key in keys:
+        storage = storages[str(key)]
         count = int.from_bytes(file.read(8), 'little' if order == '<' else 'big')
         if count != storage.count:
             raise ValueError(f'storage {key} has {count} values instead of {storage.count}')
-        data = file.read(count * storage.dtype.itemsize)
-        storage.values = np.frombuffer(data, storage.dtype.newbyteorder(order), count).astype(
-            storage.dtype
-        )
+        storage.fill(file.read(count * storage.dtype.itemsize), order)
     return state
 
 
@@ -205,9 +214,6 @@ def _plain_state_dict(state, path):
                         'model.state_dict()')
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, _Tensor):
-            raise UserError(f'{path} holds {key!r}, which is no tensor; save only '
+            raise UserError(f'{path} holds {key!r:.80}, which is no tensor; save only '
                             'model.state_dict()')
-    try:
-        return {key: value.array() for key, value in state.items()}
-    except ValueError as error:
-        raise UserError(f'{path} is damaged: {error}') from error
+    return {key: value.array() for key, value in state.items()}

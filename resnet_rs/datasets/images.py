@@ -11,6 +11,10 @@ import tensorflow as tf
 
 from resnet_rs.rules import crop_fraction
 
+# A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
+# they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.
+MOST_PIXELS = 89_478_485
+
 
 def _bicubic_tf1(image, size):
     """The authors' resize: source = target * in / out, a = -0.75, edges clamped, no antialiasing.
@@ -68,19 +72,31 @@ def random_box(shape, fraction, *, area, ratio, seed):
 
 
 def decode_crop(encoded, choose_box):
-    """Decodes the box that `choose_box(shape int32 [3])` gives, uint8 [height, width, 3]."""
+    """Decodes the box that `choose_box(shape int32 [3])` gives, uint8 [height, width, 3].
+
+    Raises tf.errors.InvalidArgumentError where there is no image, or one of more than MOST_PIXELS.
+    """
 
     def crop_jpeg():
-        box = choose_box(tf.io.extract_jpeg_shape(encoded))
-        return tf.io.decode_and_crop_jpeg(encoded, box, channels=3)
+        shape = _checked(tf.io.extract_jpeg_shape(encoded))
+        return tf.io.decode_and_crop_jpeg(encoded, choose_box(shape), channels=3)
 
     def crop_other():
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
         image = tf.ensure_shape(image, [None, None, 3])
-        y, x, height, width = tf.unstack(choose_box(tf.shape(image)))
+        y, x, height, width = tf.unstack(choose_box(_checked(tf.shape(image))))
         return image[y:y + height, x:x + width]
 
     return tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_other)
+
+
+def _checked(shape):
+    """`shape` (h, w, ...), unless it is of too many pixels."""
+    most = tf.constant(MOST_PIXELS, tf.int64)
+    pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+    check = tf.debugging.assert_less_equal(pixels, most, 'an image of more than MOST_PIXELS')
+    with tf.control_dependencies([check]):
+        return tf.identity(shape)
 
 
 def to_uint8(image, *, rounded: bool):

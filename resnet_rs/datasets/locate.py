@@ -8,7 +8,6 @@ import dataclasses
 import fnmatch
 import functools
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -16,7 +15,10 @@ import re
 from absl import logging
 
 from resnet_rs.errors import UserError
+from resnet_rs.text_files import read_json, read_text
 
+MOST_EXAMPLES = 2**31 - 1  # of a split; batches number them in int32
+MOST_CLASSES = 1_000_000
 FILE_FORMATS = ('array_record', 'tfrecord')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 # Examples of sets whose size is known, by the name before '/' and ':'.
@@ -185,7 +187,7 @@ class DatasetInfo:
             splits = {part.name: part for part in splits['train'].minival()} | splits
         if not match or base not in splits:
             raise UserError(
-                f'{self.name} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
+                f'{self.directory} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
             )
         whole = splits[base]
         if not whole.num_examples:
@@ -242,65 +244,70 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
     directory = _version_directory(as_path(root), name, command)
     names_there = {path.name for path in directory.iterdir()}
     again = f'delete {directory} and run: {command}'
+    metadata = read_json(directory / 'dataset_info.json', again)
+    feature_metadata = read_json(directory / 'features.json', again)
     try:
-        metadata = json.loads((directory / 'dataset_info.json').read_text())
-        feature_metadata = json.loads((directory / 'features.json').read_text())
         features = feature_metadata['featuresDict']['features']
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f'metadata of {name} cannot be read ({error}): {again}') from error
-    kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
-    if not kinds:
-        raise UserError(
-            f"{name} has the features {sorted(features)}: an image classification set has 'image' "
-            "and 'label'"
-        )
-    label_feature, label_set_feature = kinds[0]
-    file_format = metadata.get('fileFormat') or 'tfrecord'
-    if file_format not in FILE_FORMATS:
-        raise UserError(
-            f'{name} in {directory} has file format {file_format!r}: prepare it as one of '
-            + ', '.join(FILE_FORMATS)
-        )
-    splits = {}
-    for split in metadata['splits']:
-        lengths = [int(length) for length in split.get('shardLengths', ())]
-        shards = []
-        for number, length in enumerate(lengths):
-            file = _shard_name(split, metadata['name'], file_format, number, len(lengths))
-            if length and file not in names_there:
-                raise UserError(f'{directory} lacks the file {file}: {again}')
-            shards.append(Shard(str(directory / file), 0, length, length))
-        splits[split['name']] = SplitInfo(
-            split['name'], sum(lengths), tuple(shards), label_feature=label_feature,
-            label_set_feature=label_set_feature,
-        )
-    class_names = _class_names(directory, label_feature, features, names_there)
+        kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
+        if not kinds:
+            raise UserError(f'{name} in {directory} has the features {sorted(features)}: an image '
+                            "classification set has 'image' and 'label'")
+        label_feature, label_set_feature = kinds[0]
+        file_format = metadata.get('fileFormat') or 'tfrecord'
+        if file_format not in FILE_FORMATS:
+            raise UserError(f'{name} in {directory} has file format {file_format!r}: prepare it as '
+                            f'one of {", ".join(FILE_FORMATS)}')
+        splits = {}
+        for split in metadata['splits']:
+            files = _shard_files(split, metadata['name'], file_format)
+            if missing := [file for file, length in files if length and file not in names_there]:
+                raise UserError(f'{directory} lacks the file {missing[0]}: {again}')
+            shards = tuple(
+                Shard(str(directory / file), 0, length, length) for file, length in files)
+            splits[split['name']] = SplitInfo(
+                split['name'], sum(shard.take for shard in shards), shards,
+                label_feature=label_feature, label_set_feature=label_set_feature,
+            )
+        class_names = _class_names(directory, label_feature, features, names_there, again)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f'{directory / "dataset_info.json"} or features.json is damaged '
+                        f'({error!r:.80}): {again}') from error
     return DatasetInfo(name, str(directory), file_format, class_names, splits)
 
 
-def _shard_name(split, dataset: str, file_format: str, number: int, count: int) -> str:
+def _shard_files(split: dict, dataset: str, file_format: str) -> list[tuple[str, int]]:
+    """(name, records) of each file of a split of dataset_info.json."""
+    lengths = [int(length) for length in split.get('shardLengths', ())]
+    if min(lengths, default=0) < 0 or sum(lengths) > MOST_EXAMPLES:
+        raise ValueError(f'split {split["name"]!r} of {sum(lengths)} examples')
     template = split.get('filepathTemplate') or '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
-    values = {
-        'DATASET': dataset,
-        'SPLIT': split['name'],
-        'FILEFORMAT': file_format,
-        'SHARD_X_OF_Y': f'{number:05d}-of-{count:05d}',
-        'SHARD_INDEX': f'{number:05d}',
-        'NUM_SHARDS': f'{count:05d}',
-    }
-    return template.format(**values)
+    files = []
+    for number, length in enumerate(lengths):
+        file = template  # str.format would also obey a width of 10^10 that the file asks for
+        for key, value in (
+            ('DATASET', dataset), ('SPLIT', split['name']), ('FILEFORMAT', file_format),
+            ('SHARD_X_OF_Y', f'{number:05d}-of-{len(lengths):05d}'),
+            ('SHARD_INDEX', f'{number:05d}'), ('NUM_SHARDS', f'{len(lengths):05d}'),
+        ):
+            file = file.replace(f'{{{key}}}', value)
+        files.append((file, length))
+    return files
 
 
-def _class_names(directory, label_feature, features, names_there) -> tuple[str, ...]:
+def _class_names(directory, label_feature, features, names_there, again) -> tuple[str, ...]:
     file = f'{label_feature}.labels.txt'
+    count = features[label_feature].get('classLabel', {}).get('numClasses')
+    if count is not None and not 0 < int(count) <= MOST_CLASSES:
+        raise ValueError(f'{count} classes')
     if file in names_there:
-        return tuple((directory / file).read_text().split('\n')[:-1])
-    try:
-        count = int(features[label_feature]['classLabel']['numClasses'])
-    except KeyError as error:
-        message = f'the feature {label_feature!r} in {directory} is not a class label'
-        raise UserError(message) from error
-    return tuple(str(number) for number in range(count))
+        names = tuple(read_text(directory / file, again).split('\n')[:-1])
+        if count is not None and len(names) != int(count):
+            raise UserError(
+                f'{directory / file} has {len(names)} names instead of {count}: {again}')
+        return names
+    if count is None:
+        raise UserError(f'the feature {label_feature!r} in {directory} is not a class label')
+    return tuple(str(number) for number in range(int(count)))
 
 
 def _version_directory(root, name: str, command: str):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from resnet_rs.datasets import records
@@ -55,7 +54,7 @@ class Reader(Iterator):
             self._iterator = self._open()
         try:
             batch = next(self._iterator)
-        except tf.errors.OpError as error:
+        except records.READ_ERRORS as error:
             batch = self._next_guarded(error)
         self._check_labels(batch)
         self._count_corrupt(batch)
@@ -64,14 +63,14 @@ class Reader(Iterator):
 
     def _next_guarded(self, error):
         if not self._guarded:
-            first_line = error.message.strip().split('\n')[0]
+            first_line = str(error).strip().split('\n')[0]
             logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
             self._guarded = True
             self._calm_at = self.position + CALM_BATCHES
             self._iterator = self._open()
             try:
                 return next(self._iterator)
-            except tf.errors.OpError as again:
+            except records.READ_ERRORS as again:
                 error = again
         damage = (records.damaged_file(self._split, self._file_format)
                   or records.damaged_file(self._source, self._file_format))

@@ -6,6 +6,7 @@ turns either into encoded bytes, late, so that an unreadable file is treated lik
 Sets with several right labels have 'label_set' too: int64 [k], filled up with -1.
 """
 
+import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
@@ -17,6 +18,8 @@ from resnet_rs.open_files import allow_open_files
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
 _READ_CHUNK = 32
 _BUFFER_BYTES = 2**20
+# What reading records raises. TensorFlow's message may quote bytes of a record that are no text.
+READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def load(split: SplitInfo, data):
@@ -32,10 +35,13 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
         count = 0
         try:
             if file_format == 'tfrecord':
-                file = tf.data.TFRecordDataset(shard.filename)
+                file = tf.data.TFRecordDataset(shard.filename).as_numpy_iterator()
             else:
                 file = _array_record_source([shard.filename])
-            for _ in file:
+            for record in file:
+                if not _can_be_parsed(split, record):
+                    return (f'{shard.filename} is damaged: record {count} holds no image with '
+                            f'{split.label_feature!r}')
                 count += 1
         except (tf.errors.OpError, RuntimeError) as error:
             reason = (str(error).splitlines() or ['not a whole file'])[0]
@@ -43,6 +49,16 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
         if count != shard.examples_in_shard:
             return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
     return None
+
+
+def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
+    # In Python and not by TensorFlow's op, which takes many times as long for a single record.
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except google.protobuf.message.DecodeError:
+        return False
+    return (len(features['image'].bytes_list.value) == 1
+            and len(features[split.label_feature].int64_list.value) == 1)
 
 
 def training_records(

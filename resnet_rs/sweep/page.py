@@ -122,7 +122,8 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
         target = html.escape(os.path.relpath(workdir, page_directory))
         plot = f'{target}/curves.png' if (workdir / 'curves.png').exists() else target
         name = Cell(f'<a href="{target}/">{html.escape(row["run"])}</a>', row['run'], is_html=True)
-        losses = [line['loss'] for line in read_metrics(workdir) if line['kind'] == 'train']
+        lines = read_metrics(workdir, {'train': ('loss',)})
+        losses = [line['loss'] for line in lines if line['kind'] == 'train']
         if losses:
             curve = Cell(f'<a href="{plot}">{sparkline(losses)}</a>', is_html=True)
     return {

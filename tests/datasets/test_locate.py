@@ -219,7 +219,7 @@ def test_missing_file_and_broken_metadata(tmp_path):
     with pytest.raises(UserError, match=lost):
         locate.find_dataset(settings)
     (version / 'dataset_info.json').write_text('{')
-    with pytest.raises(UserError, match='cannot be read'):
+    with pytest.raises(UserError, match='dataset_info.json is damaged'):
         locate.find_dataset(settings)
 
 

@@ -1,0 +1,267 @@
+"""What the commands do with damaged files (docs/untrusted_files.md).
+
+    python benchmarks/hostile_files.py [--kind=.h5 ...] [--mutations=500] [--seed=0] [--csv=FILE]
+
+Damages good files in many seeded ways (benchmarks/mutations.py) and lets the commands read each
+(benchmarks/hostile_kinds.py), in a worker process for each kind that is watched: a mutation that
+takes longer than 10 s or more memory than the limit, or ends the process, is counted and the
+worker started anew. Prints a table and every mutation that was neither read nor refused with one
+line that names the file; the exit status is 1 if there is any.
+"""
+
+import argparse
+import collections
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import random
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+OUTCOMES = ('read', 'refused', 'unnamed', 'traceback', 'executed', 'hang', 'crash', 'memory')
+HEADINGS = ('read all the same', 'refused, file named', 'refused, file not named', 'traceback',
+            'pickle run', 'hang', 'crash', 'memory')
+SECONDS = 10  # of CPU: on a busy machine the clock says little
+PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
+MIB = 2**20
+ADDRESS_SPACE = 4 * 2**30  # more than that cannot be allocated while damaged files are read
+SECTIONS = ('model.', 'data.', 'eval.', 'optimizer.')
+
+
+def main() -> int:
+    flags = parse_flags()
+    if flags.worker:
+        return work(flags)
+    rows, failures = [], []
+    for kind in flags.kind:
+        started = time.monotonic()
+        counts, details, peak = measure(kind, flags)
+        rows.append([kind, flags.mutations, *(counts[name] for name in OUTCOMES), peak // MIB,
+                     round(time.monotonic() - started)])
+        failures += details
+        print(*rows[-1], sep=', ', flush=True)
+    heading = ['kind', 'mutations', *HEADINGS, 'most memory, MiB', 'seconds']
+    for row in [heading, ['---'] * len(heading), *rows]:
+        print(f'| {" | ".join(map(str, row))} |')
+    print(*failures, sep='\n')
+    if flags.csv:
+        with open(flags.csv, 'w', newline='') as file:
+            csv.writer(file).writerows([heading, *rows])
+    return 1 if failures else 0
+
+
+def measure(kind: str, flags) -> tuple[collections.Counter, list[str], int]:
+    """(number of mutations with each outcome, lines on the bad ones, most bytes of one)."""
+    counts, details, peak = collections.Counter(), [], 0
+    with tempfile.TemporaryDirectory() as directory:
+        number = 0
+        while number < flags.mutations:
+            for record in watch(kind, number, directory, flags):
+                number = record['number'] + 1
+                counts[record['outcome']] += 1
+                peak = max(peak, record['memory'])
+                if record['outcome'] not in ('read', 'refused'):
+                    details.append(f'{kind} {record["number"]}: {record["outcome"]}: '
+                                   f'{record["detail"]}')
+    return counts, details, peak
+
+
+def watch(kind: str, first: int, directory: str, flags):
+    """Yields the records of a worker's mutations from `first` on, until it ends or is killed."""
+    command = [
+        sys.executable, __file__, '--worker', f'--kind={kind}', f'--first={first}',
+        f'--mutations={flags.mutations}', f'--seed={flags.seed}', f'--directory={directory}',
+        f'--memory_mib={flags.memory_mib}',
+    ]
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+    with tempfile.TemporaryFile('w+') as errors, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1, env=environment,
+    ) as worker:
+        begun = None  # the record and the time of the mutation in progress
+        outcome = 'crash'
+        while line := next_line(worker.stdout, begun, flags.memory_mib):
+            if not line.startswith('{'):
+                outcome = line
+                break
+            record = json.loads(line)
+            if 'outcome' in record:
+                yield record
+                begun = None
+            else:
+                begun = record | {'time': time.monotonic(), 'pid': worker.pid,
+                                  'cpu': cpu_seconds(worker.pid)}
+        worker.kill()
+        worker.wait()
+        errors.seek(0)
+        said = errors.read()
+    if begun:
+        yield {
+            'number': begun['number'], 'outcome': outcome, 'memory': 0,
+            'detail': f'status {worker.returncode}: {" / ".join(said.splitlines()[-4:])[-800:]}',
+        }
+    elif worker.returncode and worker.returncode != -9:
+        raise RuntimeError(f'the worker of {kind} failed:\n{said[-3000:]}')
+
+
+def next_line(stream, begun: dict | None, memory_mib: int) -> str:
+    """The worker's next line, '' at its end, or 'hang' or 'memory' where a limit is passed."""
+    while not select.select([stream], [], [], 0.02)[0]:
+        if begun and (time.monotonic() > begun['time'] + PATIENCE
+                      or cpu_seconds(begun['pid']) > begun['cpu'] + SECONDS):
+            return 'hang'
+        if begun and memory(begun['pid'])['VmRSS'] > begun['memory'] + memory_mib * MIB:
+            return 'memory'
+    return stream.readline()
+
+
+def cpu_seconds(process: int) -> float:
+    """What all threads of a process have used."""
+    fields = pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def memory(process: int | str = 'self') -> dict[str, int]:
+    """{'VmRSS': bytes in use, 'VmHWM': the most so far, 'VmSize': address space} of a process."""
+    lines = pathlib.Path(f'/proc/{process}/status').read_text().splitlines()
+    return {
+        name: 1024 * int(value.split()[0]) for name, _, value in (
+            line.partition(':') for line in lines) if name in ('VmRSS', 'VmHWM', 'VmSize')
+    } or {'VmRSS': 0}
+
+
+def work(flags) -> int:
+    """The worker: announces each mutation on stdout as a line of JSON, then what came of it."""
+    from hostile_kinds import KINDS
+
+    report = os.fdopen(os.dup(1), 'w', buffering=1)
+    attempts = Attempts(
+        KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed)
+    room = memory()['VmSize'] + ADDRESS_SPACE
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    for number in range(flags.first, flags.mutations):
+        attempts.damage(number)
+        print(json.dumps({'number': number, 'memory': memory()['VmRSS']}), file=report)
+        print(json.dumps({'number': number, **attempts.read()}), file=report)
+    report.close()
+    os._exit(0)  # at once: threads of TensorFlow and JAX have nothing left to do
+
+
+class Attempts:
+    """A directory with good files of one kind, of which each attempt damages one and reads it."""
+
+    def __init__(self, kind, directory: pathlib.Path, seed: int):
+        self._kind = kind
+        self._directory = directory / 'files'
+        self._directory.mkdir()
+        self._seed = seed
+        self._files = kind.write(self._directory)
+        self._good = self._content()
+        for file in (*self._files[:1] * 2, *self._files[-1:]):  # what is kept for good is there
+            with self._aside():
+                kind.read(self._directory, file)
+
+    def damage(self, number: int) -> None:
+        """Makes mutation `number`, of one of the files in turn."""
+        from mutations import mutate
+
+        self._damaged = self._files[number % len(self._files)]
+        numbers = random.Random(f'{self._seed} {number}')
+        self._damaged.write_bytes(mutate(self._damaged.name, self._good[self._damaged], numbers))
+
+    def read(self) -> dict:
+        """{'outcome': one of OUTCOMES, 'detail': the message, 'memory': bytes it took at most}
+
+        Afterwards the files are good again.
+        """
+        from mutations import EXECUTED
+
+        pathlib.Path('/proc/self/clear_refs').write_text('5')  # starts VmHWM anew
+        before = memory()['VmRSS']
+        outcome, detail = self._outcome(self._damaged)
+        if (self._directory / EXECUTED).exists():
+            outcome = 'executed'
+            (self._directory / EXECUTED).rmdir()
+        taken = memory()['VmHWM'] - before
+        self._mend()
+        return {'outcome': outcome, 'detail': detail, 'memory': taken}
+
+    def _outcome(self, file: pathlib.Path) -> tuple[str, str]:
+        from resnet_rs.errors import UserError
+
+        try:
+            with self._aside() as errors:
+                self._kind.read(self._directory, file)
+        except UserError as error:
+            return self._named(file, str(error)), str(error)
+        except SystemExit:
+            message = errors.getvalue()
+            one_line = message.startswith('error: ') and message.count('\n') == 1
+            return self._named(file, message) if one_line else 'traceback', message
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [frame for frame in frames if 'site-packages' not in frame.filename][-1]
+            place = f'{pathlib.Path(ours.filename).name}:{ours.lineno}'
+            return 'traceback', f'{type(error).__name__} at {place}: {" ".join(str(error).split())}'
+        return 'read', ''
+
+    def _named(self, file: pathlib.Path, message: str) -> str:
+        names = [str(file)]
+        if self._kind.named == 'prefix':
+            names.append(str(file).rpartition('.')[0])
+        if self._kind.named == 'directory':
+            names += [str(folder) for folder in file.parents
+                      if folder.is_relative_to(self._directory) and folder != self._directory]
+        if self._kind.named == 'setting':
+            names += SECTIONS
+        return 'refused' if any(name in message for name in names) else 'unnamed'
+
+    @contextlib.contextmanager
+    def _aside(self):
+        """In the directory, with what is written for people caught; gives what is on stderr."""
+        errors = io.StringIO()
+        with contextlib.chdir(self._directory), contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stderr(errors):
+                yield errors
+
+    def _content(self) -> dict[pathlib.Path, bytes]:
+        return {file: file.read_bytes() for file in self._directory.rglob('*') if file.is_file()}
+
+    def _mend(self) -> None:
+        now = self._content()
+        for file in now.keys() - self._good.keys():
+            file.unlink()
+        for file, content in self._good.items():
+            if now.get(file) != content:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+
+
+def parse_flags():
+    from hostile_kinds import KINDS
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kind', nargs='*', choices=KINDS, default=list(KINDS))
+    parser.add_argument('--mutations', type=int, default=500, help='of each kind')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--memory_mib', type=int, default=1024,
+                        help='that a mutation may take more than the process has')
+    parser.add_argument('--csv', help='where the table is written too')
+    for name in ('first', 'directory', 'worker'):
+        form = {'action': 'store_true'} if name == 'worker' else {}
+        parser.add_argument(f'--{name}', help=argparse.SUPPRESS, **form)
+    flags = parser.parse_args()
+    flags.first = int(flags.first or 0)
+    return flags
+
+
+if __name__ == '__main__':
+    sys.exit(main())
