@@ -260,7 +260,8 @@ class Checkpoints:
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:
         weights = self._stored_weights(step)
-        stored = flax.traverse_util.flatten_dict({name: weights[name] for name in expected}, sep='/')
+        stored = {name: weights[name] for name in expected}
+        stored = flax.traverse_util.flatten_dict(stored, sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):
