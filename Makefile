@@ -32,10 +32,12 @@ lint: $(VENV)/dev
 
 $(VENV)/run: requirements.txt
 	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 or newer found; name one: make PYTHON=...'; exit 2; }
+	@echo 'Installing requirements.txt into $(VENV): about 2.6 GB, silent for about a minute ...'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.txt
+	@echo 'Installing requirements-dev.txt into $(VENV): another 0.8 GB, silent for half a minute ...'
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -8,9 +8,14 @@ step normalises them on the device.
 import functools
 import math
 import os
+import typing
 from collections.abc import Iterator
 
 import numpy as np
+
+import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
+
+# isort: split
 import tensorflow as tf
 from absl import logging
 
@@ -18,9 +23,10 @@ from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
-from resnet_rs.datasets.memory import plan_memory
+from resnet_rs.datasets.memory import MemoryPlan, plan_memory
 from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
 from resnet_rs.errors import UserError
+from resnet_rs.rules import crop_fraction
 
 
 def dataset_info(config) -> DatasetInfo:
@@ -72,6 +78,42 @@ def eval_batches(
     )
 
 
+class InputPlan(typing.NamedTuple):
+    """Sizes of a training input.
+
+    Attributes:
+      examples: distinct examples of a global batch.
+      local_batch: images of a batch in one process.
+      streams: logical streams of a TFRecord set, over all processes.
+      memory: the MemoryPlan of one process.
+    """
+
+    examples: int
+    local_batch: int
+    streams: int
+    memory: MemoryPlan
+
+
+def plan_input(config, process_count: int = 1) -> InputPlan:
+    """Returns the sizes of the training input of `config`, and opens nothing.
+
+    Raises UserError where processes cannot share the batch or the host memory is too small.
+    """
+    data = config.data
+    info = dataset_info(config)
+    split = info.split(data.train_split)
+    repeats = data.repeated_augmentation
+    examples = config.batch_size // repeats
+    names = 'batch_size' if repeats == 1 else 'batch_size / data.repeated_augmentation'
+    local = _local_batch_size(examples, process_count, names) * repeats
+    streams = order.stream_count(examples, data.streams)
+    memory = plan_memory(
+        split, data, file_format=info.file_format, streams=-(-streams // process_count),
+        local_batch=local, threads=_threads(data), cache=memory_bytes(split, data),
+    )
+    return InputPlan(examples, local, streams, memory)
+
+
 class TrainBatches(Iterator):
     """The iterator of `train_batches`.
 
@@ -86,26 +128,10 @@ class TrainBatches(Iterator):
         data = config.data
         info = dataset_info(config)
         split = info.split(data.train_split)
-        if split.label_set_feature:
-            raise UserError(
-                f'{info.name} has sets of labels ({split.label_set_feature}): it is for '
-                'evaluation only; train on another data.name'
-            )
-        if not 0 <= config.seed < 2**31:
-            raise UserError(f'seed is {config.seed}: use a number from 0 to {2**31 - 1}')
-        repeats = data.repeated_augmentation
-        if repeats < 1 or config.batch_size % repeats:
-            raise UserError(f'data.repeated_augmentation is {repeats}, which does not divide '
-                            f'batch_size={config.batch_size}: use a divisor, or 1 for none')
-        distinct = config.batch_size // repeats
-        names = 'batch_size' if repeats == 1 else 'batch_size / data.repeated_augmentation'
-        local = _local_batch_size(distinct, process_count, names) * repeats
-        threads = _threads(data)
-        streams = order.stream_count(distinct, data.streams)
-        memory = self.memory = plan_memory(
-            split, data, file_format=info.file_format, streams=-(-streams // process_count),
-            local_batch=local, threads=threads, cache=memory_bytes(split, data),
-        )
+        plan = plan_input(config, process_count)
+        repeats, distinct, threads = data.repeated_augmentation, plan.examples, _threads(data)
+        streams, local, memory = plan.streams, plan.local_batch, plan.memory
+        self.memory = memory
         logging.info('Input: %s', memory.text)
         source = cached_split(split, info, data)
         decode, augment = _train_transforms(config)
@@ -305,8 +331,8 @@ def _train_transforms(config):
     """(decode, augment): encoded bytes and element -> uint8 [S, S, 3]; element -> the same."""
     data = config.data
     size = data.image_size
-    resize = images.resize_function(data.resize)
-    fraction = images.eval_crop_fraction(data.eval_crop, size)
+    resize = images.RESIZE[data.resize]
+    fraction = crop_fraction(data.eval_crop, size)
     augment_image = None
     if data.augment != 'none':
         augment_image = create_augment(

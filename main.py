@@ -2,8 +2,6 @@
 
 import json
 import logging as standard_logging
-import os
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -11,8 +9,6 @@ from ml_collections import config_flags
 from resnet_rs import platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.stored_config import read_config
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
 CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has get_config().')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found again to resume.')
@@ -63,16 +59,14 @@ def run(arguments: list[str]) -> None:
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
-        return flags.FLAGS(arguments)
+    with one_line_errors(UserError, flags.Error):
+        return preflight.parse_flags(flags.FLAGS, arguments)
 
 
 def is_for_people(record) -> bool:
-    """False for what libraries say of each file and backend, and for lines the bar shows too."""
-    noisy = ['orbax', 'xla_bridge'] + ['logging_writer'] * sys.stderr.isatty()
+    """Returns False for what libraries say of each file and backend below a warning."""
     quiet = record.levelno <= standard_logging.INFO
-    return not (quiet and any(name in record.pathname for name in noisy))
+    return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
 
 
 if __name__ == '__main__':

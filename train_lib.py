@@ -22,7 +22,13 @@ from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
-from resnet_rs.steps import NOT_YET, Program, create_eval_step, create_program, model_of
+from resnet_rs.steps import (
+    Program,
+    create_eval_step,
+    create_program,
+    first_nonfinite,
+    model_of,
+)
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 
 
@@ -37,16 +43,20 @@ def train_and_evaluate(
     """
     info = preflight.check_config(config, workdir)
     agreement.check_hosts(config, info)
-    agreement.check_shared_workdir(workdir)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
+    input_pipeline.plan_input(config, jax.process_count())
+    if config.init_from and not preflight.has_checkpoint(workdir):
+        with Checkpoints(config.init_from, read_only=True) as source:
+            source.check_fine_tuning(source.find('last'), program.state.variables)
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
         for every in (config.eval.every, config.checkpoint.every, config.log.every)
     )
 
+    agreement.check_shared_workdir(workdir)
     start_workdir(config, workdir, info.class_names)
     evaluation = None
     with contextlib.ExitStack() as closing:
@@ -138,7 +148,6 @@ def evaluate_checkpoint(
 def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
     """Writes the resolved configuration and the class names, once every check has passed."""
     if jax.process_index() == 0:
-        epath.Path(workdir).mkdir(parents=True, exist_ok=True)
         write_config(workdir, config)
         (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
     hosts.barrier('configuration written')
@@ -211,14 +220,14 @@ def evaluate_split(
 
 def check_finite(state: TrainState, workdir: str) -> None:
     """Raises FloatingPointError naming the first step whose loss or norms were not finite."""
-    window = jax.device_get(state.window)
-    if window['nonfinite_step'] == NOT_YET:
+    found = first_nonfinite(jax.device_get(state.window))
+    if found is None:
         return
-    loss, gradient, parameter, update = window['nonfinite_norms']
+    step, numbers = found
+    numbers = ', '.join(f'{name.replace("_", " ")} {value}' for name, value in numbers.items())
     raise FloatingPointError(
-        f'not finite at step {window["nonfinite_step"]}: loss {loss}, gradient norm {gradient}, '
-        f'parameter norm {parameter}, update norm {update}; the last good checkpoint is in '
-        f'{workdir}. A smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
+        f'not finite at step {step}: {numbers}; the last good checkpoint is in {workdir}. A '
+        'smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
     )
 
 

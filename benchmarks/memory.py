@@ -9,17 +9,15 @@ opened, and the stated budget beside it.
 """
 
 import argparse
-import os
 import pathlib
 import re
 import subprocess
 import sys
 import time
 
-from record_sets import NAME, write_record_set
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from record_sets import NAME, write_record_set  # noqa: E402
 
 
 def main():

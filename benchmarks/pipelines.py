@@ -13,6 +13,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import resnet_rs  # noqa: E402, F401 - prepares the environment for TensorFlow
+
 BATCH = 128
 CORES = len(os.sched_getaffinity(0))
 WARM_UP_SECONDS = 1.5
@@ -98,7 +102,7 @@ def crop_resize(directory, size, augment):
     """Crop decoding and the paper's bicubic resize."""
     from resnet_rs.datasets import images
 
-    resize = images.resize_function('bicubic_tf1')
+    resize = images.RESIZE['bicubic_tf1']
 
     def work(encoded, seed):
         return images.to_uint8(resize(_crop(encoded, seed), size), rounded=False)
@@ -190,7 +194,6 @@ def cpu_seconds() -> float:
 
 def serve():
     """Answers requests {'name', 'directory', 'size', 'augment', 'seconds'} until the input ends."""
-    sys.path.insert(0, str(ROOT))
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # whatever the libraries print must not be taken for an answer
     for line in sys.stdin:
@@ -207,5 +210,4 @@ def serve():
 
 
 if __name__ == '__main__':
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     serve()

@@ -4,6 +4,8 @@ import itertools
 import pathlib
 import shutil
 
+import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
+
 NAME = 'photographs'
 RECORDS_PER_FILE = 1251  # as ImageNet's 1,281,167 in 1,024 files
 DIFFERENT_FILES = 4

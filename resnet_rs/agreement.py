@@ -17,15 +17,12 @@ import tensorflow as tf
 from etils import epath
 
 from resnet_rs import hosts
-from resnet_rs.config import flatten
+from resnet_rs.config import flatten, may_differ_between_hosts
 from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.run_log import PACKAGES, git_commit
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOP_LEVEL_FILES = ('main.py', 'train_lib.py', 'input_pipeline.py')
-FREE_ON_A_HOST = (
-    'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib', 'data.cache',
-)
 ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_PLATFORMS')  # change the compiled programs
 
 
@@ -58,7 +55,7 @@ def describe(config: ml_collections.ConfigDict, info: DatasetInfo) -> dict[str, 
         facts[f'version of {name}'] = _version(name)
     facts |= {f'environment variable {name}': os.environ.get(name, '') for name in ENVIRONMENT}
     for name, value in flatten(config.to_dict()).items():
-        if not name.startswith(FREE_ON_A_HOST):
+        if not may_differ_between_hosts(name):
             facts[f'config.{name}'] = repr(value)
     name = '' if info.name == info.directory else info.name
     facts['dataset'] = f'{name} {info.file_format}'.strip()

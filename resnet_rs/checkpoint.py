@@ -10,7 +10,7 @@ Converted weights have the first and the last item only, at step 0. Stages are s
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import flax.struct
 import flax.traverse_util
@@ -36,7 +36,7 @@ class TrainState:
     variables: dict  # params and batch_stats, float32
     ema: dict  # their moving average, float32
     opt_state: tuple
-    window: dict  # sums since the last logged step; see train_lib
+    window: dict  # sums since the last logged step; see steps.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +76,15 @@ class Checkpoints:
                             '--workdir')
         self._manager = self._read(
             None, ocp.CheckpointManager, self.directory,
+            # Without orbax's own read_only, which warns of every default that it overrides.
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=score,  # without it the manager does not store the metrics
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
             ),
             item_handlers={
-                'weights': ocp.StandardCheckpointHandler(),
+                'weights': ocp.PyTreeCheckpointHandler(),  # can restore a part
                 'training': ocp.StandardCheckpointHandler(),
                 'run': ocp.JsonCheckpointHandler(),
             },
@@ -125,7 +125,7 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardSave({'raw': state.variables, 'ema': state.ema}),
+                weights=ocp.args.PyTreeSave({'raw': state.variables, 'ema': state.ema}),
                 training=ocp.args.StandardSave(training),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
@@ -137,7 +137,7 @@ class Checkpoints:
         self._manager.save(
             0,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardSave(weights),
+                weights=ocp.args.PyTreeSave(weights),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
             metrics=NOT_EVALUATED,
@@ -157,7 +157,7 @@ class Checkpoints:
         restored = self._read(
             step, self._manager.restore, step,
             args=ocp.args.Composite(
-                weights=ocp.args.StandardRestore(weights),
+                weights=_restore_arguments(weights),
                 training=ocp.args.StandardRestore(training),
                 run=ocp.args.JsonRestore(),
             ),
@@ -169,14 +169,19 @@ class Checkpoints:
         )
         return stack_blocks_like(state, like), run
 
-    def restore_weights(self, step: int, like: dict) -> dict:
-        """{'raw': variables, 'ema': variables} at `step`; `like` is one set of variables."""
-        stored = unstack_blocks(like)
-        weights = {'raw': stored, 'ema': stored}
+    def restore_weights(
+        self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')
+    ) -> dict:
+        """{name: variables} at `step` for 'raw' and 'ema', or the one of `names`; reads no other.
+
+        `like` is one set of variables: arrays, or jax.ShapeDtypeStruct with a sharding. Raises
+        UserError when the weights are those of another architecture.
+        """
+        weights = dict.fromkeys(names, unstack_blocks(like))
         self._check_same_shapes(step, weights)
-        args = ocp.args.Composite(weights=ocp.args.StandardRestore(weights))
+        args = ocp.args.Composite(weights=_restore_arguments(weights))
         restored = self._read(step, self._manager.restore, step, args=args).weights
-        return {name: stack_blocks_like(restored[name], like) for name in weights}
+        return {name: stack_blocks_like(restored[name], like) for name in names}
 
     def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
         """The EMA weights at `step` in place of `variables`, and whether the head was kept.
@@ -184,20 +189,31 @@ class Checkpoints:
         A head for another number of classes stays the new one of `variables`, arrays with their
         sharding. Raises UserError where anything else differs.
         """
-        stored = self._stored_weights(step)['ema']['params'].get('head', {})
         new_head = variables['params'].get('head', {})
-        same = jax.tree.map(lambda leaf: tuple(leaf.shape), dict(stored)) == jax.tree.map(
-            lambda leaf: tuple(leaf.shape), dict(new_head)
-        )
-        head = new_head if same else jax.tree.map(
-            lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
-            dict(stored), dict(new_head),
-        )
-        like = variables | {'params': variables['params'] | {'head': head}}
-        restored = self.restore_weights(step, like)['ema']
+        same = _shapes(self._stored_head(step)) == _shapes(new_head)
+        like = self._as_stored(step, variables)
+        restored = self.restore_weights(step, like, ('ema',))['ema']
         if not same:
             restored = restored | {'params': restored['params'] | {'head': new_head}}
         return restored, same
+
+    def check_fine_tuning(self, step: int, variables: dict) -> None:
+        """Raises UserError where `restore_for_fine_tuning` would; reads metadata alone."""
+        self._check_same_shapes(step, {'ema': unstack_blocks(self._as_stored(step, variables))})
+
+    def _stored_head(self, step: int) -> dict:
+        return dict(self._stored_weights(step, ('ema',))['ema']['params'].get('head', {}))
+
+    def _as_stored(self, step: int, variables: dict) -> dict:
+        """Returns `variables` with a head of the stored shape."""
+        stored, new_head = self._stored_head(step), dict(variables['params'].get('head', {}))
+        if _shapes(stored) == _shapes(new_head):
+            return variables
+        head = jax.tree.map(
+            lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
+            stored, new_head,
+        )
+        return variables | {'params': variables['params'] | {'head': head}}
 
     def __enter__(self):
         return self
@@ -210,17 +226,16 @@ class Checkpoints:
         """The EMA top-1 of an evaluation at `step`, or what stands for none."""
         return self._read(step, lambda: float(self._manager.metrics(step)[BEST_METRIC]))
 
-    def _stored_weights(self, step: int) -> dict:
-        """Shapes and dtypes of the weights at `step`: {'raw': variables, 'ema': variables}."""
-        def tree():
-            found = self._manager.item_metadata(step).weights.tree
-            for name in ('raw', 'ema'):
-                if not isinstance(found[name]['params'], dict):
-                    raise TypeError(f'{name} has no parameters')
-            jax.tree.map(lambda leaf: tuple(leaf.shape), found)
-            return found
+    def _stored_weights(self, step: int, names: Iterable[str]) -> dict:
+        """{name: variables} with the shapes at `step`, of 'raw' or 'ema' or both."""
+        def read():
+            tree = self._manager.item_metadata(step).weights.tree
+            tree = {name: tree[name] for name in names}
+            for variables in tree.values():
+                _shapes(variables['params'])  # raises where they are none
+            return tree
 
-        return self._read(step, tree)
+        return self._read(step, read)
 
     def _read(self, step: int | None, function: Callable, *arguments, **settings):
         """What `function` gives; UserError where a file of the checkpoint is damaged.
@@ -243,7 +258,7 @@ class Checkpoints:
                 'one') from error
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:
-        stored = flax.traverse_util.flatten_dict(self._stored_weights(step), sep='/')
+        stored = flax.traverse_util.flatten_dict(self._stored_weights(step, expected), sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):
@@ -260,6 +275,19 @@ class Checkpoints:
                     f'{where} has {path} of shape {tuple(stored[path].shape)}, the network of '
                     f'this configuration {tuple(leaf.shape)}; use the config it was trained with'
                 )
+
+
+def _shapes(tree: dict) -> dict:
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), dict(tree))
+
+
+def _restore_arguments(weights: dict) -> ocp.args.PyTreeRestore:
+    """Reads the leaves of `weights`, each with its sharding, and no others."""
+    return ocp.args.PyTreeRestore(
+        item=weights,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(weights),
+        partial_restore=True,
+    )
 
 
 def _run_of(stored: dict) -> Run:

@@ -9,26 +9,21 @@ An interval is about other images of the same kind and the test about the same i
 knows how much another seed would change. For that, compare means over seeds (resnet_rs.results).
 """
 
-import argparse
 import dataclasses
 import os
 import pathlib
 import zipfile
 
-import matplotlib.figure
 import numpy as np
-import scipy.stats
 
 from resnet_rs.config import flatten
-from resnet_rs.errors import UserError, one_line_errors
-from resnet_rs.evaluation import WEIGHTS
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.stored_config import read_config
-from resnet_rs.sweep.figures import save
 
 NOT_SET = '(not set)'
 # Of predictions.npz, which has predictions, too.
-COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in WEIGHTS
+COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in ('raw', 'ema')
                                for name in ('top1', 'top5', 'loss')))
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
@@ -59,12 +54,16 @@ def config_differences(first: dict, second: dict) -> dict[str, tuple]:
 
 def wilson_interval(right: int, examples: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of an accuracy, without continuity correction."""
+    import scipy.stats  # takes a second
+
     return tuple(
         scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
     """The test for two bool arrays [examples] that are about the same images."""
+    import scipy.stats
+
     only_first = int((first_right & ~second_right).sum())
     only_second = int((second_right & ~first_right).sum())
     different = only_first + only_second
@@ -74,6 +73,8 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
 
 def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     """The report on two work directories; UserError where a run is not finished or damaged."""
+    from resnet_rs.evaluation import WEIGHTS  # imports JAX
+
     configs = [_read(read_config, run, 'config.json') for run in (first, second)]
     tables = [_predictions(run) for run in (first, second)]
     lines = [f'A: {first}', f'B: {second}', '', 'Settings that differ:']
@@ -97,8 +98,13 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     return '\n'.join(lines)
 
 
-def draw_curves(runs: list[str]) -> matplotlib.figure.Figure:
-    """Loss and top-1 over the steps of each run: training batches thin, EMA weights thick."""
+def draw_curves(runs: list[str]):
+    """Returns a matplotlib figure of loss and top-1 over the steps of each run.
+
+    Training batches are thin lines, evaluations of the EMA weights thick ones.
+    """
+    import matplotlib.figure
+
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
     for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
         for number, run in enumerate(runs):
@@ -162,16 +168,15 @@ def _read_column(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; a mistake is one line and exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.compare', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.compare', description=__doc__)
     parser.add_argument('runs', nargs=2, metavar='RUN', help='a work directory')
     parser.add_argument('--output', metavar='DIR', help='for curves.png and curves.svg')
     options = parser.parse_args(arguments)
     with one_line_errors(UserError):
         print(compare(*options.runs))
         if options.output:
+            from resnet_rs.sweep.figures import save
+
             for path in save({'curves': draw_curves(options.runs)}, options.output):
                 print(path)
 

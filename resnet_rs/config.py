@@ -1,134 +1,260 @@
-"""Every setting of a run with its default: the recipe of the paper (Bello et al. 2021, section 4).
+"""The one table of settings: default, allowed values, meaning, and what changing a value means.
 
-A config file starts from `default_config()` and changes what its experiment changes. Durations
-are text with a unit ('350 epochs', '1000 steps', '5000 examples'); `resnet_rs.durations` turns
-them into steps.
+The defaults are the recipe of the paper (Bello et al. 2021, section 4; docs/fidelity.md compares
+it with the public implementations). A config file starts from `default_config()` and changes what
+its experiment changes.
 """
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ml_collections
 
+from resnet_rs import relations
+from resnet_rs.models.variants import VARIANTS
+from resnet_rs.rules import (
+    Rule,
+    center_crop,
+    choice,
+    colour,
+    duration,
+    flag,
+    interval,
+    joined,
+    network,
+    number,
+    per_stage,
+    subset,
+    text,
+    whole,
+)
+
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+LEAST_IMAGE_SIZE = 16  # half the networks' stride of 32: the smallest size that tests cover
+
+AUGMENTATIONS = (
+    'none', 'randaugment', 'randaugment_model_garden', 'autoaugment_v0', 'color_jitter_lighting')
+RANDAUGMENT_OPERATIONS = (
+    'AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'Color', 'Contrast',
+    'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Cutout',
+    'SolarizeAdd',
+)
+
+
+class Change(enum.Enum):
+    """What a run with another value of a setting is."""
+
+    EXPERIMENT = 'another experiment; fixed when the run starts'
+    SEED = 'another run of the same experiment; fixed when the run starts'
+    EVALUATION = 'the same run, measured otherwise; may change on a resume'
+    RESUME = 'the same run; may change on a resume'
+    HOST = 'the same run; may change on a resume and differ between hosts'
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    change: what a run with another value is.
+    relation: a function of all settings, {name: value}, that returns why this one does not agree
+      with another, or ''. It is called once every setting obeys its own rule.
+    """
+
+    default: Any
+    rule: Rule
+    meaning: str
+    change: Change = Change.EXPERIMENT
+    relation: Callable[[Mapping[str, Any]], str] | None = None
+
+
+SETTINGS = {
+    'seed': Setting(0, whole(0, 2**31 - 1), 'of all random draws', Change.SEED),
+    'batch_size': Setting(
+        4096, whole(1), 'images per optimiser step over all devices (the global batch)'),
+    'duration': Setting('350 epochs', duration(), 'length of training'),
+    'init_from': Setting(
+        '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
+
+    'model.name': Setting('resnet_rs_50', network(tuple(VARIANTS)), 'network'),
+    'model.num_classes': Setting(1000, whole(1), 'classes of the head'),
+    'model.width_multiplier': Setting(
+        1.0, number(1 / 32, 64), 'factor of all channel counts; the narrowest layer has 32'),
+    'model.dropout_rate': Setting(0.25, number(0, 1, below=True), 'dropout before the head'),
+    'model.stochastic_depth_rate': Setting(
+        0.0, number(0, 1, below=True), 'drop rate of the last stage; earlier stages have less'),
+    'model.dtype': Setting(
+        'bfloat16', choice('bfloat16', 'float32', 'float64'),
+        'of activations; parameters, statistics, logits and loss are float32 (or float64)'),
+    'model.batch_norm_momentum': Setting(
+        0.0, number(0, 1), "weight of the old running statistics; 0: the last batch's; 1: they "
+        'stay as they are'),
+    'model.batch_norm_group_size': Setting(
+        0, whole(-1), "examples that share batch statistics; 0: one group per device, as the "
+        "authors' code, which does not synchronise cores; -1: the whole global batch",
+        relation=relations.batch_norm_group_size),
+    'model.activation': Setting('relu', choice('relu', 'swish'), 'swish: as TF Model Garden'),
+    'model.padding': Setting(
+        'symmetric', choice('symmetric', 'same'), 'of strided layers; same: as TF Model Garden'),
+    'model.pool_unstrided_shortcut': Setting(
+        False, flag(), 'a stride-1 pool in the shortcut of stage 1, as TF Model Garden'),
+    'model.squeeze_excite_divisor': Setting(
+        1, whole(1), "of hidden widths; timm's se_resnet_18 and se_resnet_34 use 8"),
+    'model.scan_blocks': Setting(
+        False, flag(), 'one loop over the blocks of a stage: compiles sooner '
+        '(docs/deep_networks.md)', Change.RESUME),
+    'model.remat': Setting(
+        '', per_stage(('', 'conv_outputs', 'block')),
+        'what the backward pass recomputes to save memory (docs/deep_networks.md)', Change.RESUME,
+        relation=relations.remat),
+
+    'data.source': Setting(
+        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/*.jpg|png'),
+    'data.name': Setting('imagenet2012', text(required=True), 'of the tfds set'),
+    'data.data_dir': Setting(
+        '', text(), 'where the data is; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets',
+        Change.HOST, relations.data_dir),
+    'data.train_split': Setting('train', text(required=True), 'in the notation of tfds'),
+    'data.eval_split': Setting(
+        'validation', text(required=True), 'in the notation of tfds', Change.EVALUATION),
+    'data.image_size': Setting(
+        160, whole(LEAST_IMAGE_SIZE), 'side of a training image in pixels'),
+    'data.resize': Setting(
+        'bicubic_tf1', choice('bicubic_tf1', 'bicubic', 'bicubic_antialias', 'bilinear',
+                              'bilinear_antialias', 'area'), 'interpolation'),
+    'data.crop_area': Setting(
+        (0.08, 1.0), interval(0, 1), 'of the training crop, as a fraction of the image'),
+    'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
+    'data.flip': Setting(True, flag(), 'mirror half of the training images'),
+    'data.augment': Setting(
+        'randaugment', joined(AUGMENTATIONS), 'augmentation; several are applied in turn'),
+    'data.repeated_augmentation': Setting(
+        1, whole(1), 'views of each example in a batch; an epoch is as many images as the split '
+        'holds', relation=relations.repeated_augmentation),
+    'data.randaugment_layers': Setting(2, whole(1, 16), 'operations per image'),
+    'data.randaugment_magnitude': Setting(10, whole(0, 100), 'strength of every operation'),
+    'data.randaugment_operations': Setting(
+        (), subset((*RANDAUGMENT_OPERATIONS, 'Identity')),
+        'to choose from; empty: all of the augmentation',
+        relation=relations.randaugment_operations),
+    'data.mixup_alpha': Setting(
+        0.0, number(0), 'of Beta(alpha, alpha), drawn on the device; 0: off; with CutMix: each in '
+        'half of the batches'),
+    'data.cutmix_alpha': Setting(0.0, number(0), 'of Beta(alpha, alpha); 0: off'),
+    'data.eval_crop': Setting(
+        'padding 32', center_crop(), 'centre crop of evaluation: pixels that are left out, or the '
+        'part that is kept', Change.EVALUATION),
+    'data.mean_rgb': Setting(IMAGENET_MEAN_RGB, colour(), 'subtracted from pixels of 0 to 255'),
+    'data.std_rgb': Setting(IMAGENET_STD_RGB, colour(positive=True), 'divides them then'),
+    'data.corrupt_images': Setting(
+        'fail', choice('fail', 'skip'),
+        'skip: undecodable images are counted, named and no part of the loss '
+        '(docs/input_pipeline.md)'),
+    'data.streams': Setting(
+        64, whole(1), 'logical streams of a TFRecord set; lowered to a divisor of the batch'),
+    'data.shuffle_window': Setting(
+        128, whole(1), 'records of a TFRecord stream that are shuffled together'),
+    'data.threads': Setting(0, whole(0), 'of the input pipeline; 0: one per core', Change.HOST),
+    'data.prefetch_batches': Setting(2, whole(1), 'batches that are read ahead', Change.HOST),
+    'data.cache': Setting(
+        '', choice('', 'disk', 'memory'), "of encoded files: 'disk' copies both splits into "
+        "cache_dir, 'memory' the training split", Change.HOST, relations.cache),
+    'data.cache_dir': Setting(
+        '', text(), 'a directory on a local disk', Change.HOST, relations.cache_dir),
+    'data.host_memory_gib': Setting(
+        16.0, number(0, above=True), 'what reading ahead and a cache in memory may take in one '
+        'process', Change.HOST),
+
+    'optimizer.learning_rate': Setting(0.1, number(0), 'per 256 images of global batch'),
+    'optimizer.schedule': Setting('cosine', choice('cosine', 'step'), 'of the learning rate'),
+    'optimizer.warmup': Setting(
+        '5 epochs', duration(may_be_zero=True), 'during which the rate rises from 0'),
+    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'of SGD'),
+    'optimizer.nesterov': Setting(False, flag(), "Nesterov's form of momentum"),
+    'optimizer.weight_decay': Setting(4e-5, number(0), 'times the weight joins the gradient'),
+    'optimizer.weight_decay_on': Setting(
+        'kernels_and_biases', choice('kernels_and_biases', 'kernels'),
+        "kernels_and_biases: all but batch norm, as the authors' code"),
+    'optimizer.label_smoothing': Setting(
+        0.1, number(0, 1, below=True), 'part of the target that all classes share'),
+    'optimizer.gradient_clip_norm': Setting(0.0, number(0), 'global norm; 0: off'),
+    'optimizer.accumulation_steps': Setting(
+        1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
+
+    'sharding.strategy': Setting(
+        'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),
+        'zero1: optimiser state and EMA are sharded over the devices of a slice; fsdp: parameters '
+        'too (docs/sharding.md)', Change.RESUME),
+    'sharding.replicate_below': Setting(
+        16384, whole(0), 'elements; smaller arrays are replicated', Change.RESUME),
+    'sharding.slices': Setting(
+        0, whole(0), 'TPU slices; 0: as the devices say', Change.RESUME),
+
+    'ema.decay': Setting(
+        0.9999, number(0, 1, below=True), 'of the average of weights and statistics'),
+
+    'eval.batch_size': Setting(1024, whole(1), 'images over all devices', Change.RESUME),
+    'eval.every': Setting('5 epochs', duration(), 'between evaluations', Change.RESUME),
+    'eval.image_size': Setting(
+        0, Rule(int, f'0 (data.image_size) or a whole number, {LEAST_IMAGE_SIZE} or more',
+                lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
+        'side of an evaluation image in pixels', Change.EVALUATION),
+
+    'checkpoint.every': Setting('1 epochs', duration(), 'between checkpoints', Change.RESUME),
+    'checkpoint.keep_last': Setting(2, whole(1), 'newest checkpoints to keep', Change.RESUME),
+    'checkpoint.keep_best': Setting(
+        1, whole(0), 'checkpoints with the best EMA top-1 to keep', Change.RESUME),
+
+    'log.every': Setting('100 steps', duration(), 'between lines of metrics', Change.RESUME),
+
+    'hosts.start_timeout_seconds': Setting(
+        300, whole(1), 'within which every process has to start', Change.RESUME),
+    'hosts.lost_after_seconds': Setting(
+        60, whole(1), 'a process that does not answer for this long ends the others',
+        Change.RESUME),
+}  # fmt: skip
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The shared settings of all ResNet-RS runs on ImageNet (fidelity table: docs/fidelity.md)."""
+    """Returns the default of every setting, as config.batch_size, config.model.name and so on."""
     config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.batch_size = 4096  # images per optimiser step over all devices
-    config.duration = '350 epochs'
-    # A work directory (of a run or of converted weights) whose EMA weights a new run starts from.
-    config.init_from = ''
-
-    config.model = ml_collections.ConfigDict({
-        'name': 'resnet_rs_50',
-        'num_classes': 1000,
-        'width_multiplier': 1.0,
-        'dropout_rate': 0.25,
-        'stochastic_depth_rate': 0.0,
-        'dtype': 'bfloat16',  # of activations; parameters, statistics, logits and loss are float32
-        'batch_norm_momentum': 0.0,
-        # Examples that share batch statistics: a number, 0 for one group per device (as the
-        # authors' code, which does not synchronise cores), -1 for the whole global batch.
-        'batch_norm_group_size': 0,
-        'activation': 'relu',  # or 'swish' (Model Garden)
-        'padding': 'symmetric',  # of strided layers; or 'same' (Model Garden)
-        'pool_unstrided_shortcut': False,  # True (Model Garden): a stride-1 pool in stage 1
-        'squeeze_excite_divisor': 1,  # of hidden widths; timm's se_resnet_18 and 34 use 8
-        # Neither changes what is computed; for deep networks (docs/deep_networks.md).
-        'scan_blocks': False,  # one loop over the blocks of a stage: compiles sooner
-        # What training computes twice to save memory: '' (nothing), 'conv_outputs', 'block'; or
-        # such a name for each stage, as in 'block,block,conv_outputs,'.
-        'remat': '',
-    })
-
-    config.data = ml_collections.ConfigDict({
-        'source': 'tfds',  # or 'image_folder': data_dir/SPLIT/CLASS/*.jpg|png
-        'name': 'imagenet2012',
-        'data_dir': '',  # empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets
-        'train_split': 'train',
-        'eval_split': 'validation',
-        'image_size': 160,
-        'resize': 'bicubic_tf1',
-        'crop_area': (0.08, 1.0),  # fraction of the image
-        'crop_ratio': (3 / 4, 4 / 3),  # width / height
-        'flip': True,
-        # Of resnet_rs.augment.AUGMENTATIONS; several in turn: 'color_jitter_lighting+randaugment'.
-        'augment': 'randaugment',
-        # Views of each example in a batch; an epoch still is as many images as the split holds.
-        'repeated_augmentation': 1,
-        'randaugment_layers': 2,
-        'randaugment_magnitude': 10,
-        'randaugment_operations': (),  # names to choose from; empty: all of the augmentation's
-        # On the device: Beta(alpha, alpha) of mixup and CutMix; 0: off; both: each half the time.
-        'mixup_alpha': 0.0,
-        'cutmix_alpha': 0.0,
-        'eval_crop': 'padding 32',  # or 'fraction 0.875'
-        'mean_rgb': IMAGENET_MEAN_RGB,
-        'std_rgb': IMAGENET_STD_RGB,
-        'corrupt_images': 'fail',  # or 'skip': counted, named, weight zero
-        'streams': 64,  # logical streams of a TFRecord set; must divide the global batch
-        'shuffle_window': 128,  # records permuted as a unit within a stream
-        'threads': 0,  # 0: one per core
-        'prefetch_batches': 2,
-        # Encoded files: '', 'disk' (copies in cache_dir) or 'memory' (the training split's).
-        'cache': '',
-        'cache_dir': '',
-        # What reading ahead and a cache in memory may take in one process; logged at the start.
-        'host_memory_gib': 16.0,
-    })
-
-    config.optimizer = ml_collections.ConfigDict({
-        'learning_rate': 0.1,  # per 256 images of global batch
-        'schedule': 'cosine',
-        'warmup': '5 epochs',
-        'momentum': 0.9,
-        'nesterov': False,
-        'weight_decay': 4e-5,
-        # 'kernels_and_biases' (all but batch norm, as the authors' code) or 'kernels'.
-        'weight_decay_on': 'kernels_and_biases',
-        'label_smoothing': 0.1,
-        'gradient_clip_norm': 0.0,  # 0: off
-        'accumulation_steps': 1,
-    })
-
-    # Where the state lives (docs/sharding.md); changes memory and traffic, not what is learnt.
-    config.sharding = ml_collections.ConfigDict({
-        # 'data_parallel': replicated; 'zero1': optimiser state and EMA split over the devices of
-        # a slice; 'fsdp': parameters too.
-        'strategy': 'data_parallel',
-        'replicate_below': 16384,  # elements of an array that is not worth splitting
-        'slices': 0,  # of a multi-slice run; 0: as many as the devices say
-    })
-
-    config.ema = ml_collections.ConfigDict({'decay': 0.9999})
-
-    config.eval = ml_collections.ConfigDict({
-        'batch_size': 1024,  # images over all devices
-        'every': '5 epochs',
-        'image_size': 0,  # 0: data.image_size
-    })
-    config.checkpoint = ml_collections.ConfigDict({
-        'every': '1 epochs',
-        'keep_last': 2,
-        'keep_best': 1,  # by EMA top-1
-    })
-    config.log = ml_collections.ConfigDict({'every': '100 steps'})
-
-    # Of the processes of a pod slice.
-    config.hosts = ml_collections.ConfigDict({
-        'start_timeout_seconds': 300,  # all of them have to have started within
-        'lost_after_seconds': 60,  # one that does not answer for this long ends the others
-    })
+    for name, setting in SETTINGS.items():
+        group, _, key = name.rpartition('.')
+        if group and group not in config:
+            config[group] = ml_collections.ConfigDict()
+        (config[group] if group else config)[key] = setting.default
     return config
 
 
-def flatten(settings: dict, prefix: str = '') -> dict:
-    """{'a': {'b': 1}} as {'a.b': 1}."""
+def flatten(settings: Mapping, prefix: str = '') -> dict:
+    """Returns {'a': {'b': 1}} as {'a.b': 1}."""
     flat = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             flat |= flatten(value, f'{prefix}{key}.')
         else:
             flat[prefix + key] = value
     return flat
+
+
+def may_change_on_resume(name: str) -> bool:
+    """Returns whether a resumed run may have another value: it learns the same from the same data.
+
+    Settings that are no longer in the table may not.
+    """
+    return name in SETTINGS and SETTINGS[name].change not in (Change.EXPERIMENT, Change.SEED)
+
+
+def may_differ_between_hosts(name: str) -> bool:
+    """Returns whether the hosts of one run may have different values."""
+    return SETTINGS[name].change is Change.HOST
+
+
+def experiment_settings(config: ml_collections.ConfigDict) -> dict:
+    """Returns the settings, {name: value}, that runs of one experiment share, whatever the seed."""
+    return {
+        name: value for name, value in flatten(config.to_dict()).items()
+        if name in SETTINGS and SETTINGS[name].change in (Change.EXPERIMENT, Change.EVALUATION)
+    }

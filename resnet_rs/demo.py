@@ -5,26 +5,16 @@
 Both are fitted here and now on the pixels of the same split of scikit-learn's digits.
 """
 
-import argparse
 import pathlib
 
 import numpy as np
-import sklearn.datasets
-import sklearn.neighbors
-import sklearn.svm
 
-from resnet_rs.datasets.digits import TRAIN_EXAMPLES
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.run_log import read_metrics
-
-CLASSIFIERS = {
-    'support-vector machine': sklearn.svm.SVC(gamma=0.001, C=10),
-    'three nearest neighbours': sklearn.neighbors.KNeighborsClassifier(3),
-}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(prog='python -m resnet_rs.demo', description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
     workdir = pathlib.Path(parser.parse_args().workdir)
     lines = read_metrics(workdir, {'eval': ('ema_top1', 'raw_top1')})
@@ -51,11 +41,21 @@ def main() -> None:
 
 def baselines() -> dict[str, float]:
     """Top-1 on the last 360 digits of classifiers fitted on the 1,437 before them."""
+    import sklearn.datasets
+    import sklearn.neighbors
+    import sklearn.svm
+
+    from resnet_rs.datasets.digits import TRAIN_EXAMPLES
+
+    classifiers = {
+        'support-vector machine': sklearn.svm.SVC(gamma=0.001, C=10),
+        'three nearest neighbours': sklearn.neighbors.KNeighborsClassifier(3),
+    }
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
     train, test = np.split(np.arange(len(labels)), [TRAIN_EXAMPLES])
     return {
         name: classifier.fit(pixels[train], labels[train]).score(pixels[test], labels[test])
-        for name, classifier in CLASSIFIERS.items()
+        for name, classifier in classifiers.items()
     }
 
 

@@ -1,17 +1,16 @@
 """Durations with a unit: '350 epochs', '1000 steps', '5000 examples'."""
 
-import re
-
 from resnet_rs.errors import UserError
+from resnet_rs.rules import DURATION
 
 
 def to_steps(duration: str, *, batch_size: int, examples_per_epoch: int) -> int:
-    """Optimiser steps of `duration`, rounded to the nearest.
+    """Returns the optimiser steps of `duration`, rounded to the nearest.
 
     350 epochs of ImageNet at batch 4096 are 109,475 steps, as in the authors' configurations.
     Raises UserError for text that is not a number and a unit.
     """
-    match = re.fullmatch(r'\s*(\d+(?:\.\d*)?)\s*(epoch|step|example)s?\s*', str(duration))
+    match = DURATION.fullmatch(str(duration))
     if not match:
         raise UserError(
             f"{duration!r} is not a duration; write a number and a unit, as in '350 epochs', "

@@ -28,6 +28,20 @@ def print_line(message: object, kind: str = 'error') -> None:
     print(f'{kind}:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser of a command's arguments that reports a mistake in one line, with status 2.
+
+    --help shows `description`, the docstring of the command, as it stands.
+    """
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str):
+        print_line(f'{message}; see {self.prog} --help')
+        sys.exit(2)
+
+
 def positive_integer(text: str) -> int:
     """The type of a command's argument that counts something; argparse reports another text."""
     if not text.isdecimal() or int(text) < 1:

@@ -18,17 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import jax
 import ml_collections
 import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import preflight
+from resnet_rs import platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.run_log import describe_environment
-from resnet_rs.sharding import create_mesh, replicated, to_global
-from resnet_rs.steps import create_inference_step, create_program
 
 PAPER_BATCH = 128
 STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first
@@ -74,6 +71,8 @@ def measure(
 
     Raises UserError where not even one image fits.
     """
+    import jax  # takes seconds
+
     while batch_size:
         try:
             run, compile_seconds = prepare(config, step, batch_size)
@@ -121,6 +120,11 @@ def prepare(
     config: ml_collections.ConfigDict, step: str, batch_size: int
 ) -> tuple[Callable, float]:
     """A function that starts one step and returns what to wait for; the seconds of compiling."""
+    import jax
+
+    from resnet_rs.sharding import create_mesh, replicated, to_global
+    from resnet_rs.steps import create_inference_step, create_program
+
     config = ml_collections.ConfigDict(config)
     config.batch_size = config.eval.batch_size = batch_size
     mesh = create_mesh(jax.local_devices()[:1])
@@ -162,6 +166,8 @@ def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
 
 def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:
     """Seconds per step of every block; the host waits for the device once a block."""
+    import jax
+
     seconds = []
     for _ in range(blocks):
         begin = time.perf_counter()
@@ -174,6 +180,8 @@ def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:
 
 def device_milliseconds(run: Callable, steps: int) -> float | None:
     """The median time of a step on the device's own clock; None where no profiler tells it."""
+    import jax
+
     with tempfile.TemporaryDirectory() as directory:
         with jax.profiler.trace(directory):
             time_blocks(run, 1, steps)
@@ -182,8 +190,11 @@ def device_milliseconds(run: Callable, steps: int) -> float | None:
     return statistics.median(times) if times else None
 
 
-def module_milliseconds(profile: jax.profiler.ProfileData) -> list[float]:
-    """How long each execution of a compiled program took; TPUs record it, CPUs do not."""
+def module_milliseconds(profile) -> list[float]:
+    """How long each execution of a compiled program took, from a jax.profiler.ProfileData.
+
+    TPUs record it, CPUs do not.
+    """
     return [
         event.duration_ns / 1e6 for plane in profile.planes if plane.name.startswith('/device:')
         for line in plane.lines if line.name == 'XLA Modules' for event in line.events
@@ -213,17 +224,19 @@ def append(path: pathlib.Path, measurement: Measurement) -> None:
 def main(arguments: list[str]) -> None:
     """The command; a mistake is one line and exit status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
         options, given = _flags(), list(arguments)
-        if extra := options(given)[1:]:
+        if extra := preflight.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
         if options.config is None:
             raise UserError('--config is missing; for instance '
                             '--config=configs/resnet_rs.py:50@160')
-        preflight.check_keys(options.config)
+        preflight.check_settings(options.config)
         output = pathlib.Path(options.output)
         check_file(output)
     logging.set_verbosity(logging.INFO)
+    platforms.skip_absent_tpu()
+    import jax
+
     jax.config.update('jax_enable_compilation_cache', False)  # compiling is timed
     config = ml_collections.ConfigDict(options.config).unlock()
     is_tpu = jax.default_backend() == 'tpu'

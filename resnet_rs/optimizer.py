@@ -9,7 +9,6 @@ import ml_collections
 import optax
 
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import UserError
 
 LEARNING_RATE_BATCH = 256  # the batch that `optimizer.learning_rate` is stated for
 
@@ -62,17 +61,14 @@ def create_schedule(
     warmup_steps = to_steps(
         settings.warmup, batch_size=config.batch_size, examples_per_epoch=examples_per_epoch
     )
-    if settings.schedule not in SCHEDULES:
-        raise UserError(
-            f'optimizer.schedule is {settings.schedule!r}; it can be {sorted(SCHEDULES)}'
-        )
-    if not warmup_steps < total_steps:
-        raise UserError(
-            f'optimizer.warmup of {settings.warmup!r} is {warmup_steps} steps, but the run has '
-            f'{total_steps}; shorten the warm-up'
-        )
     peak = settings.learning_rate * config.batch_size / LEARNING_RATE_BATCH
     return SCHEDULES[settings.schedule](peak, warmup_steps, total_steps)
+
+
+WEIGHT_DECAY_ON: dict[str, Callable[[tuple[str, ...]], bool]] = {
+    'kernels_and_biases': lambda path: not any('norm' in name for name in path),
+    'kernels': lambda path: path[-1] == 'kernel',
+}
 
 
 def weight_decay_mask(params, which: str):
@@ -81,13 +77,9 @@ def weight_decay_mask(params, which: str):
     'kernels_and_biases': all but batch-norm scale and bias (the authors' code decays the biases
     of squeeze-excite and of the head); 'kernels': kernels only (TF Model Garden, big_vision).
     """
-    covered = {
-        'kernels_and_biases': lambda path: not any('norm' in name for name in path),
-        'kernels': lambda path: path[-1] == 'kernel',
-    }
-    if which not in covered:
-        raise UserError(f'optimizer.weight_decay_on is {which!r}; it can be {sorted(covered)}')
-    return flax.traverse_util.path_aware_map(lambda path, _: covered[which](path), params)
+    return flax.traverse_util.path_aware_map(
+        lambda path, _: WEIGHT_DECAY_ON[which](path), params
+    )
 
 
 def create_optimizer(

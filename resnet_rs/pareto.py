@@ -3,14 +3,14 @@
     python -m resnet_rs.pareto --output=DIR          # the published networks alone
 """
 
-import argparse
 import csv
 import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import matplotlib.figure
 import numpy as np
+
+from resnet_rs.errors import CommandParser
 
 PUBLISHED_FILE = pathlib.Path(__file__).parent / 'published_results.csv'
 LATENCY_BATCH = 128  # images of the step whose time the paper prints
@@ -66,8 +66,10 @@ def published(cost: str) -> dict[str, list[Point]]:
     return series
 
 
-def draw(series: dict[str, list[Point]], cost_label: str, title: str) -> matplotlib.figure.Figure:
-    """Every series with its front as a line; the points of a front carry their names."""
+def draw(series: dict[str, list[Point]], cost_label: str, title: str):
+    """Returns a matplotlib figure: every series with its front as a line and the front's names."""
+    import matplotlib.figure  # takes a second
+
     figure = matplotlib.figure.Figure(figsize=(8, 5.5), layout='constrained')
     axes = figure.subplots()
     for number, (name, points) in enumerate(series.items()):
@@ -94,8 +96,8 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str) -> matplot
     return figure
 
 
-def draw_published() -> dict[str, matplotlib.figure.Figure]:
-    """{'published_latency': figure, 'published_multiply_adds': figure}."""
+def draw_published() -> dict:
+    """{'published_latency': matplotlib figure, 'published_multiply_adds': matplotlib figure}."""
     return {
         f'published_{cost}': draw(published(cost), label, 'Published results on ImageNet')
         for cost, label in PUBLISHED_LABELS.items()
@@ -116,11 +118,11 @@ def _spread(front: list[Point]) -> list[Point]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from resnet_rs.sweep.figures import save
-
-    parser = argparse.ArgumentParser(prog='python -m resnet_rs.pareto', description=__doc__)
+    parser = CommandParser(prog='python -m resnet_rs.pareto', description=__doc__)
     parser.add_argument('--output', required=True, metavar='DIR', help='where the pictures go')
     output = pathlib.Path(parser.parse_args(arguments).output)
+    from resnet_rs.sweep.figures import save
+
     for path in save(draw_published(), output):
         print(path)
 

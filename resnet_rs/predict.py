@@ -6,7 +6,6 @@ IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are pre
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 """
 
-import argparse
 import contextlib
 import csv
 import dataclasses
@@ -18,10 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from resnet_rs.errors import UserError, one_line_errors, positive_integer
+from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import skip_absent_tpu
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 
@@ -217,10 +214,7 @@ def _write_csv(predictions):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.predict', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.predict', description=__doc__)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
     parser.add_argument('--checkpoint', required=True, metavar='DIR', help='a work directory')
     parser.add_argument('--top', type=positive_integer, default=5,

@@ -1,18 +1,18 @@
-"""What can be known to be wrong before anything is imported, compiled or written.
-
-Neither JAX nor TensorFlow is loaded here, so a mistake shows in a second.
-"""
+"""Checks of a run that import neither JAX nor TensorFlow and write nothing."""
 
 import difflib
 import glob
 import os
+import pathlib
 import re
 import tempfile
+import traceback
 
 import ml_collections
+from absl import flags
 from etils import epath
 
-from resnet_rs.config import default_config, flatten
+from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.durations import to_steps
@@ -24,26 +24,17 @@ from resnet_rs.stored_config import (
     read_config,
 )
 
-# Settings that may differ when a run is taken up again: they change neither what is learnt nor
-# which data is seen.
-FREE_ON_RESUME = (
-    'model.scan_blocks', 'model.remat', 'data.data_dir', 'data.threads', 'data.prefetch_batches',
-    'data.host_memory_gib', 'data.cache', 'eval.', 'checkpoint.', 'log.', 'sharding.',
-    'hosts.',
-)
-
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
     """Raises UserError for whatever would stop this run later; returns what the dataset is."""
     info = check_evaluation(config)
-    info.split(config.data.train_split)
-    examples = info.split(config.data.train_split).num_examples
-    for name in ('duration', 'optimizer.warmup', 'eval.every', 'checkpoint.every', 'log.every'):
-        value = get_dotted(config, name)
-        steps = to_steps(value, batch_size=config.batch_size, examples_per_epoch=examples)
-        if steps < 1 and name == 'duration':
-            raise UserError(f'duration {value!r} is less than one step; make it longer')
-    check_ranges(config)
+    split = info.split(config.data.train_split)
+    if split.label_set_feature:
+        raise UserError(
+            f'{info.name} has sets of labels ({split.label_set_feature}): it is for evaluation '
+            'only; train on another data.name'
+        )
+    check_durations(config, split.num_examples)
     check_cache(info, config.data)
     if config.init_from and read_config(config.init_from) is None:
         raise UserError(
@@ -54,19 +45,36 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     return info
 
 
-def check_ranges(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for crop settings that are not a range, and for negative alphas."""
-    for name, most in (('data.crop_area', 1), ('data.crop_ratio', float('inf'))):
-        value = get_dotted(config, name)
-        if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
-            raise UserError(
-                f'{name} is {value}; it takes a lower and an upper number above 0'
-                + (f' and at most {most}' if most == 1 else '')
-            )
-    for name in ('data.mixup_alpha', 'data.cutmix_alpha'):
-        value = get_dotted(config, name)
-        if value < 0:
-            raise UserError(f'{name} is {value}; it takes 0 (off) or a number above')
+def check_settings(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for an unknown setting, a value out of its rule and values that disagree."""
+    settings = flatten(config.to_dict())
+    for name, value in settings.items():
+        check_key(name)
+        SETTINGS[name].rule.check(name, value)
+    if missing := sorted(SETTINGS.keys() - settings.keys()):
+        raise UserError(
+            f'the configuration lacks {missing[0]}; start from resnet_rs.config.default_config()'
+        )
+    for setting in SETTINGS.values():
+        if setting.relation and (problem := setting.relation(settings)):
+            raise UserError(problem)
+
+
+def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
+    """Raises UserError unless training lasts a step and longer than its warm-up."""
+    lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)
+    steps = to_steps(config.duration, **lengths)
+    if steps < 1:
+        raise UserError(
+            f'duration is {config.duration!r}, less than one step of {config.batch_size} images; '
+            'make it longer, or lower batch_size'
+        )
+    warmup = to_steps(config.optimizer.warmup, **lengths)
+    if warmup >= steps:
+        raise UserError(
+            f'optimizer.warmup is {config.optimizer.warmup!r} or {warmup} steps, but the run has '
+            f"{steps}; shorten it, for instance to --config.optimizer.warmup='{steps // 10} steps'"
+        )
 
 
 def parse_steps(text: str) -> tuple[int, int] | None:
@@ -84,7 +92,7 @@ def parse_steps(text: str) -> tuple[int, int] | None:
 
 def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
     """Raises UserError unless the dataset is there and has the classes the network tells apart."""
-    check_keys(config)
+    check_settings(config)
     info = find_dataset(config.data)
     info.split(config.data.eval_split)
     if info.num_classes != config.model.num_classes:
@@ -112,61 +120,129 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
             )
 
 
+def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
+    """Parses a command line that may have --config into `values`; returns the rest.
+
+    Raises UserError for a wrong setting and for a config file that fails, flags.Error for a flag
+    that does not exist.
+    """
+    check_command_line(arguments)
+    try:
+        return values(arguments)
+    except UserError:
+        raise
+    except Exception as error:  # absl's own, or whatever the person's config file raises
+        for file in _config_files_of(arguments):
+            if problem := _config_file_problem(file, error):
+                raise UserError(problem) from error
+        raise
+
+
+def _config_file_problem(file: str, error: BaseException | None) -> str:
+    """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
+    while error is not None:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+                 if os.path.abspath(frame.filename) == os.path.abspath(file)]
+        if isinstance(error, SyntaxError) and error.filename:
+            lines = [error.lineno]
+        if lines:
+            reason = str(error).partition('\n')[0]
+            return f'{file}, line {lines[-1]}: {type(error).__name__}: {reason}; correct the file'
+        error = error.__cause__ or error.__context__
+    return ''
+
+
+def _config_files_of(arguments: list[str]) -> list[str]:
+    """Returns FILE of every --config=FILE:VARIANT and --config FILE:VARIANT."""
+    values = []
+    for argument, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
+        if argument in ('--config', '-config'):
+            values.append(following)
+        elif argument.startswith(('--config=', '-config=')):
+            values.append(argument.partition('=')[2])
+    return [value.partition(':')[0] for value in values if value]
+
+
 def check_command_line(arguments: list[str]) -> None:
-    """Raises UserError for a --config file that is not there or a --config.KEY that is unknown."""
-    known = flatten(default_config().to_dict())
-    for argument in arguments[1:]:
-        name, _, value = argument.lstrip('-').partition('=')
-        file = value.partition(':')[0]
-        if name == 'config' and file and not os.path.isfile(file):
-            raise UserError(f'--config={file} is not a file; there are {sorted(_config_files())}')
-        if name.startswith('config.'):
-            check_key(name.removeprefix('config.'), known)
+    """Raises UserError for a --config file that is missing and for a wrong --config.NAME=VALUE."""
+    for file in _config_files_of(arguments):
+        check_config_file(file)
+    for position, argument in enumerate(arguments[1:], start=1):
+        flag, has_value, value = argument.lstrip('-').partition('=')
+        if not argument.startswith('-') or not flag.startswith('config.'):
+            continue
+        name = flag.removeprefix('config.')
+        check_key(name)
+        rule = SETTINGS[name].rule
+        if not has_value:
+            if rule.kind is bool:  # --config.data.flip alone
+                continue
+            value = arguments[position + 1] if position + 1 < len(arguments) else ''
+        rule.check(name, rule.parse(name, value))
+
+
+def check_config_file(path: str) -> None:
+    """Raises UserError unless `path` is a Python file."""
+    if not os.path.isfile(path):
+        raise UserError(f'--config={path} is not a file; there are {", ".join(_config_files())}')
+    if not path.endswith('.py'):
+        raise UserError(
+            f'--config={path} is not a Python file; the configuration of the run in DIR is '
+            '--config=configs/stored.py:DIR'
+        )
 
 
 def _config_files() -> list[str]:
-    return [path for path in glob.glob('configs/**/*.py', recursive=True) if '__' not in path]
+    paths = glob.glob('configs/**/*.py', recursive=True)
+    return sorted(path for path in paths if '__' not in path)
 
 
-def check_keys(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a key that default_config does not have, with the nearest name."""
-    known = flatten(default_config().to_dict())
-    for key in flatten(config.to_dict()):
-        check_key(key, known)
-
-
-def check_key(key: str, known: dict) -> None:
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f'did you mean {near[0]!r}?' if near else f'there are: {", ".join(sorted(known))}'
-        raise UserError(f'the configuration has no setting {key!r}; {hint}')
+def check_key(name: str) -> None:
+    """Raises UserError for a setting that does not exist, with similar names or all groups."""
+    if name in SETTINGS:
+        return
+    near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
+    same = [known for known in SETTINGS if known.rpartition('.')[2] == name.rpartition('.')[2]]
+    if near or same:
+        hint = f'did you mean {(same or near)[0]!r}?'
+    else:
+        group = name.partition('.')[0]
+        inside = [known for known in SETTINGS if known.startswith(f'{group}.')]
+        hint = f'there are: {", ".join(inside or SETTINGS)}'
+    raise UserError(f'the configuration has no setting {name!r}; {hint}')
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
-    """Raises UserError unless `workdir` can be written and holds this very run or none."""
+    """Raises UserError unless this run can start or resume in `workdir`; writes nothing.
+
+    The configuration of a run binds from its first checkpoint on.
+    """
     directory = epath.Path(workdir)
-    stored = read_config(directory)
+    stored = read_config(directory) if has_checkpoint(directory) else None
     if stored is not None:
         here, there = flatten(config.to_dict()), flatten(stored.to_dict())
-        for key in sorted(here.keys() | there.keys()):
-            if here.get(key) != there.get(key) and not key.startswith(FREE_ON_RESUME):
+        for name in sorted(here.keys() | there.keys()):
+            if here.get(name) != there.get(name) and not may_change_on_resume(name):
                 raise UserError(
-                    f'{directory / CONFIG_FILE} is of another run: {key} is {there.get(key)!r} '
-                    f'there and {here.get(key)!r} here; use another --workdir, or the same settings'
+                    f'{directory} holds a run with {name}={there.get(name)!r}, which cannot '
+                    f'become {here.get(name)!r} on a resume; give --config.{name}='
+                    f'{there.get(name)}, or another --workdir '
+                    f'(--config.init_from={directory} starts it from these weights)'
                 )
     if '://' in os.fspath(workdir):
         return  # a bucket's permissions show at the first write
+    existing = pathlib.Path(workdir).absolute()
+    while not existing.exists():
+        existing = existing.parent
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise UserError(
             f'--workdir={directory} cannot be written ({error.strerror}); name another'
         ) from error
 
 
-def get_dotted(config: ml_collections.ConfigDict, name: str):
-    for part in name.split('.'):
-        config = config[part]
-    return config
-
+def has_checkpoint(workdir: str | os.PathLike) -> bool:
+    """Returns whether `workdir` holds a complete checkpoint; orbax names partial ones otherwise."""
+    checkpoints = epath.Path(workdir) / 'checkpoints'
+    return checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir())

@@ -61,11 +61,18 @@ class Progress:
 
     @contextlib.contextmanager
     def paused(self, what: str):
-        """Names what is done beside training and leaves its time out of the rates."""
+        """Names what is done beside training and leaves its time out of the rates.
+
+        Devices first finish the steps that they were given before. That is training and belongs
+        to the rates, so the pause is counted from when they have.
+        """
         begin = time.monotonic()
         self._bar.set_description(what)
         yield
         self._bar.set_description('')
+        if self._steps:
+            _, last_completion = self._steps[-1]
+            begin = max(begin, last_completion.result())
         self._given_at = time.monotonic()
         self._window_started += self._given_at - begin
 

@@ -7,7 +7,6 @@ machine (.csv or .parquet). A row is a run; results.md has a row per configurati
 standard deviation over its seeds.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -22,8 +21,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from resnet_rs.config import flatten
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.config import experiment_settings
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.platforms import use_cpu
 from resnet_rs.run_log import METRICS_FILE, read_metrics
 from resnet_rs.stored_config import CONFIG_FILE, read_config
@@ -52,11 +51,6 @@ IDENTITY = ('config', 'dataset', 'depth', 'width', 'resolution', 'epochs', 'para
 # What is averaged over seeds.
 AVERAGED = (*SCORES, 'seconds_per_step', 'images_per_second', 'images_per_second_per_device',
             'memory_bytes')
-# Settings that do not make another experiment.
-NOT_PART_OF_THE_EXPERIMENT = (
-    'seed', 'data.data_dir', 'data.threads', 'data.prefetch_batches', 'data.host_memory_gib',
-    'checkpoint.', 'log.',
-)
 
 
 def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
@@ -175,12 +169,9 @@ def _cost(model: str, image_size: int) -> tuple[int, int]:
 
 
 def settings_digest(config: ml_collections.ConfigDict) -> str:
-    """Twelve hexadecimal digits that runs of one experiment share, whatever their seeds."""
-    settings = {
-        name: value for name, value in flatten(config.to_dict()).items()
-        if not name.startswith(NOT_PART_OF_THE_EXPERIMENT)
-    }
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    """Returns twelve hexadecimal digits that runs of one experiment share, whatever their seeds."""
+    settings = json.dumps(experiment_settings(config), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def read_table(path: str | os.PathLike) -> list[dict]:
@@ -297,10 +288,7 @@ def with_deviation(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.results', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.results', description=__doc__)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='a directory or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the tables go')
     options = parser.parse_args(arguments)

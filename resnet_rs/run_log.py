@@ -14,8 +14,6 @@ import resource
 import subprocess
 import sys
 
-import jax
-from clu import metric_writers
 from etils import epath
 
 from resnet_rs.config import flatten
@@ -31,20 +29,22 @@ PACKAGES = (
 
 
 class RunLog:
-    """Writes metrics to metrics.jsonl, TensorBoard and the log; process 0 alone touches files.
+    """The writer of metrics.jsonl and TensorBoard events; process 0 alone touches files.
 
     `resumed_step` is that of the checkpoint the run goes on from: later lines of an interrupted
     run are taken out, since the steps they belong to are made again.
     """
 
     def __init__(self, workdir: str | os.PathLike, config, resumed_step: int):
+        import jax  # with clu it takes seconds, and the readers of a run need neither
+        from clu import metric_writers
+
         self._path = epath.Path(workdir) / METRICS_FILE
         self._is_writer = jax.process_index() == 0
-        self._writer = metric_writers.create_default_writer(
-            str(workdir), just_logging=not self._is_writer
-        )
         if not self._is_writer:
             return
+        # clu's default writer would log every value as well: a second line for each of Progress.
+        self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir)))
         kept = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
         partial = self._path.with_suffix('.jsonl.partial')
         partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
@@ -63,21 +63,23 @@ class RunLog:
 
         To `time` it adds memory_bytes (see peak_memory).
         """
+        if not self._is_writer:
+            return
         time = time | {'memory_bytes': peak_memory()}
         values = {name: float(value) for name, value in values.items()}
         scalars = {f'{kind}/{name}': value for name, value in values.items()}
         scalars |= {f'time/{name}': value for name, value in time.items()}
         self._writer.write_scalars(step, scalars)
-        if self._is_writer:
-            line = {'step': step, 'kind': kind, **values, 'time': time}
-            with self._path.open('a') as file:
-                file.write(json.dumps(line) + '\n')
+        line = {'step': step, 'kind': kind, **values, 'time': time}
+        with self._path.open('a') as file:
+            file.write(json.dumps(line) + '\n')
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self._writer.close()
+        if self._is_writer:
+            self._writer.close()
 
 
 def is_reported(workdir: str | os.PathLike) -> bool:
@@ -133,6 +135,8 @@ def _problem_of(line, needed: dict[str, tuple[str, ...]]) -> str:
 
 def peak_memory() -> int:
     """Most bytes in use so far on any device of this process; on CPUs of the process itself."""
+    import jax
+
     peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0)
              for device in jax.local_devices()]
     return max(peaks) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -141,6 +145,8 @@ def peak_memory() -> int:
 def describe_environment() -> dict:
     """Versions of the packages, git commit (with '+changes' when the tree is not clean), devices,
     process count and command line."""
+    import jax
+
     return {
         'command': sys.argv,
         'commit': git_commit(),

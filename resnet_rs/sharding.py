@@ -71,19 +71,7 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 def place_state(
     shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict
 ) -> TrainState:
-    """`shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding.
-
-    Raises UserError for settings that cannot be.
-    """
-    if settings.strategy not in STRATEGIES:
-        raise UserError(
-            f'sharding.strategy is {settings.strategy!r}; it can be {", ".join(STRATEGIES)}'
-        )
-    if settings.replicate_below < 0:
-        raise UserError(
-            f'sharding.replicate_below is {settings.replicate_below}; it is a number of elements, '
-            '0 or more'
-        )
+    """Returns `shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding."""
     split = STRATEGIES[settings.strategy]
 
     def place(part, shapes):

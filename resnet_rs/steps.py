@@ -26,6 +26,8 @@ from resnet_rs.sharding import (
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes
 NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
+# What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
+WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,27 @@ def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array
     return (images.astype(float) - mean) / std
 
 
+def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
+    """`images` [batch, ...] with a copy of the nearest one before in place of each of mask 0.
+
+    The batch is a ring: the last image stands before the first. Images stay as they are where all
+    have mask 0. Batch statistics know no mask; without this they would count the blanks of
+    undecodable images.
+    """
+    def is_unfinished(images_and_done):
+        done = images_and_done[1]
+        return done.any() & ~done.all()
+
+    # Shifting by one costs devices an exchange of one image, and only where one was skipped;
+    # a gather would collect the whole batch on every device.
+    def shift_into_place(images_and_done):
+        images, done = images_and_done
+        keeps = done.reshape(-1, *[1] * (images.ndim - 1))
+        return jnp.where(keeps, images, jnp.roll(images, 1, 0)), done | jnp.roll(done, 1)
+
+    return jax.lax.while_loop(is_unfinished, shift_into_place, (images, mask > 0))[0]
+
+
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
     """Cross entropy [batch] against (1 - e) of the one-hot label plus e / classes of each class."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
@@ -220,6 +243,8 @@ def _accumulated_gradients(config, model, state, batch, place):
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
     rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    if config.data.corrupt_images == 'skip':
+        batch = batch | {'image': replace_skipped(batch['image'], batch['mask'])}
     if is_mixed(config):
         batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
@@ -294,7 +319,7 @@ def _empty_window():
     names = ('loss', 'top1', 'examples')
     return {name: jnp.zeros((), jnp.float32) for name in names} | {
         'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
-        'nonfinite_norms': jnp.zeros(4, jnp.float32),
+        'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
     }
 
 
@@ -302,12 +327,24 @@ def _add_to_window(state, sums, norms, log_every):
     window = state.window
     starts = state.step % log_every == 0
     added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
-    now = jnp.stack([sums['loss'] / jnp.maximum(sums['examples'], 1), *norms.values()])
+    watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
+    now = jnp.stack([watched[name] for name in WATCHED])
     is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
     return added | {
         'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
         'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
     }
+
+
+def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
+    """The first step whose loss or norms were not finite, with its WATCHED numbers by name.
+
+    `window` is that of a TrainState. None where all were finite.
+    """
+    if window['nonfinite_step'] == NOT_YET:
+        return None
+    numbers = map(float, window['nonfinite_norms'])
+    return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
 
 
 def _window_means(window):

@@ -19,6 +19,7 @@ CLASS_NAMES_FILE = 'class_names.txt'
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Writes config.json in one step: a reader sees the old file or the new one."""
     path = epath.Path(workdir) / CONFIG_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.json.partial')
     partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
     partial.replace(path)

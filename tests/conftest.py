@@ -8,7 +8,6 @@ import tempfile
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # compiles in half the time
-os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='resnet_rs_programs_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
@@ -20,6 +19,7 @@ compilation_cache.enable()
 LONGEST = (
     'test_imagenet_run.py', 'test_processes.py', 'test_train_lib.py', 'test_sharding.py',
     'test_sweep.py', 'test_mixing.py', 'test_steps.py', 'test_input_processes.py',
+    'test_pixels.py',
 )
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints are stored unrolled: a run goes on with or without model.scan_blocks, to the bit."""
+"""Checkpoints are stored unrolled: a run goes on with or without model.scan_blocks, to the bit.
+
+Weights are read alone, and on other devices than those of the run.
+"""
 
 import jax
 import numpy as np
@@ -7,9 +10,11 @@ import pytest
 from configs import digits
 from resnet_rs import preflight
 from resnet_rs.checkpoint import Checkpoints, Run
+from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.errors import UserError
-from resnet_rs.sharding import create_mesh, to_global
-from resnet_rs.steps import create_program
+from resnet_rs.models import init_variables
+from resnet_rs.sharding import create_mesh, replicated, to_global
+from resnet_rs.steps import create_program, model_of
 from resnet_rs.stored_config import write_config
 from train_lib import on_devices
 
@@ -103,8 +108,47 @@ def test_a_run_goes_on_in_the_other_layout(setting, tmp_path):
             np.testing.assert_allclose(there[path], leaf, rtol=2e-3, atol=1e-3, err_msg=path)
 
 
+def test_ema_weights_are_read_without_the_raw_ones(tmp_path):
+    """The raw weights are of another network, so that reading them would fail."""
+    config = config_of(False)
+    variables = init_variables(model_of(config, batch_norm_group_size=None), 32)
+    everywhere = jax.device_put(variables, replicated(create_mesh()))
+    write_config(tmp_path, config)
+    with Checkpoints(tmp_path) as checkpoints:
+        raw = {'params': {'other': np.ones(3, np.float32)}}
+        checkpoints.save_weights({'raw': raw, 'ema': everywhere}, RUN)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        alone = checkpoints.restore_weights(0, variables, ('ema',))
+        for_fine_tuning, head_kept = checkpoints.restore_for_fine_tuning(0, variables)
+        with pytest.raises(UserError, match='another architecture'):
+            checkpoints.restore_weights(0, variables)
+    _, _, to_predict = load_workdir(tmp_path, 'ema')
+    assert alone.keys() == {'ema'} and head_kept
+    for found in (alone['ema'], for_fine_tuning, to_predict):
+        assert jax.tree.structure(found) == jax.tree.structure(variables)
+        jax.tree.map(np.testing.assert_array_equal, found, variables)
+    # Weights of a run on eight devices are for a machine with one as well.
+    devices = {device for leaf in jax.tree.leaves(to_predict) for device in leaf.devices()}
+    assert devices == {jax.devices()[0]}
+
+
+def test_reading_changes_nothing_and_says_nothing(tmp_path, caplog):
+    like = {'params': {'kernel': np.ones(3, np.float32)}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save_weights({'raw': like, 'ema': like}, RUN)
+    (tmp_path / 'checkpoints' / '1.orbax-checkpoint-tmp').mkdir()  # a run may be writing it
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    caplog.clear()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [0]
+        checkpoints.restore_weights(checkpoints.find('last'), like)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
+    assert [record.getMessage() for record in caplog.records if record.levelname != 'INFO'] == []
+
+
 def test_the_settings_may_change_when_a_run_is_taken_up_again(tmp_path):
     write_config(tmp_path, config_of(False))
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     other = config_of(True)
     other.model.remat = 'block'
     preflight.check_workdir(other, tmp_path)

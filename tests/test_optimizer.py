@@ -68,18 +68,6 @@ def test_step_schedule_of_the_released_trainer():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
 
 
-def test_settings_that_cannot_be():
-    config = default_config()
-    config.optimizer.schedule = 'cosinus'
-    with pytest.raises(UserError, match="optimizer.schedule is 'cosinus'"):
-        create_schedule(config, 100, IMAGENET)
-    config.optimizer.schedule = 'cosine'
-    with pytest.raises(UserError, match='shorten the warm-up'):
-        create_schedule(config, 100, IMAGENET)
-    with pytest.raises(UserError, match="weight_decay_on is 'all'"):
-        weight_decay_mask({'kernel': 0}, 'all')
-
-
 @pytest.mark.parametrize('which, tensors', (('kernels_and_biases', 122), ('kernels', 89)))
 def test_decayed_leaves_of_resnet_rs_50(which, tensors):
     """122 tensors in the authors' code, 33 of them biases; 89 in TF Model Garden."""

@@ -1,8 +1,10 @@
-"""Commands on a machine that has libtpu and no TPU."""
+"""What JAX and TensorFlow read from the environment when they are imported."""
 
 import glob
 import importlib
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 
 from resnet_rs.platforms import DECIDING, skip_absent_tpu
 
+ROOT = pathlib.Path(__file__).parent.parent
 COMMAND = """
 import jax
 from resnet_rs.platforms import skip_absent_tpu
@@ -57,10 +60,22 @@ def test_when_the_cpu_is_asked_for(
 
 
 def test_tools_leave_accelerators_alone_although_jax_was_imported_before():
-    command = ('import sys\nfrom resnet_rs import results\nassert "jax" in sys.modules\n'
-               'results.use_cpu()\nimport jax\nprint(jax.config.jax_platforms)')
+    command = ('import jax\nfrom resnet_rs import results\n'
+               'results.use_cpu()\nprint(jax.config.jax_platforms)')
     done = subprocess.run(
         [sys.executable, '-c', command], capture_output=True, text=True, check=True,
         env=clean_environment(), timeout=120,
     )
     assert done.stdout == 'cpu\n'
+
+
+def test_files_outside_the_package_import_it_before_tensorflow():
+    tensorflow = {'tensorflow', 'tensorflow_datasets', 'clu'}
+    users = 0
+    for path in [*ROOT.glob('*.py'), *ROOT.glob('benchmarks/*.py')]:
+        names = re.findall(r'^ *(?:import|from) (\w+)', path.read_text(), re.MULTILINE)
+        first = next((i for i, name in enumerate(names) if name in tensorflow), None)
+        if first is not None:
+            users += 1
+            assert 'resnet_rs' in names[:first], path
+    assert users >= 3

@@ -24,8 +24,11 @@ def start(count, devices, workdir):
 
 
 def finish(started):
-    for status, _, errors in processes.finish(started):
+    """Returns what each process wrote to stderr; all of them end with status 0."""
+    ended = processes.finish(started)
+    for status, _, errors in ended:
         assert status == 0, errors[-4000:]
+    return [errors for _, _, errors in ended]
 
 
 def wait_for(path: pathlib.Path, running):
@@ -35,10 +38,28 @@ def wait_for(path: pathlib.Path, running):
         time.sleep(0.05)
 
 
-def test_four_processes_of_which_one_is_killed_are_the_same_run(tmp_path):
-    """Four of one device; one is killed; two of two devices go on and end as one of four does."""
-    finish(start(1, 4, tmp_path / 'one'))
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    """The work directory of one process with four devices, and what it wrote to stderr."""
+    workdir = tmp_path_factory.mktemp('runs') / 'one'
+    [errors] = finish(start(1, 4, workdir))
+    return workdir, errors
 
+
+def test_away_from_a_terminal_each_logged_step_is_one_line(undisturbed):
+    lines = undisturbed[1].splitlines()
+    assert [line for line in lines if len(line) > 1000] == []
+    with_a_loss = [line for line in lines if 'loss' in line]
+    # The configuration logs every second of its six steps and evaluates the last one.
+    expected = [
+        'step 2 of 6: loss', 'step 4 of 6: loss', 'step 6 of 6: loss', 'step 6, 360 examples']
+    assert len(with_a_loss) == len(expected), with_a_loss
+    for part, line in zip(expected, with_a_loss, strict=True):
+        assert part in line
+
+
+def test_four_processes_of_which_one_is_killed_are_the_same_run(undisturbed, tmp_path):
+    """Four of one device; one is killed; two of two devices go on and end as one of four does."""
     *survivors, killed = start(4, 1, tmp_path / 'four')
     try:
         wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
@@ -56,7 +77,7 @@ def test_four_processes_of_which_one_is_killed_are_the_same_run(tmp_path):
     assert not (tmp_path / 'four' / 'checkpoints' / '6').exists()
 
     finish(start(2, 2, tmp_path / 'four'))
-    one, four = read_metrics(tmp_path / 'one'), read_metrics(tmp_path / 'four')
+    one, four = read_metrics(undisturbed[0]), read_metrics(tmp_path / 'four')
     assert [line['step'] for line in one] == [line['step'] for line in four]
     for a, b in zip(one, four, strict=True):
         for name in a.keys() - {'step', 'kind', 'time'}:

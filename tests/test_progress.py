@@ -3,6 +3,7 @@
 import threading
 import types
 
+import numpy as np
 import pytest
 
 from resnet_rs import progress as progress_module
@@ -53,6 +54,58 @@ def test_device_time_is_told_from_input_wait(monkeypatch, timeline, step, device
     assert times['device_seconds_per_step'] == pytest.approx(device)
     assert times['input_seconds_per_step'] == pytest.approx(waiting)
     assert f'{1000 * device:.1f} on the device, {1000 * waiting:.1f} waiting for input' in lines[0]
+
+
+def test_a_pause_begins_when_the_device_has_finished_its_step(monkeypatch):
+    """Evaluation is asked for at 2 s and done at 20 s, but the step before it runs until 11 s.
+
+    So 9 s are no part of the 31 s, and of the others the device works on the two steps 10 s each.
+    """
+    clock = Clock()
+    monkeypatch.setattr(progress_module, 'time', types.SimpleNamespace(monotonic=clock.monotonic))
+    with Progress(100, 0, 8, 2, 0.0, shown=False) as progress:
+        for asked, given, ready, pause_end in ((0, 1, 11, 20), (20, 21, 31, None)):
+            clock.now = asked
+            with progress.waiting_for_input():
+                clock.now = given
+            progress.advance(Result(clock, ready))
+            if pause_end:
+                clock.now = 2
+                with progress.paused('evaluating'):
+                    clock.now = pause_end
+        clock.now = 31
+        times = progress.close_window(2, {'loss': 1.0, 'top1': 0.5})
+    assert times['seconds_per_step'] == pytest.approx((31 - 9) / 2)
+    assert times['device_seconds_per_step'] == pytest.approx(10)
+    assert times['input_seconds_per_step'] == pytest.approx(1)
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_no_part_of_a_step_is_longer_than_the_step(monkeypatch, seed):
+    """Timelines drawn at random: a device that is behind the host, pauses, windows of any length.
+
+    What a pause does runs on the device after the steps that it was given.
+    """
+    random = np.random.default_rng(seed)
+    clock = Clock()
+    monkeypatch.setattr(progress_module, 'time', types.SimpleNamespace(monotonic=clock.monotonic))
+    ready = 0.0
+    with Progress(100, 0, 8, 2, 0.0, shown=False) as progress:
+        for step in range(1, 41):
+            with progress.waiting_for_input():
+                clock.now += random.exponential()
+            ready = max(ready, clock.now) + random.exponential(2)
+            progress.advance(Result(clock, ready))
+            clock.now += random.exponential(0.1)
+            if random.random() < 0.3:
+                with progress.paused('evaluating'):
+                    clock.now = max(clock.now, ready) + random.exponential(3)
+            if random.random() < 0.3:
+                clock.now = max(clock.now, ready)  # the metrics are fetched
+                times = progress.close_window(step, {'loss': 1.0, 'top1': 0.5})
+                most = times['seconds_per_step'] * (1 + 1e-9)
+                assert 0 < times['device_seconds_per_step'] <= most
+                assert 0 < times['input_seconds_per_step'] <= most
 
 
 def test_what_goes_wrong_on_the_device_is_raised():

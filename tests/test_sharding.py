@@ -80,15 +80,6 @@ def test_slices_that_cannot_be(slices):
         create_mesh(slices=slices)
 
 
-@pytest.mark.parametrize(('key', 'value', 'message'), [
-    ('strategy', 'zero2', "strategy is 'zero2'; it can be data_parallel, zero1, fsdp"),
-    ('replicate_below', -1, 'replicate_below is -1; it is a number of elements'),
-])
-def test_settings_that_cannot_be(key, value, message):
-    with pytest.raises(UserError, match=message):
-        create_program(small_config(**{f'sharding.{key}': value}), create_mesh(), 1437)
-
-
 def held_shares(state):
     """The share of its part's elements that one device holds."""
     return {

@@ -1,5 +1,7 @@
 """One training step: the same on any devices, passes and groups; loss and results in numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ from resnet_rs.errors import UserError
 from resnet_rs.evaluation import evaluate
 from resnet_rs.sharding import create_mesh, to_global
 from resnet_rs.steps import (
+    NOT_YET,
     batch_norm_group_size,
     create_eval_step,
     create_program,
+    first_nonfinite,
     normalise,
     smoothed_cross_entropy,
 )
@@ -101,17 +105,96 @@ def test_accumulation_is_the_whole_batch():
     assert_close(*results, 2e-5)
 
 
-def test_masked_examples_weigh_nothing():
-    config = small_config(**{'model.batch_norm_group_size': 8})
-    mesh = create_mesh(jax.devices()[:1])
-    program = create_program(config, mesh, EXAMPLES)
+SKIPPED = [0, 5, 6, 12]  # the first of the batch, neighbours, and within a group each
+BEFORE = [15, 4, 4, 11]  # the images before them; the batch is a ring
+
+
+def batch_with_skipped(blank_value=0):
     batch = next(batches(1))
-    batch['mask'][8:] = 0
-    first = program.train_step(program.init(), to_global(batch, mesh))[1]
-    batch['label'][8:] = -1
-    second = program.train_step(program.init(), to_global(batch, mesh))[1]
-    assert first['loss'] == second['loss']
-    assert first['gradient_norm'] == second['gradient_norm']
+    batch['mask'][SKIPPED] = 0
+    batch['label'][SKIPPED] = -1
+    batch['image'][SKIPPED] = blank_value
+    return batch
+
+
+@functools.cache
+def skipping_program(device_count, **settings):
+    config = small_config(**{
+        'data.corrupt_images': 'skip', 'model.batch_norm_group_size': 8,
+        'model.dropout_rate': 0.0, 'model.stochastic_depth_rate': 0.0, **settings,
+    })
+    mesh = create_mesh(jax.devices()[:device_count])
+    return create_program(config, mesh, EXAMPLES), mesh, config
+
+
+def first_step(batch, device_count=1, **settings):
+    program, mesh, _ = skipping_program(device_count, **settings)
+    return jax.device_get(program.train_step(program.init(), to_global(batch, mesh)))
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(('device_count', 'settings'), [
+    (1, {}),
+    (2, {'optimizer.accumulation_steps': 2, 'data.mixup_alpha': 0.4, 'data.cutmix_alpha': 1.0}),
+])
+def test_what_a_skipped_image_holds_changes_no_bit(device_count, settings):
+    black, other = (
+        first_step(batch_with_skipped(value), device_count, **settings) for value in (0, 200)
+    )
+    assert_same_bits(black, other)
+
+
+def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places():
+    """The norm after the first convolution, in numpy: each image stands for itself, and once more
+    where it stands before a skipped one. The loss is the mean over the others."""
+    batch = batch_with_skipped()
+    state, metrics = first_step(batch)
+    program, _, config = skipping_program(1)
+    before = jax.device_get(program.init().variables)
+
+    source = np.arange(16)
+    source[SKIPPED] = BEFORE
+    images = (batch['image'][source] - np.array(config.data.mean_rgb)) / config.data.std_rgb
+    kernel = before['params']['stem']['conv1']['kernel'].astype(np.float64)
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    outputs = sum(
+        padded[:, down : down + 32 : 2, right : right + 32 : 2] @ kernel[down, right]
+        for down in range(3) for right in range(3)
+    )
+    groups = outputs.reshape(2, -1, outputs.shape[-1])
+    statistics = state.variables['batch_stats']['stem']['norm1']
+    np.testing.assert_allclose(statistics['mean'], groups.mean(1).mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(statistics['var'], groups.var(1, ddof=1).mean(0), rtol=1e-4)
+
+    apply = functools.partial(program.model.apply, train=True, mutable=['batch_stats'])
+    logits, _ = jax.jit(apply)(before, images.astype(np.float32))
+    losses = smoothed_cross_entropy(logits, batch['label'], config.optimizer.label_smoothing)
+    expected = np.mean(np.delete(np.asarray(losses), SKIPPED))
+    assert metrics['loss'] == pytest.approx(expected, rel=1e-5)
+
+
+def test_skipping_is_the_same_on_eight_devices():
+    batch = batch_with_skipped()
+    one, eight = first_step(batch, 1), first_step(batch, 8)
+    assert one[1]['loss'] == pytest.approx(eight[1]['loss'], rel=1e-4)
+    assert_close(one[0].variables, eight[0].variables, 1e-3)
+
+
+def test_a_batch_without_skipped_images_has_the_bits_of_a_run_that_skips_none():
+    batch = next(batches(1))
+    assert_same_bits(first_step(batch), first_step(batch, **{'data.corrupt_images': 'fail'}))
+
+
+def test_a_batch_of_skipped_images_is_finite_and_teaches_nothing():
+    batch = batch_with_skipped()
+    batch['mask'][:] = 0
+    state, metrics = first_step(batch)
+    assert metrics['loss'] == 0 and metrics['gradient_norm'] == 0
+    assert state.window['nonfinite_step'] == NOT_YET
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables))
 
 
 def test_window_means_start_again_after_each_log():
@@ -142,8 +225,20 @@ def test_the_first_nonfinite_step_is_remembered():
         for m in history
     ]
     assert not all(finite)
-    assert state.window['nonfinite_step'] == finite.index(False) + 1
-    assert not np.isfinite(state.window['nonfinite_norms']).all()
+    step, numbers = first_nonfinite(state.window)
+    assert step == finite.index(False) + 1
+    # The loss of the metrics is a mean over several steps; the norms are those of one.
+    for name in ('gradient_norm', 'parameter_norm', 'update_norm'):
+        np.testing.assert_equal(numbers[name], float(history[step - 1][name]))
+
+
+def test_numbers_of_a_nonfinite_step_have_the_names_of_a_stored_window():
+    """The order is that of checkpoints, which hold the four numbers as an array."""
+    window = {'nonfinite_step': np.int32(7), 'nonfinite_norms': np.float32([1, np.inf, 3, 4])}
+    assert first_nonfinite(window) == (7, {
+        'loss': 1, 'gradient_norm': np.inf, 'parameter_norm': 3, 'update_norm': 4,
+    })
+    assert first_nonfinite(window | {'nonfinite_step': np.int32(-1)}) is None
 
 
 def test_smoothed_cross_entropy_against_the_published_numbers():

@@ -19,8 +19,7 @@ from resnet_rs.sweep.definition import load_sweep
 
 def parameters(config):
     """From shapes alone; networks that differ in rates only are traced once."""
-    preflight.check_keys(config)
-    preflight.check_ranges(config)
+    preflight.check_settings(config)
     model = model_of(config)
     rates = dict(dropout_rate=0.0, stochastic_depth_rate=0.0)
     return count(dataclasses.replace(model.architecture, **rates), config.data.image_size)
@@ -70,7 +69,7 @@ def test_every_cell_of_the_scaling_study():
     for depth, width, resolution, epochs in cells:
         config = scaling_study.get_config(
             f'depth={depth},width={width},resolution={resolution},epochs={epochs}')
-        preflight.check_keys(config)
+        preflight.check_settings(config)
         assert config.model.name == f'resnet_rs_{depth}'
         assert config.duration == f'{epochs} epochs'
         regularised = (config.model.dropout_rate, config.model.stochastic_depth_rate,

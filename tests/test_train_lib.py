@@ -208,8 +208,14 @@ def test_fine_tuning_gives_other_classes_a_new_head(uninterrupted, tmp_path):
     expected = dict(trained.ema['params'])
     del expected['head']
     assert_identical(restored['params'], expected)
-    with pytest.raises(UserError, match='holds no config.json'):
-        train_lib.train_and_evaluate(small_config(init_from=str(tmp_path)), str(tmp_path / 'run'))
+    for settings, message in (
+        ({'init_from': str(tmp_path)}, 'holds no config.json'),
+        ({'init_from': str(workdir), 'model.name': 'resnet_rs_26'}, 'another architecture'),
+        ({'init_from': str(workdir), 'model.width_multiplier': 0.25}, 'of shape .* the network of'),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_lib.train_and_evaluate(small_config(**settings), str(tmp_path / 'run'))
+        assert not (tmp_path / 'run').exists()
 
 
 def test_wrong_checkpoints_are_explained(uninterrupted, tmp_path):
@@ -230,7 +236,7 @@ def test_another_runs_workdir_is_left_alone(uninterrupted):
     workdir, _ = uninterrupted
     before = {path: os.stat(path).st_mtime_ns for path in workdir.rglob('*')}
     other = small_config(**{'optimizer.momentum': 0.8})
-    with pytest.raises(UserError, match='optimizer.momentum is 0.9 there and 0.8 here'):
+    with pytest.raises(UserError, match='optimizer.momentum=0.9, which cannot become 0.8'):
         train_lib.train_and_evaluate(other, str(workdir))
     after = {path: os.stat(path).st_mtime_ns for path in workdir.rglob('*')}
     assert {path for path in after if path != workdir} == {p for p in before if p != workdir}
@@ -242,9 +248,10 @@ def test_a_setting_younger_than_the_run_has_its_default(uninterrupted, tmp_path)
     stored = json.loads((workdir / 'config.json').read_text())
     assert stored['model'].pop('padding') == 'symmetric'
     (tmp_path / 'config.json').write_text(json.dumps(stored))
+    (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
     assert read_config(tmp_path).to_dict() == small_config().to_dict()
     train_lib.preflight.check_workdir(small_config(), tmp_path)
-    with pytest.raises(UserError, match="model.padding is 'symmetric' there and 'same' here"):
+    with pytest.raises(UserError, match="model.padding='symmetric', which cannot become 'same'"):
         other = small_config(**{'model.padding': 'same'})
         train_lib.preflight.check_workdir(other, tmp_path)
 

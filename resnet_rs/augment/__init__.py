@@ -11,10 +11,8 @@ import tensorflow as tf
 
 from resnet_rs.augment import pointwise, policies
 from resnet_rs.augment.color_jitter import color_jitter_lighting
+from resnet_rs.config import AUGMENTATIONS
 from resnet_rs.errors import UserError
-
-AUGMENTATIONS = (
-    'none', 'randaugment', 'randaugment_model_garden', 'autoaugment_v0', 'color_jitter_lighting')
 
 _SETTINGS = {
     'randaugment': policies.Settings(translate_constant=100, cutout_constant=40),

@@ -8,9 +8,11 @@ noise along the principal components of ImageNet's RGB values, N(0, 0.1).
 import numpy as np
 import tensorflow as tf
 
+from resnet_rs.augment import pointwise
+
 JITTER = 0.4
 LIGHTING_DEVIATION = 0.1
-LUMA = (0.299, 0.587, 0.114)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Standard deviations along the principal components, on the 0-255 scale, and the components as
 # columns over (red, green, blue).
 EIGENVALUES = np.array([55.4625, 4.7940, 1.1475], np.float32)
@@ -36,17 +38,35 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     factor_seed, noise_seed = tf.unstack(tf.random.split(seed, 2, alg='philox'))
     brightness, contrast, saturation = tf.unstack(tf.random.stateless_uniform(
         [3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox'))
-    alpha = tf.random.stateless_normal(
-        [3], noise_seed, stddev=LIGHTING_DEVIATION, alg='philox')
-    lighting = tf.linalg.matvec(EIGENVECTORS, alpha * EIGENVALUES)
+    # No tf.matmul here: in which order it adds depends on the CPU. One constant in each product:
+    # TensorFlow's graph optimisation would merge two of them.
+    components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
+    lighting = tf.reduce_sum(
+        components * tf.random.stateless_normal([3], noise_seed, alg='philox'), axis=1)
 
-    pixels = tf.reshape(tf.cast(image, tf.float32), [-1, 3])
-    mean = tf.reduce_mean(pixels, axis=0)
-    luma = tf.constant(LUMA)
-    grey = brightness * tf.tensordot(mean, luma, 1)
+    height, width, _ = image.shape
+    sums = tf.cast(_channel_sums(image), tf.float32)
+    grey = brightness * tf.reduce_sum(sums * (LUMA / np.float32(height * width)))
     # Row vectors: pixel @ matrix. Luma weights sum to 1, so saturation leaves a grey offset alone.
-    to_luma = tf.tile(luma[:, tf.newaxis], [1, 3])
+    to_luma = tf.tile(LUMA[:, tf.newaxis], [1, 3])
     matrix = brightness * contrast * (saturation * tf.eye(3) + (1.0 - saturation) * to_luma)
     offset = (1.0 - contrast) * grey + lighting
-    result = tf.round(tf.matmul(pixels, matrix) + offset)
-    return tf.reshape(tf.cast(tf.clip_by_value(result, 0.0, 255.0), tf.uint8), image.shape)
+    return _transformed(image, matrix, offset)
+
+
+@pointwise.compiled
+def _channel_sums(image: tf.Tensor) -> tf.Tensor:
+    """The sum of each channel, int32 [3]: exact, in whatever order it is added."""
+    return tf.reduce_sum(tf.cast(image, tf.int32), axis=(0, 1))
+
+
+@pointwise.compiled
+def _transformed(image: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """pixel @ matrix + offset for every pixel, rounded to uint8; the terms are added in order."""
+    pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
+    red, green, blue = (pixels[:, channel:channel + 1] for channel in range(3))
+    values = tf.round(
+        pointwise.product(red, matrix[0]) - pointwise.product(green, -matrix[1])
+        - pointwise.product(blue, -matrix[2]) - -offset
+    )
+    return tf.reshape(tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8), image.shape)

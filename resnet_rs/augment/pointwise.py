@@ -6,7 +6,7 @@ operations are a few plain passes of TensorFlow over the image; the others are c
 which makes one pass of them.
 
 Two compilers stand between these formulas and their roundings. XLA rounds a product and the sum it
-goes into only once where the processor can; `_product` forbids that. TensorFlow's graph
+goes into only once where the processor can; `product` forbids that. TensorFlow's graph
 optimisation merges chains of additions, and sorts the terms by their names. Where the rounding
 decides about a bit, sums are therefore written as differences from negated terms, which are left
 alone.
@@ -21,7 +21,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-_compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:
@@ -143,7 +143,7 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
     return _look_up(tf.reshape(table, [bins]), image)
 
 
-@_compiled
+@compiled
 def blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """start + factor * (image - start), truncated to uint8: 0 gives `start`, 1 the image.
 
@@ -163,16 +163,16 @@ def _scalar(factor: float) -> tf.Tensor:
     return tf.constant(factor, tf.float32)
 
 
-@_compiled
+@compiled
 def _blend_from_luma(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
-    red, green, blue = tf.unstack(_product(pixels, 1 / 255), axis=-1)
-    luma = _product(red, 0.2989) - _product(green, -0.5870) - _product(blue, -0.1140)
+    red, green, blue = tf.unstack(product(pixels, 1 / 255), axis=-1)
+    luma = product(red, 0.2989) - product(green, -0.5870) - product(blue, -0.1140)
     grey = tf.floor(luma * 255.5)
     return tf.reshape(_blend(grey[:, tf.newaxis], pixels, factor), image.shape)
 
 
-@_compiled
+@compiled
 def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int) -> tf.Tensor:
     """All but the first and last `row` + `pixel` of the flattened image's values.
 
@@ -188,23 +188,23 @@ def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int)
 
     weight = np.float32(1) / np.float32(13)
     center_weight = np.float32(5) / np.float32(13)
-    smooth = _product(neighbour(0, 0), weight)
+    smooth = product(neighbour(0, 0), weight)
     for down, right in itertools.product(range(3), range(3)):
         if down == right == 0:
             continue
-        smooth -= _product(
+        smooth -= product(
             neighbour(down, right), -(center_weight if down == right == 1 else weight))
     return _blend(tf.floor(smooth), neighbour(1, 1), factor)
 
 
-@_compiled
+@compiled
 def _table_entries(image: tf.Tensor) -> tf.Tensor:
     """256 * channel + value, int32 [height * width * 3]."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
     return tf.reshape(pixels + tf.range(3) * 256, [-1])
 
 
-@_compiled
+@compiled
 def _look_up(table: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """The entries of `table`, uint8 [768], that `_table_entries` names, in the image's shape."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
@@ -214,11 +214,11 @@ def _look_up(table: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 def _blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """`blend` of two float images."""
-    result = start + _product(end - start, factor)
+    result = start + product(end - start, factor)
     return tf.cast(tf.clip_by_value(result, 0.0, 255.0), tf.uint8)
 
 
-def _product(values: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
+def product(values: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     """values * factor, below 2^20, rounded to float32 whatever becomes of it.
 
     A fused multiply-add keeps the unrounded product. It needs the product to go straight into a

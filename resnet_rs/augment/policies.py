@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_rs.augment import geometric, pointwise
+from resnet_rs.config import RANDAUGMENT_OPERATIONS
 
 
 class Draw(NamedTuple):
@@ -36,11 +37,6 @@ class Settings(NamedTuple):
 
 Operation = Callable[[tf.Tensor, Draw], tf.Tensor]
 
-RANDAUGMENT_OPERATIONS = (
-    'AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'Color', 'Contrast',
-    'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Cutout',
-    'SolarizeAdd',
-)
 OPERATION_NAMES = (*RANDAUGMENT_OPERATIONS, 'Identity')
 
 # (operation, probability, level), two per sub-policy.

@@ -11,20 +11,7 @@ import argparse
 import importlib
 import pathlib
 
-import safetensors.numpy
-
-from resnet_rs.convert import timm
-from resnet_rs.convert.weights import assemble, paths_of, recognise
-from resnet_rs.convert.workdir import (
-    check_absent,
-    choose_image_size,
-    created_whole,
-    load_workdir,
-    network_config,
-    write_workdir,
-)
-from resnet_rs.errors import UserError, one_line_errors, positive_integer
-from resnet_rs.models import count_parameters
+from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
@@ -43,6 +30,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def import_weights(options: argparse.Namespace) -> None:
     """Writes the work directory `options.output` from the file `options.path`."""
+    from resnet_rs.convert.weights import assemble, recognise  # JAX and Flax take seconds
+    from resnet_rs.convert.workdir import (
+        check_absent,
+        choose_image_size,
+        created_whole,
+        network_config,
+        write_workdir,
+    )
+    from resnet_rs.models import count_parameters
+
     if not options.path.exists() and not options.path.with_name(
         options.path.name + '.index'
     ).exists():
@@ -73,6 +70,13 @@ def import_weights(options: argparse.Namespace) -> None:
 
 def export_timm(workdir: pathlib.Path, output: pathlib.Path, which: str) -> None:
     """Writes the `which` ('ema' or 'raw') weights of `workdir` as a timm state dict."""
+    import safetensors.numpy
+
+    from resnet_rs.convert import timm
+    from resnet_rs.convert.weights import paths_of
+    from resnet_rs.convert.workdir import check_absent, created_whole, load_workdir
+    from resnet_rs.models import count_parameters
+
     if output.suffix != '.safetensors':
         raise UserError(f'--output is {str(output)!r}; timm weights are written as .safetensors')
     check_absent(output)
@@ -85,10 +89,7 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, which: str) -> None
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.convert', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.convert', description=__doc__)
     direction = parser.add_mutually_exclusive_group(required=True)
     direction.add_argument('--source', choices=SOURCES, help='whose weights PATH holds')
     direction.add_argument('--to', choices=['timm'], help='whose weights to write')

@@ -17,11 +17,8 @@ import numpy as np
 
 from resnet_rs.errors import UserError
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
 GIB = 2**30
 MOST_EXPANDED = 20  # times the size of a tarball; weights hardly shrink when they are compressed
-
 
 def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
     """{name: array} of the tensors of which `wanted(name)` is true.

@@ -57,7 +57,7 @@ def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
 def load_workdir(
     directory: str | os.PathLike, which: str, step: str = 'last', **overrides
 ) -> tuple[ml_collections.ConfigDict, ResNet, dict]:
-    """(config, network, variables) of a work directory.
+    """(config, network, variables) of a work directory; the variables are on one device.
 
     Args:
       directory: of a run or of converted weights.
@@ -70,9 +70,14 @@ def load_workdir(
         raise UserError(f'{directory} is no work directory: it has no config.json; give the '
                         'directory of a run, or of converted weights')
     model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
-    like = jax.eval_shape(lambda: init_variables(model, 64))
+    # Without a sharding, weights would go to the devices of the run, which may not be here.
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        jax.eval_shape(lambda: init_variables(model, 64)),
+    )
     with Checkpoints(directory, read_only=True) as checkpoints:
-        weights = checkpoints.restore_weights(checkpoints.find(step), like)
+        weights = checkpoints.restore_weights(checkpoints.find(step), like, (which,))
     return config, model, weights[which]
 
 

@@ -28,11 +28,10 @@ _BUFFER_BYTES = 16 * 2**20
 
 
 def check_cache(info: DatasetInfo, data) -> None:
-    """Raises UserError for cache settings that cannot be, or a cache that does not fit.
+    """Raises UserError for a cache that does not fit.
 
     Looks at the sizes of the files of both splits of config.data, and copies nothing.
     """
-    _check_settings(data)
     memory_bytes(info.split(data.train_split), data)
     if data.cache == 'disk':
         names = (data.train_split, data.eval_split)
@@ -47,21 +46,12 @@ def cached_split(
     On disk only the files of examples [start, stop) are copied. Raises UserError like
     `check_cache`.
     """
-    _check_settings(data)
     if data.cache == 'memory':
         return _in_memory(split)
     if data.cache == 'disk':
         stop = split.num_examples if stop is None else stop
         return _on_disk(split, info, data, _files(split, start, stop))
     return split
-
-
-def _check_settings(data) -> None:
-    if data.cache not in ('', 'memory', 'disk'):
-        raise UserError(f"data.cache is {data.cache!r}: use 'memory', 'disk', or '' for none")
-    if data.cache == 'disk' and not data.cache_dir:
-        raise UserError("data.cache is 'disk' but data.cache_dir is empty: set it to a directory "
-                        'on a local disk')
 
 
 def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[str, ...]:
@@ -75,14 +65,10 @@ def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[s
 def memory_bytes(split: SplitInfo, data) -> int:
     """What data.cache takes of data.host_memory_gib: the size of all files of `split`, or 0.
 
-    Raises UserError where that alone is more, and for an image folder: every copy in memory needs
-    an open file.
+    Raises UserError where that alone is more.
     """
     if data.cache != 'memory':
         return 0
-    if split.images:
-        raise UserError("data.cache='memory' is for sets of records, not for image folders: use "
-                        "data.cache='disk', or prepare the images as a tfds set")
     files = _files(split)
     needed = sum(size for size, _ in _sizes_and_times(files).values())
     if needed > data.host_memory_gib * GIB:

@@ -9,7 +9,7 @@ import fractions
 
 import tensorflow as tf
 
-from resnet_rs.errors import UserError
+from resnet_rs.rules import crop_fraction
 
 # A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
 # they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.
@@ -44,33 +44,6 @@ RESIZE = {
     'bilinear_antialias': _tf2_resize('bilinear', antialias=True),
     'area': _tf2_resize('area'),
 }
-
-
-def resize_function(name: str):
-    """The kernel called `name` in RESIZE. Raises UserError for another name."""
-    if name not in RESIZE:
-        raise UserError(f'data.resize is {name!r}: use one of {", ".join(RESIZE)}')
-    return RESIZE[name]
-
-
-def eval_crop_fraction(text: str, size: int) -> fractions.Fraction:
-    """The side of the centre crop as a part of the image's shorter side.
-
-    'padding 32' is size / (size + 32), the paper's; 'fraction 0.875' is what it says. Raises
-    UserError for any other text.
-    """
-    kind, _, number = text.partition(' ')
-    try:
-        if kind == 'padding' and int(number) >= 0:
-            return fractions.Fraction(size, size + int(number))
-        if kind == 'fraction' and 0 < fractions.Fraction(number) <= 1:
-            return fractions.Fraction(number)
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise UserError(
-        f"data.eval_crop is {text!r}: use 'padding 32' (or another number of pixels) or "
-        "'fraction 0.875' (or another in (0, 1])"
-    )
 
 
 def center_box(shape, fraction: fractions.Fraction):
@@ -136,10 +109,10 @@ def to_uint8(image, *, rounded: bool):
 def evaluation_transform(data, size: int):
     """The function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
 
-    `data` is config.data. Raises UserError for a kernel or a crop that does not exist.
+    `data` is config.data.
     """
-    resize = resize_function(data.resize)
-    fraction = eval_crop_fraction(data.eval_crop, size)
+    resize = RESIZE[data.resize]
+    fraction = crop_fraction(data.eval_crop, size)
 
     def transform(encoded):
         crop = decode_crop(encoded, lambda shape: center_box(shape, fraction))

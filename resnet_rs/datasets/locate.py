@@ -155,11 +155,29 @@ class DatasetInfo:
         return len(self.class_names)
 
     def split(self, name: str) -> SplitInfo:
-        """A split by name; sets of records also take a slice: 'train[:99%]', 'train[100:]'.
+        """Returns a split by name; of sets of records also slices and sums, written as in tfds.
 
-        'minival' and 'train_without_minival' are parts of 'train' (SplitInfo.minival).
-        Percentages are rounded to the nearest example, as tfds does. Raises UserError.
+        For instance 'train[:99%]', 'train[100:]', 'train[:25%]+train[50%:]'. Percentages are
+        rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
+        Raises UserError for a split that does not exist, is empty or holds an example twice.
         """
+        if self.file_format == 'image_folder' and {'[', '+'} & set(name):
+            raise UserError(
+                f'an image folder has no slices or sums such as {name!r} (its images are ordered '
+                'by class): make one folder per split'
+            )
+        first, *others = parts = [self._split_or_slice(part) for part in name.split('+')]
+        if not others:
+            return first
+        shards = tuple(shard for part in parts for shard in part.shards)
+        ranges = sorted((shard.filename, shard.skip, shard.take) for shard in shards)
+        for (file, skip, take), (next_file, next_skip, _) in itertools.pairwise(ranges):
+            if file == next_file and skip + take > next_skip:
+                raise UserError(f'split {name!r} of {self.name} is wrong: its parts overlap')
+        count = sum(part.num_examples for part in parts)
+        return dataclasses.replace(first, name=name, num_examples=count, shards=shards)
+
+    def _split_or_slice(self, name: str) -> SplitInfo:
         match = re.fullmatch(r'([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?', name)
         base = match.group(1) if match else name
         if base == 'validation' and 'val' in self.splits and 'validation' not in self.splits:
@@ -176,11 +194,6 @@ class DatasetInfo:
             raise UserError(f'split {base!r} of {self.name} in {self.directory} holds no example')
         if '[' not in name:
             return whole
-        if whole.images:
-            raise UserError(
-                f'an image folder has no slices such as {name!r} (its images are ordered by '
-                'class): make one folder per split'
-            )
         start = _bound(match.group(2), 0, whole.num_examples)
         stop = _bound(match.group(3), whole.num_examples, whole.num_examples)
         if start >= stop:
@@ -218,14 +231,9 @@ def find_dataset(data) -> DatasetInfo:
     remembered for the life of the process.
     """
     if data.source == 'image_folder':
-        if not data.data_dir:
-            raise UserError("data.source is 'image_folder' but data.data_dir is empty: set it "
-                            'to the folder that holds SPLIT/CLASS/*.jpg')
         info = _find_image_folder(data.data_dir, (data.train_split, data.eval_split))
-    elif data.source == 'tfds':
-        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     else:
-        raise UserError(f"data.source is {data.source!r}: use 'tfds' or 'image_folder'")
+        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     info.split(data.eval_split)
     return info
 

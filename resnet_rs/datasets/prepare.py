@@ -3,12 +3,11 @@
 The only place of this project that may download. Running it again does nothing.
 """
 
-import argparse
 import shutil
 import types
 
 from resnet_rs.datasets import locate
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.open_files import allow_open_files
 
 # The archives that tfds cannot fetch because they need an account.
@@ -112,9 +111,7 @@ def _check_archives(base: str, manual, root) -> None:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.datasets.prepare', description='Prepare a tfds dataset.'
-    )
+    parser = CommandParser(prog='python -m resnet_rs.datasets.prepare', description=__doc__)
     parser.add_argument('name', help="such as 'digits' or 'imagenet2012'")
     parser.add_argument(
         '--data_dir', default='', help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets'

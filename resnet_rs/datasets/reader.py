@@ -31,8 +31,6 @@ class Reader(Iterator):
         self, open_at, info: DatasetInfo, split: SplitInfo, source: SplitInfo, corrupt_policy,
         position,
     ):
-        if corrupt_policy not in ('fail', 'skip'):
-            raise UserError(f"data.corrupt_images is {corrupt_policy!r}: use 'fail' or 'skip'")
         self.position = position
         self.corrupt_images = 0
         self._open_at = open_at

@@ -22,7 +22,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Plans for every topology; a mistake is one line and exit status 2."""
     arguments = sys.argv if arguments is None else [sys.argv[0], *arguments]
     with one_line_errors(UserError, flags.Error, OSError):
-        preflight.check_command_line(arguments)
         options = parse(arguments)
         if options.help:
             print(__doc__, options.get_help(), sep='\n')
@@ -36,8 +35,9 @@ def run(options: flags.FlagValues) -> None:
         raise UserError('--config is missing; for instance --config=configs/resnet_rs.py:50@160')
     if not options.topology:
         raise UserError('--topology is missing; for instance --topology=v3:2x2')
-    preflight.check_keys(config)
+    preflight.check_settings(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
+    preflight.check_durations(config, sizes[0])
     names = [name for text in options.topology for name in text.split(',') if name]
     for name in names:
         topologies.check_name(name)
@@ -98,7 +98,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
     flags.DEFINE_boolean('verbose', False, "Show the compiler's own messages.", **values_of)
     flags.DEFINE_boolean('help', False, 'Show this.', **values_of)
-    rest = values(arguments)[1:]
+    rest = preflight.parse_flags(values, arguments)[1:]
     if rest:
         raise UserError(f'{rest[0]!r} is not a flag; write --name=value')
     if unknown := set(values.steps) - {'train', 'eval', 'inference'}:

@@ -17,10 +17,8 @@ import sys
 
 import tqdm
 
-from resnet_rs.errors import UserError, one_line_errors, positive_integer
+from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import use_cpu
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # before TensorFlow is first imported
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -128,11 +126,8 @@ def summarise(outcomes) -> bool:
     return len(counts['finished']) == len(outcomes)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.sweep', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser(prog='python -m resnet_rs.sweep', description=__doc__)
     parser.add_argument('--sweep', required=True, metavar='FILE', help='has get_sweep()')
     parser.add_argument('--workdir', required=True, metavar='DIR', help='a run is in DIR/NAME')
     parser.add_argument('--parallel', type=positive_integer, default=1, metavar='N',

@@ -33,8 +33,7 @@ def dry_run(
     """
     for number, (name, config) in enumerate(pairs, 1):
         try:
-            preflight.check_keys(config)
-            preflight.check_ranges(config)
+            preflight.check_settings(config)
         except UserError as error:
             raise UserError(f'run {number} of {len(pairs)}, {name}: {error}') from error
     topologies.prepare_environment()  # before JAX is imported, as results does

@@ -5,16 +5,13 @@
 SOURCE is the directory of a sweep or a table of results (resnet_rs/results.py).
 """
 
-import argparse
 import os
 import pathlib
 import sys
 
 from resnet_rs import results
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.platforms import use_cpu
-from resnet_rs.sweep import figures
-from resnet_rs.sweep.page import write_page
 
 
 def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.Path]:
@@ -23,6 +20,9 @@ def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.
     Runs without a result are named on stderr; without any result nothing is written. From a table
     the same files come out everywhere; from a directory the page has links to the runs, too.
     """
+    from resnet_rs.sweep import figures  # matplotlib takes a second
+    from resnet_rs.sweep.page import write_page
+
     with_runs = os.path.isdir(source)
     if with_runs:
         rows, problems = results.collect(source)
@@ -40,10 +40,7 @@ def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog='python -m resnet_rs.sweep.report', description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog='python -m resnet_rs.sweep.report', description=__doc__)
     parser.add_argument('--source', required=True, help='directory of a sweep, or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the files go')
     options = parser.parse_args(arguments)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from resnet_rs.augment import AUGMENTATIONS, create_augment, policies
-from resnet_rs.augment.color_jitter import EIGENVALUES, EIGENVECTORS
+from resnet_rs.augment.color_jitter import EIGENVALUES, EIGENVECTORS, LUMA
 from resnet_rs.errors import UserError
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -136,6 +136,22 @@ def test_autoaugment_reaches_the_image():
     filled = (0.8 + 0.6 + (1 - 0.8 * 0.4) + 0.6 + 0.8 + 1.0 + 0.6 + 0.4 + 0.4 + 0.8 * 0.4) / 25
     seen = (results == 128).all(-1).any((1, 2)).sum()
     assert abs(seen - 300 * filled) < 4 * np.sqrt(300 * filled * (1 - filled))
+
+
+def test_color_jitter_lighting_is_its_formula():
+    jitter = create_augment('color_jitter_lighting')
+    for i, image in enumerate([IMAGE, *reference.edge_images().values()] * 3):
+        factor_seed, noise_seed = tf.unstack(tf.random.split([i, 5], 2, alg='philox'))
+        brightness, contrast, saturation = tf.random.stateless_uniform(
+            [3], factor_seed, 0.6, 1.4, alg='philox').numpy().astype(float)
+        alpha = tf.random.stateless_normal([3], noise_seed, stddev=0.1, alg='philox').numpy()
+        expected = brightness * image.astype(float)
+        expected = contrast * expected + (1 - contrast) * (expected @ LUMA).mean()
+        luma = (expected @ LUMA)[..., np.newaxis]
+        expected = saturation * expected + (1 - saturation) * luma
+        expected = np.clip(expected + EIGENVECTORS.astype(float) @ (alpha * EIGENVALUES), 0, 255)
+        # Rounded to the nearest whole number; float32 may decide about those halfway between two.
+        assert np.abs(jitter(image, [i, 5]).numpy() - expected).max() < 0.5 + 1e-3
 
 
 def test_color_jitter_lighting_is_within_its_limits():

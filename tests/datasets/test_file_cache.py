@@ -178,20 +178,6 @@ def test_what_does_not_fit_is_refused_before_it_is_copied(source, monkeypatch):
         file_cache.check_cache(info, data)
 
 
-def test_settings_that_cannot_be(source):
-    split, info, data = source
-    for settings, message in (
-        ({'cache': 'ram'}, "data.cache is 'ram'"), ({'cache_dir': ''}, 'cache_dir is empty'),
-    ):
-        wrong = types.SimpleNamespace(**{**vars(data), **settings})
-        with pytest.raises(UserError, match=message):
-            file_cache.check_cache(info, wrong)
-    config = prepared.config('image_folder')
-    config.data.cache = 'memory'
-    with pytest.raises(UserError, match='not for image folders'):
-        input_pipeline.train_batches(config)
-
-
 def test_more_files_may_be_open_than_usual():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -87,7 +87,21 @@ def test_slice_of_several_files_describes_every_record():
         assert part.describe(index).partition(' (')[0] == place
 
 
+def test_parts_joined_by_plus_leave_the_middle_out():
+    """The four parts and their complements, as a study with four folds names them."""
+    info = locate.find_dataset(digits())
+    whole = [info.split('train').describe(index).partition(' (')[0] for index in range(1437)]
+    split = info.split('train[:25%]+train[50%:]')
+    assert split.name == 'train[:25%]+train[50%:]'
+    assert split.num_examples == 359 + 719
+    places = [split.describe(index).partition(' (')[0] for index in range(split.num_examples)]
+    assert places == whole[:359] + whole[718:]
+
+
 @pytest.mark.parametrize('name, message', [
+    ('train[5:]+train[:10]', 'its parts overlap'),
+    ('train[:10]+train[9:12]', 'its parts overlap'),
+    ('train[:10]+', "no split ''"),
     ('test', "no split 'test': it has train, validation"),
     ('train[', 'no split'),
     ('train[a:b]', 'no split'),
@@ -209,11 +223,6 @@ def test_missing_file_and_broken_metadata(tmp_path):
         locate.find_dataset(settings)
 
 
-def test_unknown_source():
-    with pytest.raises(UserError, match='image_folder'):
-        locate.find_dataset(data(source='webdataset'))
-
-
 def test_image_folder(tmp_path):
     for split in ('train', 'val'):
         for name in ('b', 'a'):
@@ -229,16 +238,15 @@ def test_image_folder(tmp_path):
         '/val/a/1.jpeg', '/val/a/2.PNG', '/val/b/1.jpeg', '/val/b/2.PNG'
     ]
     assert '/val/b/1.jpeg' in split.describe(2)
-    with pytest.raises(UserError, match='no slices'):
-        info.split('train[:50%]')
+    for name in ('train[:50%]', 'train+validation'):
+        with pytest.raises(UserError, match='no slices or sums'):
+            info.split(name)
 
 
 def test_bad_image_folders(tmp_path):
     def settings(**more):
         return data(source='image_folder', **{'data_dir': str(tmp_path), **more})
 
-    with pytest.raises(UserError, match='data_dir'):
-        locate.find_dataset(settings(data_dir=''))
     with pytest.raises(UserError, match='does not exist'):
         locate.find_dataset(settings(data_dir=str(tmp_path / 'nowhere')))
     with pytest.raises(UserError, match='none of the folders'):

@@ -1,6 +1,5 @@
 """Layers and networks against TensorFlow's operations and against their definitions."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
+from resnet_rs.models.resnet import Architecture, Block
 
 
 def random(shape, seed=0):
@@ -139,11 +139,48 @@ def test_logits_are_float32_for_bfloat16_activations():
     assert np.any(np.asarray(logits) != np.asarray(rounded))
 
 
-def test_odd_sizes_pool_without_the_padding():
-    """The average-pool shortcut equals TensorFlow's SAME pool, which leaves out padded cells."""
-    x = random((1, 7, 5, 3))
-    ours = nn.avg_pool(x, (2, 2), (2, 2), padding='SAME', count_include_pad=False)
-    np.testing.assert_allclose(ours, tf.nn.avg_pool2d(x, 2, 2, 'SAME'), atol=1e-6)
+@pytest.mark.parametrize('size', [(7, 5), (6, 8), (1, 1)])
+@pytest.mark.parametrize(('settings', 'stride', 'pool'), [
+    (dict(shortcut='average_pool'), 2, 2),
+    (dict(shortcut='average_pool'), 1, 1),
+    (dict(shortcut='average_pool', pool_unstrided_shortcut=True), 1, 2),
+    (dict(shortcut='projection'), 2, 1),
+])
+def test_shortcut_of_a_block_in_loops(settings, stride, pool, size):
+    """A new block is the activation of its shortcut: pool, 1x1 convolution, norm.
+
+    The pool is the mean of the pixels of a 2x2 window that lie within the image: at odd sizes the
+    last windows hold fewer than four.
+    """
+    x = random((2, *size, 3))
+    block = Block(Architecture((1,), dtype=jnp.float32, **settings), 2, stride, 0.0)
+    variables = block.init(jax.random.key(0), x, train=False)
+    params = variables['params'] | {'shortcut_conv': {'kernel': random((1, 1, 3, 8), 1)}}
+    params['shortcut_norm'] = {'scale': random(8, 2), 'bias': random(8, 3)}
+    statistics = {'mean': random(8, 4), 'var': 1 + random(8, 5) ** 2}
+    y = block.apply({
+        'params': params,
+        'batch_stats': variables['batch_stats'] | {'shortcut_norm': statistics},
+    }, x, train=False)
+
+    kernel, norm = params['shortcut_conv']['kernel'][0, 0], params['shortcut_norm']
+    height, width = (-(-pixels // stride) for pixels in size)
+    expected = np.empty((2, height, width, 8))
+    for example in range(2):
+        for row in range(height):
+            for column in range(width):
+                window = [
+                    x[example, down, right]
+                    for down in range(row * stride, min(row * stride + pool, size[0]))
+                    for right in range(column * stride, min(column * stride + pool, size[1]))
+                ]
+                projected = np.mean(window, axis=0, dtype=np.float64) @ kernel
+                normal = (projected - statistics['mean']) / np.sqrt(statistics['var'] + 1e-5)
+                expected[example, row, column] = np.maximum(
+                    normal * norm['scale'] + norm['bias'], 0
+                )
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_training_uses_both_random_streams():

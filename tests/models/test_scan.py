@@ -242,5 +242,5 @@ def test_the_deepest_network_costs_what_it_should():
 
 @pytest.mark.parametrize('remat', ('blocks', 'block,block', 'block;block'))
 def test_wrong_names_are_explained(remat):
-    with pytest.raises(UserError, match='model.remat is'):
+    with pytest.raises(UserError, match='remat is'):
         create_model('resnet_rs_50', remat=remat)

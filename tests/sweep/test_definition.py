@@ -57,8 +57,8 @@ def test_wrong_sweep_files(tmp_path, body, message):
 
 @pytest.mark.parametrize('settings, message', (
     ({'model.widht_multiplier': 2.0}, "no setting 'model.widht_multiplier'; did you mean"),
-    ({'model.name': 'resnet_rs_51'}, "unknown network 'resnet_rs_51'"),
-    ({'duration': 'ten epochs'}, 'is not a duration'),
+    ({'model.name': 'resnet_rs_51'}, "model.name is 'resnet_rs_51'"),
+    ({'duration': 'ten epochs'}, "duration is 'ten epochs'"),
     ({'data.eval_split': 'test'}, 'test'),
 ))
 def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
@@ -71,9 +71,9 @@ def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
 
 
 def test_a_workdir_of_other_runs(tmp_path):
-    (tmp_path / 'a').mkdir()
+    (tmp_path / 'a' / 'checkpoints' / '1').mkdir(parents=True)
     write_config(tmp_path / 'a', config(seed=3))
-    with pytest.raises(UserError, match='run 1 of 1, a: .* of another run: seed is 3 there'):
+    with pytest.raises(UserError, match='run 1 of 1, a: .* holds a run with seed=3, which'):
         check_runs([('a', config())], str(tmp_path))
     with pytest.raises(UserError, match='is the work directory of a run, not of a sweep'):
         check_runs([('b', config())], str(tmp_path / 'a'))

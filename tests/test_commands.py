@@ -1,0 +1,66 @@
+"""Every command: a mistake in its usage is one line, told before anything slow is imported."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from resnet_rs.errors import CommandParser, positive_integer
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMANDS = [
+    ['-m', '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__main__')]
+    for path in sorted(ROOT.glob('resnet_rs/**/*.py')) if "if __name__ == '__main__'" in
+    path.read_text()
+] + [['main.py']]
+# Each takes about a second to import, or prints on some machines.
+SLOW = (
+    'clu', 'flax', 'jax', 'matplotlib', 'optax', 'orbax', 'scipy', 'sklearn', 'tensorflow',
+    'tensorflow_datasets',
+)
+
+
+@pytest.fixture(scope='module')
+def barrier(tmp_path_factory):
+    """A directory of modules that fail when they are imported instead of the slow ones."""
+    directory = tmp_path_factory.mktemp('slow')
+    for name in SLOW:
+        (directory / f'{name}.py').write_text('raise AssertionError(__name__)\n')
+    return directory
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
+def test_wrong_usage_is_one_line(command, barrier):
+    result = subprocess.run(
+        [sys.executable, *command, '--nonsense'], cwd=ROOT, capture_output=True, text=True,
+        env={'HOME': os.environ['HOME'], 'PATH': os.environ['PATH'], 'PYTHONPATH': str(barrier)},
+        timeout=120, check=False,
+    )
+    assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1, result.stderr
+    assert result.returncode == 2 and not result.stdout
+
+
+def test_all_commands_are_found():
+    names = {command[-1].removeprefix('resnet_rs.') for command in COMMANDS}
+    assert names >= {'main.py', 'predict', 'plan', 'sweep', 'sweep.report', 'datasets.prepare'}
+
+
+@pytest.mark.parametrize('arguments, problem', (
+    ([], 'the following arguments are required: --kind'),
+    (['--kind=c'], "argument --kind: invalid choice: 'c'"),
+    (['--kind=a', '--count=0'], "argument --count: '0' is no positive whole number"),
+    (['--kind=a', '--cuont=1'], 'unrecognized arguments: --cuont=1'),
+))
+def test_a_parser_names_the_mistake_and_the_help(arguments, problem, capsys):
+    parser = CommandParser(prog='python -m resnet_rs.something', description='A title.\n\n  x')
+    parser.add_argument('--kind', choices=['a', 'b'], required=True)
+    parser.add_argument('--count', type=positive_integer)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(arguments)
+    output, errors = capsys.readouterr()
+    assert end.value.code == 2 and not output
+    assert errors.startswith(f'error: {problem}') and errors.count('\n') == 1
+    assert errors.endswith('; see python -m resnet_rs.something --help\n')
+    assert 'A title.\n\n  x' in parser.format_help()

@@ -1,0 +1,279 @@
+"""Every setting has a rule, and a value that breaks it is one line before anything is written."""
+
+import dataclasses
+import math
+import sys
+import types
+
+import ml_collections
+import pytest
+from absl import flags, logging
+
+import main
+from resnet_rs.augment import policies
+from resnet_rs.config import (
+    SETTINGS,
+    Change,
+    default_config,
+    experiment_settings,
+    flatten,
+    may_change_on_resume,
+    may_differ_between_hosts,
+)
+from resnet_rs.datasets import images
+from resnet_rs.errors import UserError
+from resnet_rs.models import rematerialisation
+from resnet_rs.models.layers import ACTIVATIONS
+from resnet_rs.models.resnet import Architecture
+from resnet_rs.optimizer import SCHEDULES, WEIGHT_DECAY_ON
+from resnet_rs.preflight import check_settings
+from resnet_rs.sharding import STRATEGIES
+
+OTHER_TYPES = {
+    int: ('many', 1.5, None, (1,)),
+    float: ('much', None, (0.5,)),
+    bool: ('yes', 2, None),
+    str: (1, None, True, ('a',)),
+    tuple: ('red', 1, None),
+}
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+FREE_TEXT = ('init_from', 'data.data_dir', 'data.cache_dir')
+# Values of the right type that no rule allows, by setting. A new setting needs a line here, or is
+# free text.
+OUT_OF_RULE = {
+    'seed': (-1, 2**31),
+    'batch_size': (0, -4),
+    'duration': ('ten epochs', '0 steps', '5', '-1 epochs', 'inf epochs', 'nan steps'),
+    'model.name': ('resnet_rs_51', ''),
+    'model.num_classes': (0, -1),
+    'model.width_multiplier': (0.001, 0, -1.0, 1e9),
+    'model.dropout_rate': (1.5, 1.0, -0.1),
+    'model.stochastic_depth_rate': (-0.1, 1.0),
+    'model.dtype': ('float99', 'int32', 'fp16', ''),
+    'model.batch_norm_momentum': (3, 1.1, -0.5),
+    'model.batch_norm_group_size': (-2,),
+    'model.activation': ('rellu',),
+    'model.padding': ('weird',),
+    'model.pool_unstrided_shortcut': (),
+    'model.squeeze_excite_divisor': (0, -8),
+    'model.scan_blocks': (),
+    'model.remat': ('blocks', 'block;block', 'block,,wrong,'),
+    'data.source': ('webdataset', ''),
+    'data.name': ('',),
+    'data.train_split': ('',),
+    'data.eval_split': ('',),
+    'data.image_size': (0, 7, -32),
+    'data.resize': ('bicubik',),
+    'data.crop_area': ((0.5, 0.2), (0, 1), (0.1, 2), (0.5,), (math.nan, 1), ('a', 'b')),
+    'data.crop_ratio': ((2, 1), (-1, 1), (1, math.inf)),
+    'data.flip': (),
+    'data.augment': ('randaugmnet', '', 'randaugment+', 'randaugment+jitter'),
+    'data.repeated_augmentation': (0, -1),
+    'data.randaugment_layers': (0, 17),
+    'data.randaugment_magnitude': (-1, 101),
+    'data.randaugment_operations': (('Shear',), (1,)),
+    'data.mixup_alpha': (-0.1,),
+    'data.cutmix_alpha': (-1,),
+    'data.eval_crop': ('padding', 'padding -1', 'fraction 0', 'fraction 1.5', 'fraction x',
+                       'crop 3', 'fraction 1/0', 'fraction 1e-999999999', ''),
+    'data.mean_rgb': ((1, 2), (1, 2, math.nan), ('r', 'g', 'b')),
+    'data.std_rgb': ((1, 0, 1), (1, 2), (1, 2, -3)),
+    'data.corrupt_images': ('hope',),
+    'data.streams': (-2, 0),
+    'data.shuffle_window': (0,),
+    'data.threads': (-1,),
+    'data.prefetch_batches': (-1, 0),
+    'data.cache': ('ram',),
+    'data.host_memory_gib': (0, -1),
+    'optimizer.learning_rate': (-1,),
+    'optimizer.schedule': ('linear',),
+    'optimizer.warmup': ('-1 steps', 'soon'),
+    'optimizer.momentum': (2, 1, -0.1),
+    'optimizer.nesterov': (),
+    'optimizer.weight_decay': (-1e-4,),
+    'optimizer.weight_decay_on': ('all',),
+    'optimizer.label_smoothing': (1.5, 1, -0.1),
+    'optimizer.gradient_clip_norm': (-1,),
+    'optimizer.accumulation_steps': (0, -1),
+    'sharding.strategy': ('zero2',),
+    'sharding.replicate_below': (-1,),
+    'sharding.slices': (-1,),
+    'ema.decay': (2, 1, -0.1),
+    'eval.batch_size': (0, -4),
+    'eval.every': ('0 steps', 'often'),
+    'eval.image_size': (-1, 7),
+    'checkpoint.every': ('0 epochs', ''),
+    'checkpoint.keep_last': (0, -1),
+    'checkpoint.keep_best': (-1,),
+    'log.every': ('0 steps', '100'),
+    'hosts.start_timeout_seconds': (0, -1),
+    'hosts.lost_after_seconds': (0, -5),
+}
+
+
+def wrong_values(name):
+    values = [*OTHER_TYPES[SETTINGS[name].rule.kind], *OUT_OF_RULE.get(name, ())]
+    if SETTINGS[name].rule.kind is float:
+        values += NOT_FINITE
+    return values
+
+
+def with_value(name, value):
+    config = default_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+def test_every_setting_has_values_that_its_rule_refuses():
+    free = {name for name, setting in SETTINGS.items() if setting.rule.takes == 'a text'}
+    assert free == set(FREE_TEXT)
+    assert SETTINGS.keys() == OUT_OF_RULE.keys() | free
+    assert flatten(default_config().to_dict()).keys() == SETTINGS.keys()
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_wrong_values_in_a_config_file_are_refused(name):
+    for value in wrong_values(name):
+        config = with_value(name, value)
+        held = flatten(config.to_dict())[name]  # ml_collections makes 3 of a float setting 3.0
+        with pytest.raises(UserError) as error:
+            check_settings(config)
+        assert str(error.value).startswith(f'{name} is {held!r}; it takes '), value
+    check_settings(default_config())
+
+
+@pytest.fixture
+def run_main(tmp_path, monkeypatch, capsys):
+    """Runs main.py in this process; fails where it goes on to train."""
+    def accepted(*arguments):
+        raise AssertionError('accepted')
+
+    monkeypatch.setitem(
+        sys.modules, 'train_lib', types.SimpleNamespace(train_and_evaluate=accepted)
+    )
+    monkeypatch.setattr(logging.get_absl_handler(), 'addFilter', lambda filter: None)
+    monkeypatch.chdir(tmp_path)
+    file = f'{main.__file__.removesuffix("main.py")}configs/digits.py'
+
+    def run(*arguments):
+        command = ['main.py', f'--config={file}', f'--workdir={tmp_path}/run', *arguments]
+        with pytest.raises(SystemExit) as exit:
+            main.run(main.parse_flags(command))
+        printed = capsys.readouterr()
+        lines = printed.err.splitlines()
+        assert exit.value.code == 2 and len(lines) == 1 and not printed.out, printed
+        assert not list(tmp_path.iterdir())
+        return lines[0]
+
+    yield run
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, run_main):
+    kind = SETTINGS[name].rule.kind
+    for value in wrong_values(name):
+        if kind is str and not isinstance(value, str):
+            continue  # any text of the command line is a text
+        line = run_main(f'--config.{name}={value}')
+        assert line.startswith(f'error: {name} is '), line
+        assert str(value) in line and '; it takes ' in line, line
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
+    ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
+    ({'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
+     "data.cache='memory' is for sets of records"),
+    ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
+    ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
+    ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
+    ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
+    ({'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
+     'autoaugment_v0 has a fixed table'),
+])
+def test_settings_that_disagree_are_refused(settings, message):
+    config = default_config()
+    config.update_from_flattened_dict(settings)
+    with pytest.raises(UserError) as error:
+        check_settings(config)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--config.batch_size', 'many'], "batch_size is 'many'; it takes a whole number, 1 or more"),
+    (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
+    (['--config.optimizer.name=adam'], "no setting 'optimizer.name'; did you mean 'model.name'?"),
+    (['--config.model.freeze=1'], "no setting 'model.freeze'; there are: model.name, model.num_"),
+    (['--config.lr=1'], "no setting 'lr'; there are: seed, batch_size"),
+])
+def test_settings_that_do_not_exist(arguments, message, run_main):
+    assert message in run_main(*arguments)
+
+
+@pytest.mark.parametrize('source, message', [
+    ("config.batch_size = 'many'", 'line 4: TypeError'),
+    ('config.lr = 1', 'line 4: AttributeError: '),
+    ('confg.seed = 1', "line 4: NameError: name 'confg' is not defined"),
+    ('config.seed = = 1', 'line 4: SyntaxError'),
+])
+def test_a_config_file_that_fails_is_named_with_its_line(source, message, tmp_path, capsys):
+    file = tmp_path / 'mine.py'
+    file.write_text('from resnet_rs.config import default_config\n'
+                    f'def get_config():\n    config = default_config().lock()\n    {source}\n'
+                    '    return config\n')
+    with pytest.raises(SystemExit) as exit:
+        main.parse_flags(['main.py', f'--config={file}'])
+    lines = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2 and len(lines) == 1
+    assert lines[0].startswith(f'error: {file}, {message}') and 'correct the file' in lines[0]
+    flags.FLAGS.unparse_flags()
+
+
+def test_a_stored_configuration_is_no_config_file(run_main, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        (tmp_path / 'config.json').write_text('{"seed": true}')
+        main.parse_flags(['main.py', f'--config={tmp_path}/config.json'])
+    assert '--config=configs/stored.py:DIR' in capsys.readouterr().err
+
+
+def test_names_are_those_of_the_code():
+    def names(setting):
+        return set(SETTINGS[setting].rule.names)
+
+    assert names('data.resize') == set(images.RESIZE)
+    assert names('model.activation') == set(ACTIVATIONS)
+    assert names('model.remat') == set(rematerialisation.POLICIES)
+    assert names('optimizer.schedule') == set(SCHEDULES)
+    assert names('optimizer.weight_decay_on') == set(WEIGHT_DECAY_ON)
+    assert names('sharding.strategy') == set(STRATEGIES)
+    assert names('data.randaugment_operations') == set(policies.OPERATION_NAMES)
+
+
+def test_settings_of_the_network_are_fields_of_it():
+    settings = {name.removeprefix('model.') for name in SETTINGS if name.startswith('model.')}
+    assert settings - {'name'} <= {field.name for field in dataclasses.fields(Architecture)}
+
+
+def test_what_a_change_means():
+    for name, change in (
+        ('seed', Change.SEED), ('batch_size', Change.EXPERIMENT),
+        ('eval.image_size', Change.EVALUATION), ('sharding.strategy', Change.RESUME),
+        ('data.cache_dir', Change.HOST),
+    ):
+        assert SETTINGS[name].change is change
+    assert [may_change_on_resume(name) for name in (
+        'seed', 'batch_size', 'eval.image_size', 'sharding.strategy', 'data.data_dir', 'gone',
+    )] == [False, False, True, True, True, False]
+    assert may_differ_between_hosts('data.threads')
+    assert not may_differ_between_hosts('sharding.strategy')
+    shared = experiment_settings(default_config())
+    assert {'batch_size', 'eval.image_size', 'init_from'} <= shared.keys()
+    assert not {'seed', 'sharding.strategy', 'data.data_dir', 'log.every'} & shared.keys()
+
+
+def test_a_config_that_lacks_a_setting_is_refused():
+    config = ml_collections.ConfigDict({'seed': 1})
+    with pytest.raises(UserError, match='lacks batch_size; start from'):
+        check_settings(config)
