@@ -1,5 +1,11 @@
 """The command: trains, evaluates or checks one configuration (see README.md)."""
 
+# ruff: noqa: E402
+from resnet_rs import interruption
+
+if __name__ == '__main__':
+    interruption.end_at_once()  # the imports below take half a second
+
 import json
 import logging as standard_logging
 

@@ -14,8 +14,10 @@ from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
+from resnet_rs.errors import Stopped, UserError
 from resnet_rs.evaluation import WEIGHTS, Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
+from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.plan.attached import check_memory
 from resnet_rs.profiling import Profile
@@ -37,9 +39,9 @@ def train_and_evaluate(
 ) -> TrainState:
     """Trains `config` in `workdir`, from its last checkpoint if it has one; returns the end state.
 
-    Stops early, with a checkpoint, on SIGTERM and Ctrl-C. Raises UserError for settings that
-    cannot be, before anything is compiled or written, and FloatingPointError when loss or norms
-    are no longer finite; the last checkpoint is then one from before.
+    Raises UserError for invalid settings, before anything is compiled or written; Stopped on
+    SIGTERM and Ctrl-C, with a checkpoint saved; and FloatingPointError when loss or norms are no
+    longer finite, in which case the last checkpoint is from before.
     """
     info = preflight.check_config(config, workdir)
     agreement.check_hosts(config, info)
@@ -57,9 +59,10 @@ def train_and_evaluate(
     )
 
     agreement.check_shared_workdir(workdir)
-    start_workdir(config, workdir, info.class_names)
     evaluation = None
     with contextlib.ExitStack() as closing:
+        lock_workdir(workdir, closing)
+        start_workdir(config, workdir, info.class_names)
         checkpoints = closing.enter_context(
             Checkpoints(workdir, config.checkpoint.keep_last, config.checkpoint.keep_best)
         )
@@ -110,8 +113,10 @@ def train_and_evaluate(
                     run = dataclasses.replace(run, elapsed_seconds=progress.elapsed_seconds)
                     checkpoints.save(state, run, scores)
             if stopping:
-                progress.note(f'stopped at step {step}; the same command goes on from there')
-                return state
+                raise Stopped(
+                    f'after step {step} of {program.total_steps}, saved; the same command resumes',
+                    stop.status,
+                )
 
     if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
         weights = {'raw': state.variables, 'ema': state.ema}
@@ -143,6 +148,20 @@ def evaluate_checkpoint(
     evaluation = evaluate_split(config, eval_step, weights, mesh)
     logging.info('%s', describe(step, evaluation))
     return evaluation
+
+
+def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
+    """Holds the work directory for this run until `closing` ends; process 0 does it for all.
+
+    Raises UserError on every process when another run holds it.
+    """
+    problem = ''
+    if jax.process_index() == 0:
+        try:
+            closing.enter_context(locked(workdir, RUN_LOCK))
+        except UserError as error:
+            problem = str(error)
+    agreement.agree('work directory locked', problem)
 
 
 def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:

@@ -13,6 +13,17 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """The end of a run before its last step; its checkpoint is saved.
+
+    status: the exit status of the command.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
 @contextlib.contextmanager
 def one_line_errors(*mistakes: type[Exception]):
     """Ends the process with one line on stderr and status 2 when a mistake of this kind is met."""
@@ -21,6 +32,9 @@ def one_line_errors(*mistakes: type[Exception]):
     except mistakes as error:
         print_line(error)
         sys.exit(2)
+    except Stopped as stop:
+        print_line(stop, 'stopped')
+        sys.exit(stop.status)
 
 
 def print_line(message: object, kind: str = 'error') -> None:

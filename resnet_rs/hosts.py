@@ -25,7 +25,7 @@ import traceback
 from jax._src.distributed import global_state
 from jax.errors import JaxRuntimeError
 
-from resnet_rs.errors import UserError, print_line
+from resnet_rs.errors import Stopped, UserError, print_line
 
 BARRIER_SECONDS = 600  # the slowest host may read a dataset's metadata or restore a checkpoint
 HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: nothing is wrong with the run, start it again
@@ -130,6 +130,8 @@ def ending_together(*mistakes: type[Exception]):
     """
     try:
         yield
+    except Stopped:
+        raise
     except (Exception, KeyboardInterrupt) as error:
         if _watch is None:
             raise

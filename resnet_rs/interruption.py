@@ -1,36 +1,81 @@
-"""Requests to stop: SIGTERM (a preempted machine, a scheduler) and Ctrl-C."""
+"""Requests to stop: Ctrl-C, and SIGTERM (from a scheduler or a machine about to be preempted).
 
+This module imports JAX only once a run uses it: main.py needs it before.
+"""
+
+import os
 import signal
+import threading
 
-import jax
-from jax.experimental import multihost_utils
+from resnet_rs.errors import print_line
+
+INTERRUPTED = 130  # the exit status that shells give Ctrl-C
+RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command resumes the run
+
+
+def end_at_once() -> None:
+    """Makes Ctrl-C end this process at once, with one line and status 130.
+
+    A thread does it, since Python runs its own handlers only between two bytecodes of the main
+    thread, and importing and compiling keep that thread busy for seconds.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch():
+        while signal.SIGINT not in os.read(reader, 1):
+            pass
+        print_line('by Ctrl-C; the same command starts or resumes the run', 'stopped')
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, name='waits for Ctrl-C', daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 class StopRequest:
-    """While open, the first SIGTERM or Ctrl-C is remembered instead of ending the process.
+    """A context that remembers the first SIGTERM or Ctrl-C instead of ending the process.
 
     With several processes jax's coordination service spreads the request, so that all of them
     stop after the same step. A second Ctrl-C ends the process at once.
     """
 
     def __enter__(self):
-        self._received = False
+        import jax
+
+        self._received = None
         # jax's own service listens for SIGTERM once the processes are connected.
         numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+        self._wakeup = signal.set_wakeup_fd(-1)
         self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
 
     def __exit__(self, *exception):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+
+    @property
+    def status(self) -> int:
+        """The exit status of a run that stops now."""
+        return INTERRUPTED if self._received == signal.SIGINT else RESUMABLE
+
+    def reached(self, step: int) -> bool:
+        """Returns whether every process should save and stop after this step."""
+        import jax
+        from jax.experimental import multihost_utils
+
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._received is not None
 
     def _remember(self, number, frame):
         del frame
-        self._received = True
-        signal.signal(number, self._previous[number])
+        self._received = number
+        signal.signal(number, self._end)
 
-    def reached(self, step: int) -> bool:
-        """True after the step at which every process should save and stop."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._received
+    def _end(self, number, frame):
+        del frame
+        print_line('at once, without saving; the same command resumes the last checkpoint',
+                   'stopped')
+        os._exit(128 + number)

@@ -57,15 +57,15 @@ def sweep(options: argparse.Namespace, environment: dict) -> bool:
 
 
 def _execute(pairs, workdir: str, options, environment: dict) -> bool:
+    from resnet_rs.lock import SWEEP_LOCK, locked
     from resnet_rs.stored_config import write_config
     from resnet_rs.sweep import directory, report
     from resnet_rs.sweep.definition import check_runs
-    from resnet_rs.sweep.lock import locked
     from resnet_rs.sweep.runner import Runner
     from resnet_rs.sweep.workers import Worker
 
     directory.claim(workdir, options.sweep)
-    with locked(workdir) as lock:
+    with locked(workdir, SWEEP_LOCK) as lock:
         runs = check_runs(pairs, workdir)
         for run in runs:
             write_config(run.directory, run.config)

@@ -1,7 +1,7 @@
 """The directory of a sweep: whose it is, and how far each run is.
 
 sweep.json   which sweep file it belongs to
-sweep.lock   see lock.py
+sweep.lock   see resnet_rs/lock.py
 NAME/        the work directory of a run, with log.txt, what its process wrote
 """
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from resnet_rs.errors import UserError
+from resnet_rs.interruption import INTERRUPTED, RESUMABLE
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import is_finished, steps_done, tail
 from resnet_rs.sweep.workers import UNREACHABLE, Worker
@@ -156,7 +157,7 @@ def explain(run: SweepRun, status: int) -> tuple[str, bool]:
         return f'killed by {name}{memory}', False
     if status == MISTAKE:
         return log.rpartition('error: ')[2] or 'exit status 2', True
-    if not status:
+    if status in (INTERRUPTED, RESUMABLE):
         return f'stopped at step {steps_done(run)} of {run.total_steps}', False
     return f'exit status {status}', False
 

@@ -20,7 +20,7 @@ def save(step):
 
 
 def wait_for_sigterm():
-    signal.signal(signal.SIGTERM, lambda *_: (save(4), sys.exit(0)))
+    signal.signal(signal.SIGTERM, lambda *_: (save(4), sys.exit(75)))
     (directory / 'waiting').touch()
     time.sleep(60)
 

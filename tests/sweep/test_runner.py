@@ -11,9 +11,9 @@ import time
 
 import pytest
 
+from resnet_rs.lock import SWEEP_LOCK, locked
 from resnet_rs.sweep import directory, runner, workers
 from resnet_rs.sweep.definition import SweepRun
-from resnet_rs.sweep.lock import locked
 
 FAKE_RUN = pathlib.Path(__file__).parent / 'fake_run.py'
 
@@ -37,7 +37,7 @@ def sweep_of(root, **todo):
 
 def execute(runs, root, *, hosts=(None,), parallel=1, retries=1, environment=None):
     notes = []
-    with locked(root) as lock:
+    with locked(root, SWEEP_LOCK) as lock:
         places = [workers.Worker(host, environment=environment or dict(os.environ), lock=lock)
                   for host in hosts for _ in range(parallel)]
         outcomes = runner.Runner(places, retries, notes.append).execute(runs)

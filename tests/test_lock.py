@@ -1,0 +1,91 @@
+"""Two processes on one work directory: the second one is told who holds it, and nothing is lost."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from etils import epath
+
+from resnet_rs import lock
+from resnet_rs.errors import UserError
+from resnet_rs.lock import RUN_LOCK, locked
+
+
+def test_a_second_process_is_told_who_is_at_work(tmp_path):
+    with locked(tmp_path, RUN_LOCK):
+        with pytest.raises(UserError) as error:
+            with locked(tmp_path, RUN_LOCK):
+                pass
+        assert str(error.value) == (
+            f'{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, or by a '
+            'process that it left behind (run.lock); wait, stop it first, or name another directory'
+        )
+        with locked(tmp_path, 'another.lock'):
+            pass
+    with locked(tmp_path, RUN_LOCK):
+        pass
+
+
+def test_a_killed_process_leaves_the_lock_to_its_children_and_then_to_nobody(tmp_path):
+    program = (
+        'import subprocess, sys, time, os\n'
+        'from resnet_rs.lock import RUN_LOCK, locked\n'
+        f'with locked({str(tmp_path)!r}, RUN_LOCK) as lock:\n'
+        '    run = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))\n'
+        '    print(run.pid, flush=True)\n'
+        '    time.sleep(60)\n'
+    )
+    with subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE) as owner:
+        child = int(owner.stdout.readline())
+        owner.kill()
+    try:
+        with pytest.raises(UserError, match=f'process {owner.pid} on .* left behind'):
+            with locked(tmp_path, RUN_LOCK):
+                pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            with locked(tmp_path, RUN_LOCK):
+                return
+        except UserError:
+            time.sleep(0.02)
+    pytest.fail('the lock outlived its processes')
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(lock, 'RENEWAL_SECONDS', 0.05)
+    monkeypatch.setattr(lock, 'STALE_SECONDS', 1.0)
+
+
+def test_the_lock_of_a_bucket_is_renewed_and_ends_with_its_owner(tmp_path, quick):
+    path = epath.Path(tmp_path) / 'run' / RUN_LOCK
+    with lock._renewed(path):
+        first = json.loads(path.read_text())['time']
+        with pytest.raises(UserError, match=f'in use by process {os.getpid()} on'):
+            with lock._renewed(path):
+                pass
+        deadline = time.monotonic() + 20
+        while json.loads(path.read_text() or '{"time": 0}')['time'] <= first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not path.exists()
+
+
+def test_the_lock_of_a_bucket_is_taken_over_when_its_owner_is_gone(tmp_path, quick):
+    path = epath.Path(tmp_path) / RUN_LOCK
+    path.write_text(json.dumps({'owner': 'process 1 on x', 'token': 'a', 'time': time.time() - 2}))
+    with lock._renewed(path):
+        assert json.loads(path.read_text())['owner'] == f'process {os.getpid()} on ' + (
+            socket.gethostname())
+    path.write_text('{')
+    with pytest.raises(UserError, match='is damaged .* remove it if no run uses it'):
+        with lock._renewed(path):
+            pass
