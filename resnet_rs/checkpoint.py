@@ -10,7 +10,7 @@ Converted weights have the first and the last item only, at step 0. Stages are s
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import flax.struct
 import flax.traverse_util
@@ -202,7 +202,7 @@ class Checkpoints:
         self._check_same_shapes(step, {'ema': unstack_blocks(self._as_stored(step, variables))})
 
     def _stored_head(self, step: int) -> dict:
-        return dict(self._stored_weights(step)['ema']['params'].get('head', {}))
+        return dict(self._stored_weights(step, ('ema',))['ema']['params'].get('head', {}))
 
     def _as_stored(self, step: int, variables: dict) -> dict:
         """Returns `variables` with a head of the stored shape."""
@@ -226,17 +226,16 @@ class Checkpoints:
         """The EMA top-1 of an evaluation at `step`, or what stands for none."""
         return self._read(step, lambda: float(self._manager.metrics(step)[BEST_METRIC]))
 
-    def _stored_weights(self, step: int) -> dict:
-        """Shapes and dtypes of the weights at `step`: {'raw': variables, 'ema': variables}."""
-        def tree():
-            found = self._manager.item_metadata(step).weights.tree
-            for name in ('raw', 'ema'):
-                if not isinstance(found[name]['params'], dict):
-                    raise TypeError(f'{name} has no parameters')
-            jax.tree.map(lambda leaf: tuple(leaf.shape), found)
-            return found
+    def _stored_weights(self, step: int, names: Iterable[str]) -> dict:
+        """{name: variables} with the shapes at `step`, of 'raw' or 'ema' or both."""
+        def read():
+            tree = self._manager.item_metadata(step).weights.tree
+            tree = {name: tree[name] for name in names}
+            for variables in tree.values():
+                _shapes(variables['params'])  # raises where they are none
+            return tree
 
-        return self._read(step, tree)
+        return self._read(step, read)
 
     def _read(self, step: int | None, function: Callable, *arguments, **settings):
         """What `function` gives; UserError where a file of the checkpoint is damaged.
@@ -259,9 +258,7 @@ class Checkpoints:
                 'one') from error
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:
-        weights = self._stored_weights(step)
-        stored = {name: weights[name] for name in expected}
-        stored = flax.traverse_util.flatten_dict(stored, sep='/')
+        stored = flax.traverse_util.flatten_dict(self._stored_weights(step, expected), sep='/')
         wanted = flax.traverse_util.flatten_dict(expected, sep='/')
         where = f'the checkpoint at step {step} in {self.directory}'
         for path in sorted(stored.keys() ^ wanted.keys()):

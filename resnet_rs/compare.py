@@ -23,7 +23,7 @@ from resnet_rs.stored_config import read_config
 
 NOT_SET = '(not set)'
 # Of predictions.npz, which has predictions, too.
-COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in WEIGHTS
+COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in ('raw', 'ema')
                                for name in ('top1', 'top5', 'loss')))
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
