@@ -9,18 +9,28 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(count: int, *command, devices: int = 1, **environment) -> list[subprocess.Popen]:
+def environment(**changes: str) -> dict[str, str]:
+    """Returns the environment of a person who asks for oneDNN, with `changes`.
+
+    This process's own environment was prepared for TensorFlow when the package was imported; a
+    process that is started with this one has to prepare its own.
+    """
+    kept = {name: text for name, text in os.environ.items() if name != 'TF_CPP_MIN_LOG_LEVEL'}
+    return kept | {'TF_ENABLE_ONEDNN_OPTS': '1'} | changes
+
+
+def start(count: int, *command, devices: int = 1, **settings) -> list[subprocess.Popen]:
     """`count` processes of `python COMMAND`, each with `devices`, connected if more than one."""
-    environment |= {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    settings |= {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
     if count > 1:
         with socket.socket() as free:
             free.bind(('localhost', 0))
-            environment['JAX_COORDINATOR_ADDRESS'] = f'localhost:{free.getsockname()[1]}'
-        environment['JAX_NUM_PROCESSES'] = str(count)
+            settings['JAX_COORDINATOR_ADDRESS'] = f'localhost:{free.getsockname()[1]}'
+        settings['JAX_NUM_PROCESSES'] = str(count)
     return [
         subprocess.Popen(
             [sys.executable, *map(str, command)], cwd=ROOT, text=True,
-            env={**os.environ, 'PYTHONPATH': str(ROOT), **environment}
+            env=environment(PYTHONPATH=str(ROOT), **settings)
             | ({'JAX_PROCESS_ID': str(index)} if count > 1 else {}),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) for index in range(count)

@@ -1,24 +1,25 @@
 """The command line: mistakes are one line with the value and the remedy, before any compile."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
 import prepared
 import pytest
+from processes import environment
 
 ROOT = pathlib.Path(__file__).parent.parent
 RS_50 = '--config=configs/resnet_rs.py:50@160'
 DIGITS = '--config=configs/digits.py:debug'
 
 
-def main(*arguments, timeout=300, **environment):
+def main(*arguments, timeout=300, **settings):
     # libtpu, where a test before this one compiled for a TPU, leaves variables of a host with TPUs.
-    inherited = {name: os.environ[name] for name in os.environ if not name.startswith('TPU_')}
+    inherited = environment()
+    inherited = {name: inherited[name] for name in inherited if not name.startswith('TPU_')}
     return subprocess.run(
         [sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True,
-        timeout=timeout, env={**inherited, **environment}, check=False,
+        timeout=timeout, env={**inherited, **settings}, check=False,
     )
 
 

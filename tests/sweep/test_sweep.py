@@ -9,6 +9,7 @@ import time
 
 import prepared
 import pytest
+from processes import environment
 
 from resnet_rs import results
 from resnet_rs.run_log import read_metrics
@@ -43,7 +44,7 @@ def command(tmp_path):
             [sys.executable, '-m', 'resnet_rs.sweep', f'--sweep={sweep}',
              f'--workdir={tmp_path}/runs', *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {'XLA_FLAGS': ''},  # one device
+            env=environment(XLA_FLAGS=''),  # one device
         ))
         return started[-1]
 
