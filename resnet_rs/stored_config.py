@@ -9,7 +9,8 @@ import os
 import ml_collections
 from etils import epath
 
-from resnet_rs.config import default_config
+from resnet_rs.config import SETTINGS, default_config, flatten
+from resnet_rs.errors import UserError
 from resnet_rs.text_files import read_json, read_text
 
 CONFIG_FILE = 'config.json'
@@ -28,15 +29,28 @@ def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) 
 def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     """The configuration of the run in `workdir`, locked; None where there is no run.
 
-    Settings that came into being after the run was started have their defaults.
+    Settings that came into being after the run was started have their defaults. Raises UserError
+    naming the file for one that is damaged or has a value that its setting does not allow.
     """
     path = epath.Path(workdir) / CONFIG_FILE
     if not path.exists():
         return None
-    stored = read_json(path, 'use another --workdir')
+    remedy = 'mend it, or use another --workdir'
+    stored = read_json(path, remedy)
     config = default_config()
-    with config.ignore_type():
-        config.update(_tuples(stored))
+    try:
+        stored = _tuples(stored)
+        for name, value in flatten(stored).items():
+            if name in SETTINGS:
+                SETTINGS[name].rule.check(name, value)
+        with config.ignore_type():
+            config.update(stored)
+        if missing := sorted(SETTINGS.keys() - flatten(config.to_dict()).keys()):
+            raise UserError(f'{missing[0]} is no setting there')
+    except UserError as error:
+        raise UserError(f'{path} is damaged: {error}; {remedy}') from error
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(f'{path} is not the configuration of a run ({error}); {remedy}') from error
     return config.lock()
 
 

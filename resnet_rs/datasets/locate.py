@@ -264,10 +264,9 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
                 raise UserError(f'{directory} lacks the file {missing[0]}: {again}')
             shards = tuple(
                 Shard(str(directory / file), 0, length, length) for file, length in files)
+            count = sum(shard.take for shard in shards)
             splits[split['name']] = SplitInfo(
-                split['name'], sum(shard.take for shard in shards), shards,
-                label_feature=label_feature, label_set_feature=label_set_feature,
-            )
+                split['name'], count, shards, (), (), label_feature, label_set_feature)
         class_names = _class_names(directory, label_feature, features, names_there, again)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f'{directory / "dataset_info.json"} or features.json is damaged '
@@ -302,8 +301,7 @@ def _class_names(directory, label_feature, features, names_there, again) -> tupl
     if file in names_there:
         names = tuple(read_text(directory / file, again).split('\n')[:-1])
         if count is not None and len(names) != int(count):
-            raise UserError(
-                f'{directory / file} has {len(names)} names instead of {count}: {again}')
+            raise UserError(f'{directory / file} has {len(names)} names, not {count}: {again}')
         return names
     if count is None:
         raise UserError(f'the feature {label_feature!r} in {directory} is not a class label')
