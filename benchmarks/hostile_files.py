@@ -1,4 +1,4 @@
-"""What the commands do with damaged files (docs/untrusted_files.md).
+"""What the commands do with damaged files (docs/convert.md).
 
     python benchmarks/hostile_files.py [--kind=.h5 ...] [--mutations=500] [--seed=0] [--csv=FILE]
 
@@ -33,7 +33,6 @@ SECONDS = 10  # of CPU: on a busy machine the clock says little
 PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
 MIB = 2**20
 ADDRESS_SPACE = 4 * 2**30  # more than that cannot be allocated while damaged files are read
-SECTIONS = ('model.', 'data.', 'eval.', 'optimizer.')
 
 
 def main() -> int:
@@ -213,6 +212,8 @@ class Attempts:
         return 'read', ''
 
     def _named(self, file: pathlib.Path, message: str) -> str:
+        from resnet_rs.config import SETTINGS
+
         names = [str(file)]
         if self._kind.named == 'prefix':
             names.append(str(file).rpartition('.')[0])
@@ -220,7 +221,7 @@ class Attempts:
             names += [str(folder) for folder in file.parents
                       if folder.is_relative_to(self._directory) and folder != self._directory]
         if self._kind.named == 'setting':
-            names += SECTIONS
+            names += [*SETTINGS, 'has no setting', '--data_dir', str(file.parent)]
         return 'refused' if any(name in message for name in names) else 'unnamed'
 
     @contextlib.contextmanager

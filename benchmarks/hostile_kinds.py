@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # First of all: a benchmark is called input_pipeline.py too.
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'tests' / 'convert')]
 
+import resnet_rs  # noqa: E402, F401, I001  prepares the environment for TensorFlow
 import foreign_weights  # noqa: E402
 import hash_filled  # noqa: E402
 import jax  # noqa: E402
