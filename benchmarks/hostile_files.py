@@ -80,7 +80,7 @@ def watch(kind: str, first: int, directory: str, flags):
         f'--mutations={flags.mutations}', f'--seed={flags.seed}', f'--directory={directory}',
         f'--memory_mib={flags.memory_mib}',
     ]
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'TF_CPP_MIN_LOG_LEVEL': '2'}
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
     with tempfile.TemporaryFile('w+') as errors, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1, env=environment,
     ) as worker:
