@@ -173,7 +173,7 @@ def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places()
     logits, _ = jax.jit(apply)(before, images.astype(np.float32))
     losses = smoothed_cross_entropy(logits, batch['label'], config.optimizer.label_smoothing)
     expected = np.mean(np.delete(np.asarray(losses), SKIPPED))
-    assert metrics['loss'] == pytest.approx(expected, rel=1e-5)
+    assert metrics['loss'] == pytest.approx(expected, rel=1e-4)
 
 
 def test_skipping_is_the_same_on_eight_devices():
