@@ -151,7 +151,7 @@ SETTINGS = {
     'data.corrupt_images': Setting(
         'fail', choice('fail', 'skip'),
         'skip: undecodable images are counted, named and no part of the loss '
-        '(docs/input_pipeline.md)'),
+        '(docs/input_pipeline.md)', Change.RESUME),
     'data.streams': Setting(
         64, whole(1), 'logical streams of a TFRecord set; lowered to a divisor of the batch'),
     'data.shuffle_window': Setting(
