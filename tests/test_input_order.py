@@ -6,7 +6,6 @@ import pytest
 from input_batches import SOURCES, assert_same, indices, take
 
 import input_pipeline
-from resnet_rs.errors import UserError
 
 
 @pytest.mark.parametrize('source', ['array_record', 'image_folder'])
@@ -146,6 +145,3 @@ def test_repeated_augmentation_shows_each_example_several_times(source):
     ]
     joined = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
     assert_same(joined, repeated[5])
-    config.data.repeated_augmentation = 5
-    with pytest.raises(UserError, match='repeated_augmentation is 5'):
-        input_pipeline.train_batches(config)
