@@ -12,6 +12,8 @@ import time
 
 from resnet_rs.errors import UserError
 
+# The end of a process that greeted and died reaches process 0 a moment after its greeting.
+SETTLING_SECONDS = 0.25
 RETRY_SECONDS = 0.5
 _GREETING, _GO = 'resnet_rs', 'go'
 
@@ -45,6 +47,8 @@ def _receive(port: int, count: int, timeout_seconds: float) -> str:
             with contextlib.suppress(TimeoutError):
                 connection = closing.enter_context(server.accept()[0])
                 problem = _register(connection, arrived, count)
+            if len(arrived) == count - 1:
+                time.sleep(SETTLING_SECONDS)
             arrived = {
                 index: process for index, process in arrived.items() if _is_open(process[0])
             }
