@@ -1,4 +1,4 @@
-"""What the commands do with damaged files (docs/convert.md).
+"""A count of what the commands do with damaged files (docs/convert.md).
 
     python benchmarks/hostile_files.py [--kind=.h5 ...] [--mutations=500] [--seed=0] [--csv=FILE]
 
@@ -122,7 +122,7 @@ def next_line(stream, begun: dict | None, memory_mib: int) -> str:
 
 
 def cpu_seconds(process: int) -> float:
-    """What all threads of a process have used."""
+    """Returns the seconds of CPU that all threads of a process have used."""
     fields = pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 

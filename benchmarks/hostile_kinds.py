@@ -85,7 +85,7 @@ def write_images(suffixes: tuple[str, ...], directory: pathlib.Path) -> list[pat
 
 
 def read_as_image(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As predict reads it, then as one of the images of a folder to train or to evaluate on."""
+    """Reads it as predict does, then as an image of a folder to train or to evaluate on."""
     config = small_config()
     refused = None
     try:
@@ -174,7 +174,7 @@ def write_records(file_format: str, directory: pathlib.Path) -> list[pathlib.Pat
 
 
 def read_records(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As --mode=check reads it, then as it is trained or evaluated on."""
+    """Reads it as --mode=check does, then as training and evaluation do."""
     config = small_config()
     config.data.data_dir = str(directory)
     split = 'train' if 'train' in file.name else 'validation'
@@ -196,7 +196,7 @@ def write_metadata(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_metadata(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As each command looks for the dataset, and as prepare does where the set is there."""
+    """Looks for the dataset as each command does, and as prepare does where the set is there."""
     config = small_config()
     config.data.data_dir = str(directory)
     locate.find_prepared.cache_clear()

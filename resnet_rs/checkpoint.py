@@ -238,24 +238,25 @@ class Checkpoints:
         return self._read(step, read)
 
     def _read(self, step: int | None, function: Callable, *arguments, **settings):
-        """What `function` gives; UserError where a file of the checkpoint is damaged.
+        """Returns what `function` returns; raises UserError where a file cannot be read.
 
-        Orbax and TensorStore raise nearly anything then, from KeyError to errors of their own.
+        Orbax and TensorStore raise nearly anything for a damaged file, from KeyError to errors of
+        their own. A want of memory says nothing about the file and passes through.
         """
         try:
             return function(*arguments, **settings)
-        except UserError:
+        except (UserError, MemoryError, jax.errors.JaxRuntimeError):
             raise
         except Exception as error:
             reason = (str(error).splitlines() or [''])[0]
             reason = f'{type(error).__name__}: {reason:.300}'
             if step is None:
                 raise UserError(f'the checkpoints in {self.directory} cannot be read ({reason}); '
-                                'remove the damaged one to use the others') from error
+                                'where one is damaged, move it away to use the others') from error
             raise UserError(
-                f'the checkpoint at step {step} in {self.directory} cannot be read ({reason}); it '
-                f'is damaged or incomplete: remove {self.directory / str(step)} to use an earlier '
-                'one') from error
+                f'the checkpoint at step {step} in {self.directory} cannot be read ({reason}); '
+                f'where it is damaged, move {self.directory / str(step)} away to use an earlier one'
+            ) from error
 
     def _check_same_shapes(self, step: int, expected: dict) -> None:
         stored = flax.traverse_util.flatten_dict(self._stored_weights(step, expected), sep='/')
