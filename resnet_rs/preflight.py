@@ -143,7 +143,9 @@ def _config_file_problem(file: str, error: BaseException | None) -> str:
     while error is not None:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
                  if os.path.abspath(frame.filename) == os.path.abspath(file)]
-        if isinstance(error, SyntaxError) and error.filename:
+        if isinstance(error, SyntaxError) and os.path.abspath(error.filename or '') == (
+            os.path.abspath(file)
+        ):
             lines = [error.lineno]
         if lines:
             reason = str(error).partition('\n')[0]
@@ -198,16 +200,22 @@ def _config_files() -> list[str]:
 
 
 def check_key(name: str) -> None:
-    """Raises UserError for a setting that does not exist, with similar names or all groups."""
+    """Raises UserError for a setting that does not exist.
+
+    The message has the setting that is meant, else those of the same group, else all.
+    """
     if name in SETTINGS:
         return
-    near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
-    same = [known for known in SETTINGS if known.rpartition('.')[2] == name.rpartition('.')[2]]
-    if near or same:
-        hint = f'did you mean {(same or near)[0]!r}?'
+    group, _, key = name.rpartition('.')
+    inside = [known for known in SETTINGS if group and known.startswith(f'{group}.')]
+    meant = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
+    if not inside:  # the right setting in no group or in another one
+        meant = [known for known in SETTINGS if known.rpartition('.')[2] == key] or meant
+    elif meant and difflib.SequenceMatcher(None, key, meant[0].rpartition('.')[2]).ratio() < 0.6:
+        meant = []  # alike in their group alone
+    if meant:
+        hint = f'did you mean {meant[0]!r}?'
     else:
-        group = name.partition('.')[0]
-        inside = [known for known in SETTINGS if known.startswith(f'{group}.')]
         hint = f'there are: {", ".join(inside or SETTINGS)}'
     raise UserError(f'the configuration has no setting {name!r}; {hint}')
 

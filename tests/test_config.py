@@ -204,7 +204,9 @@ def test_settings_that_disagree_are_refused(settings, message):
 @pytest.mark.parametrize('arguments, message', [
     (['--config.batch_size', 'many'], "batch_size is 'many'; it takes a whole number, 1 or more"),
     (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
-    (['--config.optimizer.name=adam'], "no setting 'optimizer.name'; did you mean 'model.name'?"),
+    (['--config.optimizer.name=adam'], "no setting 'optimizer.name'; there are: optimizer.learn"),
+    (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),
+    (['--config.train.momentum=1'], "did you mean 'optimizer.momentum'?"),
     (['--config.model.freeze=1'], "no setting 'model.freeze'; there are: model.name, model.num_"),
     (['--config.lr=1'], "no setting 'lr'; there are: seed, batch_size"),
 ])
@@ -228,6 +230,17 @@ def test_a_config_file_that_fails_is_named_with_its_line(source, message, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert exit.value.code == 2 and len(lines) == 1
     assert lines[0].startswith(f'error: {file}, {message}') and 'correct the file' in lines[0]
+    flags.FLAGS.unparse_flags()
+
+
+def test_a_module_that_a_config_file_imports_is_not_mistaken_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'broken_table.py').write_text('\n\n\n\nx = = 1\n')
+    file = tmp_path / 'mine.py'
+    file.write_text('import os\nimport broken_table\n')
+    with pytest.raises(SystemExit):
+        main.parse_flags(['main.py', f'--config={file}'])
+    assert capsys.readouterr().err.startswith(f'error: {file}, line 2: SyntaxError: ')
     flags.FLAGS.unparse_flags()
 
 
