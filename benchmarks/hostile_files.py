@@ -2,31 +2,29 @@
 
     python benchmarks/hostile_files.py [--kind=.h5 ...] [--mutations=500] [--seed=0] [--csv=FILE]
 
-Damages good files in many seeded ways (benchmarks/mutations.py) and lets the commands read each
-(benchmarks/hostile_kinds.py), in a worker process for each kind that is watched: a mutation that
-takes longer than 10 s or more memory than the limit, or ends the process, is counted and the
+Damages good files in many seeded ways (benchmarks/hostile/mutations.py) and lets the commands read
+each (benchmarks/hostile/kinds.py), in a worker process for each kind that is watched: a mutation
+that takes longer than 10 s or more memory than the limit, or ends the process, is counted and the
 worker started anew. Prints a table and every mutation that was neither read nor refused with one
 line that names the file; the exit status is 1 if there is any.
 """
 
 import argparse
 import collections
-import contextlib
 import csv
-import io
 import json
 import os
 import pathlib
-import random
 import resource
 import select
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
-OUTCOMES = ('read', 'refused', 'unnamed', 'traceback', 'executed', 'hang', 'crash', 'memory')
+from hostile.attempts import OUTCOMES, Attempts, memory
+from hostile.kinds import KINDS
+
 HEADINGS = ('read all the same', 'refused, file named', 'refused, file not named', 'traceback',
             'pickle run', 'hang', 'crash', 'memory')
 SECONDS = 10  # of CPU: on a busy machine the clock says little
@@ -127,19 +125,8 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def memory(process: int | str = 'self') -> dict[str, int]:
-    """{'VmRSS': bytes in use, 'VmHWM': the most so far, 'VmSize': address space} of a process."""
-    lines = pathlib.Path(f'/proc/{process}/status').read_text().splitlines()
-    return {
-        name: 1024 * int(value.split()[0]) for name, _, value in (
-            line.partition(':') for line in lines) if name in ('VmRSS', 'VmHWM', 'VmSize')
-    } or {'VmRSS': 0}
-
-
 def work(flags) -> int:
     """The worker: announces each mutation on stdout as a line of JSON, then what came of it."""
-    from hostile_kinds import KINDS
-
     report = os.fdopen(os.dup(1), 'w', buffering=1)
     attempts = Attempts(
         KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed)
@@ -153,101 +140,7 @@ def work(flags) -> int:
     os._exit(0)  # at once: threads of TensorFlow and JAX have nothing left to do
 
 
-class Attempts:
-    """A directory with good files of one kind, of which each attempt damages one and reads it."""
-
-    def __init__(self, kind, directory: pathlib.Path, seed: int):
-        self._kind = kind
-        self._directory = directory / 'files'
-        self._directory.mkdir()
-        self._seed = seed
-        self._files = kind.write(self._directory)
-        self._good = self._content()
-        for file in (*self._files[:1] * 2, *self._files[-1:]):  # what is kept for good is there
-            with self._aside():
-                kind.read(self._directory, file)
-
-    def damage(self, number: int) -> None:
-        """Makes mutation `number`, of one of the files in turn."""
-        from mutations import mutate
-
-        self._damaged = self._files[number % len(self._files)]
-        numbers = random.Random(f'{self._seed} {number}')
-        self._damaged.write_bytes(mutate(self._damaged.name, self._good[self._damaged], numbers))
-
-    def read(self) -> dict:
-        """{'outcome': one of OUTCOMES, 'detail': the message, 'memory': bytes it took at most}
-
-        Afterwards the files are good again.
-        """
-        from mutations import EXECUTED
-
-        pathlib.Path('/proc/self/clear_refs').write_text('5')  # starts VmHWM anew
-        before = memory()['VmRSS']
-        outcome, detail = self._outcome(self._damaged)
-        if (self._directory / EXECUTED).exists():
-            outcome = 'executed'
-            (self._directory / EXECUTED).rmdir()
-        taken = memory()['VmHWM'] - before
-        self._mend()
-        return {'outcome': outcome, 'detail': detail, 'memory': taken}
-
-    def _outcome(self, file: pathlib.Path) -> tuple[str, str]:
-        from resnet_rs.errors import UserError
-
-        try:
-            with self._aside() as errors:
-                self._kind.read(self._directory, file)
-        except UserError as error:
-            return self._named(file, str(error)), str(error)
-        except SystemExit:
-            message = errors.getvalue()
-            one_line = message.startswith('error: ') and message.count('\n') == 1
-            return self._named(file, message) if one_line else 'traceback', message
-        except BaseException as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            ours = [frame for frame in frames if 'site-packages' not in frame.filename][-1]
-            place = f'{pathlib.Path(ours.filename).name}:{ours.lineno}'
-            return 'traceback', f'{type(error).__name__} at {place}: {" ".join(str(error).split())}'
-        return 'read', ''
-
-    def _named(self, file: pathlib.Path, message: str) -> str:
-        from resnet_rs.config import SETTINGS
-
-        names = [str(file)]
-        if self._kind.named == 'prefix':
-            names.append(str(file).rpartition('.')[0])
-        if self._kind.named == 'directory':
-            names += [str(folder) for folder in file.parents
-                      if folder.is_relative_to(self._directory) and folder != self._directory]
-        if self._kind.named == 'setting':
-            names += [*SETTINGS, 'has no setting', '--data_dir', str(file.parent)]
-        return 'refused' if any(name in message for name in names) else 'unnamed'
-
-    @contextlib.contextmanager
-    def _aside(self):
-        """In the directory, with what is written for people caught; gives what is on stderr."""
-        errors = io.StringIO()
-        with contextlib.chdir(self._directory), contextlib.redirect_stdout(io.StringIO()):
-            with contextlib.redirect_stderr(errors):
-                yield errors
-
-    def _content(self) -> dict[pathlib.Path, bytes]:
-        return {file: file.read_bytes() for file in self._directory.rglob('*') if file.is_file()}
-
-    def _mend(self) -> None:
-        now = self._content()
-        for file in now.keys() - self._good.keys():
-            file.unlink()
-        for file, content in self._good.items():
-            if now.get(file) != content:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
-
-
 def parse_flags():
-    from hostile_kinds import KINDS
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--kind', nargs='*', choices=KINDS, default=list(KINDS))

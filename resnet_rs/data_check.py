@@ -95,6 +95,8 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
     counts = np.zeros(info.num_classes, np.int64)
     for number in chosen:
         shard = filled[number]
+        if info.file_format == 'tfrecord' and (damage := records.overlong_record(shard.filename)):
+            raise UserError(f'split {split.name} cannot be read: {damage}')
         part = SplitInfo(
             split.name, shard.take, (shard,), label_feature=split.label_feature,
             label_set_feature=split.label_set_feature,

@@ -84,3 +84,16 @@ def test_titles_are_names():
     assert class_title('n01440764') == 'tench'
     assert class_title('7') == '7'
     assert len(class_title('n02105855')) <= 18
+
+
+@pytest.mark.parametrize('length', [2**40, 2**63, 2**64 - 1])
+def test_record_longer_than_its_file_is_named(length, tmp_path):
+    shutil.copytree(prepared.data_dir('imagenet2012', 'tfrecord'), tmp_path / 'data')
+    path = next((tmp_path / 'data').rglob('*train.tfrecord-00000-of-00008'))
+    content = path.read_bytes()
+    second = 16 + int.from_bytes(content[:8], 'little')
+    path.write_bytes(content[:second] + length.to_bytes(8, 'little') + content[second + 8:])
+    config = prepared.config('tfrecord')
+    config.data.data_dir = str(tmp_path / 'data')
+    with pytest.raises(UserError, match=f'{path} is damaged after 1 records .*{length:,} bytes'):
+        check_data(config, tmp_path)

@@ -6,6 +6,8 @@ turns either into encoded bytes, late, so that an unreadable file is treated lik
 Sets with several right labels have 'label_set' too: int64 [k], filled up with -1.
 """
 
+import os
+
 import google.protobuf.message
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,7 @@ from resnet_rs.open_files import allow_open_files
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
 _READ_CHUNK = 32
 _BUFFER_BYTES = 2**20
+_FRAME_BYTES = 16  # around each record of a TFRecord file: its length and two checksums
 # What reading records raises. TensorFlow's message may quote bytes of a record that are no text.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
@@ -32,6 +35,8 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
     for shard in split.shards:
         if not tf.io.gfile.exists(shard.filename):
             return f'{shard.filename} is missing: prepare the dataset again'
+        if file_format == 'tfrecord' and (damage := overlong_record(shard.filename)):
+            return damage
         count = 0
         try:
             if file_format == 'tfrecord':
@@ -48,6 +53,29 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
             return f'{shard.filename} is damaged after {count} records ({reason})'
         if count != shard.examples_in_shard:
             return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
+    return None
+
+
+def overlong_record(path: str) -> str | None:
+    """Says which record of a local TFRecord file is longer than the file, by the stated lengths.
+
+    TensorFlow takes the stated length in memory at once and ends the process when it cannot, if
+    the length's checksum was made to fit. Files of a bucket are not looked at: each length would
+    be a request.
+    """
+    if '://' in path:
+        return None
+    size = os.path.getsize(path)
+    position = count = 0
+    with open(path, 'rb') as file:
+        while position < size:
+            file.seek(position)
+            length = int.from_bytes(file.read(8), 'little')
+            position += length + _FRAME_BYTES
+            if position > size:
+                return (f'{path} is damaged after {count} records (the next claims {length:,} '
+                        f'bytes, the whole file has {size:,})')
+            count += 1
     return None
 
 

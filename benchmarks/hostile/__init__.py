@@ -1,0 +1,10 @@
+"""The files that benchmarks/hostile_files.py damages, how it damages them, and who reads them."""
+
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# First of all: a benchmark is called input_pipeline.py too.
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests'), str(ROOT / 'tests' / 'convert')]
+
+import resnet_rs  # noqa: E402, F401  prepares the environment for TensorFlow
