@@ -10,6 +10,7 @@ import time
 
 import prepared
 import pytest
+from processes import xla_flags
 
 from resnet_rs.run_log import read_metrics
 
@@ -29,8 +30,7 @@ def command(data_dir, workdir, *arguments):
 
 
 def environment(device_count):
-    flags = f'--xla_force_host_platform_device_count={device_count}'
-    return {**os.environ, 'XLA_FLAGS': flags}
+    return {**os.environ, 'XLA_FLAGS': xla_flags(device_count)}
 
 
 def run(*arguments, devices=8):

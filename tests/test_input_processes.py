@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import prepared
 import pytest
+from processes import xla_flags
 
 import input_pipeline
 from resnet_rs import distributed
@@ -79,7 +80,7 @@ def start(count, data_dirs, directory):
             stderr=subprocess.PIPE, text=True, env={
                 **os.environ, 'PYTHONPATH': str(ROOT), 'JAX_COORDINATOR_ADDRESS': address,
                 'JAX_NUM_PROCESSES': str(count), 'JAX_PROCESS_ID': str(index),
-                'XLA_FLAGS': f'--xla_force_host_platform_device_count={4 // count}',
+                'XLA_FLAGS': xla_flags(4 // count),
             },
         ) for index in range(count)
     ]

@@ -9,7 +9,7 @@ import time
 
 import prepared
 import pytest
-from processes import environment
+from processes import environment, xla_flags
 
 from resnet_rs import results
 from resnet_rs.run_log import read_metrics
@@ -44,7 +44,7 @@ def command(tmp_path):
             [sys.executable, '-m', 'resnet_rs.sweep', f'--sweep={sweep}',
              f'--workdir={tmp_path}/runs', *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment(XLA_FLAGS=''),  # one device
+            env=environment(XLA_FLAGS=xla_flags(devices=1)),
         ))
         return started[-1]
 
