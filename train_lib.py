@@ -19,7 +19,7 @@ from resnet_rs.evaluation import Evaluation, evaluate
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
-from resnet_rs.plan.attached import check_memory
+from resnet_rs.plan.attached import compile_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
@@ -47,7 +47,8 @@ def train_and_evaluate(
     agreement.check_hosts(config, info)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
-    program = create_program(config, mesh, examples)
+    used = with_smaller_eval_batch(config, info, mesh)
+    program = create_program(used, mesh, examples)
     input_pipeline.plan_input(config, jax.process_count())
     if config.init_from and not preflight.has_checkpoint(workdir):
         with Checkpoints(config.init_from, read_only=True) as source:
@@ -59,6 +60,9 @@ def train_and_evaluate(
     )
 
     agreement.check_shared_workdir(workdir)
+    logging.info('Compiling the training and the evaluation step')
+    program, memory = compile_steps(used, program, list(mesh.devices.flat))
+    logging.info('%s', memory)
     evaluation = None
     with contextlib.ExitStack() as closing:
         lock_workdir(workdir, closing)
@@ -87,8 +91,7 @@ def train_and_evaluate(
             profile.at(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
-            with progress.compiling() if step == first_step + 1 else contextlib.nullcontext():
-                state, metrics = program.train_step(state, batch)
+            state, metrics = program.train_step(state, batch)
             progress.advance(metrics['loss'])
 
             is_last = step == program.total_steps
@@ -103,10 +106,10 @@ def train_and_evaluate(
             if step % eval_every == 0 or is_last:
                 with progress.paused('evaluating'):
                     weights = {'raw': state.variables, 'ema': state.ema}
-                    evaluation = evaluate_split(config, program.eval_step, weights, mesh)
+                    evaluation = evaluate_split(used, program.eval_step, weights, mesh)
                 scores = evaluation.metrics
                 log.write(step, 'eval', scores, {'elapsed_seconds': progress.elapsed_seconds})
-                progress.note(describe(step, evaluation))
+                progress.note(describe(step, evaluation, info.num_classes))
             if step % checkpoint_every == 0 or scores or stopping:
                 check_finite(state, workdir)
                 with progress.paused('saving'):
@@ -120,7 +123,7 @@ def train_and_evaluate(
 
     if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
         weights = {'raw': state.variables, 'ema': state.ema}
-        evaluation = evaluate_split(config, program.eval_step, weights, mesh)
+        evaluation = evaluate_split(used, program.eval_step, weights, mesh)
     if evaluation and jax.process_index() == 0:
         written = report.write(workdir, config, evaluation, info.class_names)
         logging.info('wrote %s', ', '.join(str(path) for path in written))
@@ -139,6 +142,7 @@ def evaluate_checkpoint(
     preflight.check_class_order(info, workdir)
     agreement.check_hosts(config, info)
     mesh = create_mesh(slices=config.sharding.slices)
+    config = with_smaller_eval_batch(config, info, mesh)
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
@@ -146,8 +150,25 @@ def evaluate_checkpoint(
         step = checkpoints.find(which)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
     evaluation = evaluate_split(config, eval_step, weights, mesh)
-    logging.info('%s', describe(step, evaluation))
+    logging.info('%s', describe(step, evaluation, info.num_classes))
     return evaluation
+
+
+def with_smaller_eval_batch(
+    config: ml_collections.ConfigDict, info, mesh: jax.sharding.Mesh
+) -> ml_collections.ConfigDict:
+    """Returns `config` with an eval.batch_size that holds data.eval_split once and no more."""
+    examples = info.split(config.data.eval_split).num_examples
+    whole_split = -(-examples // mesh.size) * mesh.size
+    if config.eval.batch_size <= whole_split:
+        return config
+    logging.info(
+        'Evaluation takes the %d images of %s in one batch, not eval.batch_size=%d', examples,
+        config.data.eval_split, config.eval.batch_size,
+    )
+    smaller = config.copy_and_resolve_references().unlock()
+    smaller.eval.batch_size = whole_split
+    return smaller.lock()
 
 
 def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
@@ -250,14 +271,18 @@ def check_finite(state: TrainState, workdir: str) -> None:
     )
 
 
-def describe(step: int, evaluation: Evaluation) -> str:
-    scores = ', '.join(
-        f'{name}: top-1 {100 * evaluation.metrics[f"{name}_top1"]:.2f} %, '
-        f'top-5 {100 * evaluation.metrics[f"{name}_top5"]:.2f} %, '
-        f'loss {evaluation.metrics[f"{name}_loss"]:.4f}'
-        for name in WEIGHTS
-    )
-    return f'step {step}, {evaluation.examples} examples, {scores}'
+def describe(step: int, evaluation: Evaluation, num_classes: int) -> str:
+    """Returns the line of an evaluation."""
+    def scores(weights):
+        top1, top5, loss = (
+            evaluation.metrics[f'{weights}_{name}'] for name in ('top1', 'top5', 'loss')
+        )
+        # Of five classes every one is among the first five.
+        top5 = f'top-5 {100 * top5:.2f} %, ' if num_classes > 5 else ''
+        return f'{weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
+
+    images = 'image' if evaluation.examples == 1 else 'images'
+    return f'step {step}, {evaluation.examples} {images}, {", ".join(map(scores, WEIGHTS))}'
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
@@ -270,13 +295,15 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     agreement.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
-    program = create_program(config, mesh, split.num_examples)
+    used = with_smaller_eval_batch(config, info, mesh)
+    program = create_program(used, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
     hosts.barrier('data checked')
-    lines += check_memory(config, jax.devices(), split.num_examples)
+    lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
+    epochs = program.total_steps * config.batch_size / split.num_examples
     return '\n'.join([*lines, (
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
-        f'{program.total_steps} steps of {config.batch_size} images, '
+        f'{program.total_steps} steps of {config.batch_size} images or {epochs:.4g} epochs, '
         f'{split.num_examples} training and '
         f'{info.split(config.data.eval_split).num_examples} evaluation images of {info.name}'
     )])

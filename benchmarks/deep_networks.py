@@ -56,7 +56,7 @@ def measure(row: str, batch: int, variant: str, topology) -> list[str]:
     from configs import resnet_rs
     from resnet_rs.plan.cache import DoesNotFit
     from resnet_rs.plan.hlo import read_program
-    from resnet_rs.plan.program import CompiledStep, compile_lowered, lower_step
+    from resnet_rs.plan.program import CompiledStep, compilation_of, lower_step
 
     config = resnet_rs.get_config(row).unlock()
     config.batch_size = config.eval.batch_size = batch
@@ -67,7 +67,7 @@ def measure(row: str, batch: int, variant: str, topology) -> list[str]:
     line = [row, str(batch), variant, f'{lowering:.1f}']
     start = time.process_time()
     try:
-        compilation = compile_lowered(lowered)
+        compilation = compilation_of(lowered)
     except DoesNotFit as error:
         return [*line, '', '', gibibytes(error.needed) if error.needed else '', 'does not fit']
     compiling = time.process_time() - start

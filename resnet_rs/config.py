@@ -116,6 +116,8 @@ SETTINGS = {
     'data.data_dir': Setting(
         '', text(), 'where the data is; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets',
         Change.HOST, relations.data_dir),
+    'data.allow_batch_beyond_epoch': Setting(
+        False, flag(), 'let a batch have more images than the training split, some of them twice'),
     'data.train_split': Setting('train', text(required=True), 'in the notation of tfds'),
     'data.eval_split': Setting(
         'validation', text(required=True), 'in the notation of tfds', Change.EVALUATION),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from resnet_rs.durations import to_steps
+from resnet_rs.durations import warmup_steps
 
 LEARNING_RATE_BATCH = 256  # the batch that `optimizer.learning_rate` is stated for
 
@@ -58,11 +58,9 @@ def create_schedule(
     The peak is `optimizer.learning_rate` per 256 images of global batch (linear scaling).
     """
     settings = config.optimizer
-    warmup_steps = to_steps(
-        settings.warmup, batch_size=config.batch_size, examples_per_epoch=examples_per_epoch
-    )
     peak = settings.learning_rate * config.batch_size / LEARNING_RATE_BATCH
-    return SCHEDULES[settings.schedule](peak, warmup_steps, total_steps)
+    warmup = warmup_steps(config, total_steps, examples_per_epoch)
+    return SCHEDULES[settings.schedule](peak, warmup, total_steps)
 
 
 WEIGHT_DECAY_ON: dict[str, Callable[[tuple[str, ...]], bool]] = {

@@ -9,13 +9,13 @@ import tempfile
 import traceback
 
 import ml_collections
-from absl import flags
+from absl import flags, logging
 from etils import epath
 
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
-from resnet_rs.durations import to_steps
+from resnet_rs.durations import to_steps, warmup_steps
 from resnet_rs.errors import UserError
 from resnet_rs.stored_config import (
     CLASS_NAMES_FILE,
@@ -61,7 +61,17 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
 
 
 def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
-    """Raises UserError unless training lasts a step and longer than its warm-up."""
+    """Raises UserError unless training lasts a step and a batch is at most an epoch.
+
+    Says so where the run is too short for its warm-up, which `durations.warmup_steps` shortens.
+    """
+    distinct = config.batch_size // config.data.repeated_augmentation
+    if distinct > examples and not config.data.allow_batch_beyond_epoch:
+        raise UserError(
+            f'batch_size is {config.batch_size}, but {config.data.train_split} has {examples} '
+            f'images, so that a step would be {distinct / examples:.3g} epochs; use a smaller '
+            '--config.batch_size, or allow it with --config.data.allow_batch_beyond_epoch'
+        )
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)
     steps = to_steps(config.duration, **lengths)
     if steps < 1:
@@ -70,10 +80,11 @@ def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
             'make it longer, or lower batch_size'
         )
     warmup = to_steps(config.optimizer.warmup, **lengths)
-    if warmup >= steps:
-        raise UserError(
-            f'optimizer.warmup is {config.optimizer.warmup!r} or {warmup} steps, but the run has '
-            f"{steps}; shorten it, for instance to --config.optimizer.warmup='{steps // 10} steps'"
+    shortened = warmup_steps(config, steps, examples)
+    if shortened < warmup:
+        logging.info(
+            'The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
+            config.optimizer.warmup, warmup, shortened, steps,
         )
 
 

@@ -10,6 +10,11 @@ import jax
 import tqdm
 from absl import logging
 
+from resnet_rs.errors import UserError
+
+# Words of XLA's messages, on an accelerator and on a CPU.
+WANT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory')
+
 
 class Progress:
     """A progress bar on a terminal, a log line per logged step elsewhere.
@@ -27,12 +32,12 @@ class Progress:
         self._batch_size = batch_size
         self._device_count = device_count
         self._shown = shown
-        self._bar = tqdm.tqdm(
-            total=total_steps, initial=first_step, unit='step', dynamic_ncols=True,
+        self._bar = Bar(
+            batch_size, total=total_steps, initial=first_step, dynamic_ncols=True,
             disable=not (shown and sys.stderr.isatty()),
         )
         self._started = time.monotonic() - elapsed_seconds
-        self._window_step = first_step
+        self._window_step = self._last_step = first_step
         self._window_started = time.monotonic()
         self._input_seconds = 0.0
         self._watcher = concurrent.futures.ThreadPoolExecutor(1)
@@ -46,7 +51,9 @@ class Progress:
 
     def advance(self, result: jax.Array) -> None:
         """Counts a step that the devices were given; `result` is an output of it that stays."""
-        self._steps.append((self._given_at, self._watcher.submit(_completion, result)))
+        self._last_step += 1
+        completion = self._watcher.submit(_completion, result)
+        self._steps.append((self._last_step, self._given_at, completion))
         self._bar.update()
 
     @contextlib.contextmanager
@@ -55,9 +62,6 @@ class Progress:
         yield
         self._given_at = time.monotonic()
         self._input_seconds += self._given_at - begin
-
-    def compiling(self):
-        return self.paused('compiling')
 
     @contextlib.contextmanager
     def paused(self, what: str):
@@ -70,8 +74,9 @@ class Progress:
         self._bar.set_description(what)
         yield
         self._bar.set_description('')
+        self._bar.unpause()
         if self._steps:
-            _, last_completion = self._steps[-1]
+            *_, last_completion = self._steps[-1]
             begin = max(begin, last_completion.result())
         self._given_at = time.monotonic()
         self._window_started += self._given_at - begin
@@ -99,16 +104,20 @@ class Progress:
             'remaining_seconds': seconds * (self._total_steps - step),
         }
         self._window_step, self._window_started, self._input_seconds = step, now, 0.0
-        status = (
-            f'loss {metrics["loss"]:.4f}, top-1 {100 * metrics["top1"]:.1f} %, '
-            f'{rate:.0f} images/s, {rate / self._device_count:.0f} per device, '
-            f'step {1000 * seconds:.1f} ms: {1000 * times["device_seconds_per_step"]:.1f} on the '
+        scores = f'loss {metrics["loss"]:.4f}, top-1 {100 * metrics["top1"]:.1f} %'
+        parts = (
+            f'{1000 * seconds:.1f} ms a step: {1000 * times["device_seconds_per_step"]:.1f} on the '
             f'device, {1000 * times["input_seconds_per_step"]:.1f} waiting for input'
         )
-        self._bar.set_postfix_str(status)
+        self._bar.show(scores, rate, parts)
         if self._shown and self._bar.disable:
-            left = datetime.timedelta(seconds=round(times['remaining_seconds']))
-            logging.info('step %d of %d: %s, %s left', step, self._total_steps, status, left)
+            per_device = ''
+            if self._device_count > 1:
+                per_device = f' ({rate / self._device_count:.0f} per device)'
+            logging.info(
+                'step %d of %d: %s, %.0f images/s%s, %s, %s left', step, self._total_steps, scores,
+                rate, per_device, parts, _duration(times['remaining_seconds']),
+            )
         return times
 
     def note(self, text: str) -> None:
@@ -119,19 +128,81 @@ class Progress:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, error, traceback):
         self._watcher.shutdown(wait=False, cancel_futures=True)
         self._bar.close()
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            self._name_step(error)
+
+    def _name_step(self, error: jax.errors.JaxRuntimeError) -> None:
+        """Says which step failed; steps run while Python is elsewhere, so that no frame tells.
+
+        Raises UserError for a want of memory; other failures keep their traceback.
+        """
+        failed = [step for step, _, completion in self._steps
+                  if completion.done() and not completion.cancelled() and completion.exception()]
+        place = f'training step {failed[0]}' if failed else f'what follows step {self._last_step}'
+        reason = str(error).partition('\n')[0]
+        if not any(sign in reason for sign in WANT_OF_MEMORY):
+            error.add_note(f'in {place}')
+            return
+        raise UserError(
+            f'{place} found too little memory: {reason}; use a smaller batch_size or '
+            'eval.batch_size, or more optimizer.accumulation_steps'
+        ) from error
 
     def _device_seconds(self) -> float:
         """The time the devices were at work on the steps since the last call."""
         busy = 0.0
-        for given_at, completion in self._steps:
+        for _, given_at, completion in self._steps:
             completed_at = completion.result()
             busy += max(completed_at - max(given_at, self._completed_at), 0)
             self._completed_at = completed_at
         self._steps = []
         return busy
+
+
+class Bar(tqdm.tqdm):
+    """A progress bar whose line has what matters first and is never wider than the terminal.
+
+    80 columns have no room for a bar, and only wide terminals for the parts of a step's time.
+    """
+
+    BAR_COLUMNS = 100
+    PARTS_COLUMNS = 155
+
+    def __init__(self, batch_size: int, **options):
+        self._batch_size = batch_size
+        self._scores = self._parts = ''
+        self._rate = 0.0  # images per second
+        super().__init__(**options)
+
+    def show(self, scores: str, rate: float, parts: str) -> None:
+        """Takes the numbers of a logged step: two texts, and images per second."""
+        self._scores, self._rate, self._parts = scores, rate, parts
+        self.refresh()
+
+    @property
+    def format_dict(self) -> dict:
+        """What the line is made of; `bar_format` is its text, filled in by tqdm."""
+        values = super().format_dict
+        columns = values['ncols'] or 80
+        # tqdm's own rate of recent steps, until there is a measured one.
+        rate = self._rate or self._batch_size * (values['rate'] or 0)
+        parts = [f'step {self.n}/{self.total}', self._scores]
+        if rate:
+            left = (self.total - self.n) * self._batch_size / rate
+            parts += [f'{rate:.0f} images/s', f'{_duration(left)} left']
+        if columns >= self.PARTS_COLUMNS:
+            parts.append(self._parts)
+        line = '{desc}' + ', '.join(filter(None, parts)).replace('{', '{{').replace('}', '}}')
+        if columns >= self.BAR_COLUMNS:
+            line = '{percentage:3.0f}% |{bar:10}| ' + line
+        return values | {'bar_format': line}
+
+
+def _duration(seconds: float) -> datetime.timedelta:
+    return datetime.timedelta(seconds=round(seconds))
 
 
 def _completion(result: jax.Array) -> float:

@@ -156,6 +156,19 @@ def create_program(
     )
 
 
+def batch_shapes(config: ml_collections.ConfigDict, which: str) -> dict:
+    """Returns the shapes and dtypes of a global batch of input_pipeline, 'train' or 'eval'."""
+    size, pixels = config.batch_size, config.data.image_size
+    if which == 'eval':
+        size, pixels = config.eval.batch_size, config.eval.image_size or pixels
+    return {
+        'image': jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((size,), jnp.int32),
+        'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
+        'index': jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
+
+
 def create_eval_step(
     config: ml_collections.ConfigDict, model: ResNet, mesh: jax.sharding.Mesh
 ) -> Callable:

@@ -66,6 +66,7 @@ OUT_OF_RULE = {
     'data.resize': ('bicubik',),
     'data.crop_area': ((0.5, 0.2), (0, 1), (0.1, 2), (0.5,), (math.nan, 1), ('a', 'b')),
     'data.crop_ratio': ((2, 1), (-1, 1), (1, math.inf)),
+    'data.allow_batch_beyond_epoch': (),
     'data.flip': (),
     'data.augment': ('randaugmnet', '', 'randaugment+', 'randaugment+jitter'),
     'data.repeated_augmentation': (0, -1),

@@ -1,11 +1,13 @@
 """Starts that fail leave no file, and a work directory binds from its first checkpoint on."""
 
+import numpy as np
 import prepared
 import pytest
 
 import train_lib
 from configs import digits
 from resnet_rs.errors import UserError
+from resnet_rs.optimizer import create_schedule
 from resnet_rs.preflight import check_config, check_durations, check_workdir
 from resnet_rs.stored_config import write_config
 
@@ -55,13 +57,31 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
     }), tmp_path)
 
 
-def test_a_warm_up_is_shorter_than_the_run():
+def test_a_warm_up_that_is_too_long_becomes_a_tenth_of_the_run(caplog):
     config = config_of(**{'duration': '2 epochs', 'optimizer.warmup': '5 epochs'})
-    with pytest.raises(UserError) as error:
+    with caplog.at_level('INFO', 'absl'):
         check_durations(config, 1600)
-    assert str(error.value) == (
-        "optimizer.warmup is '5 epochs' or 500 steps, but the run has 200; shorten it, for "
-        "instance to --config.optimizer.warmup='20 steps'"
-    )
+    assert 'warm-up of 5 epochs (500 steps) is shortened to 20 of the 200 steps' in caplog.text
+    schedule = create_schedule(config, 200, 1600)
+    rates = [float(schedule(step)) for step in range(200)]
+    assert int(np.argmax(rates)) == 20 and rates[0] == 0 and rates[10] == pytest.approx(
+        rates[20] / 2)
+
+
+def test_a_run_lasts_a_step():
     with pytest.raises(UserError, match="duration is '0.1 steps', less than one step"):
         check_durations(config_of(duration='0.1 steps'), 1600)
+
+
+def test_a_batch_is_at_most_an_epoch():
+    config = config_of(**{'batch_size': 400, 'duration': '8 epochs'})
+    with pytest.raises(UserError, match=(
+        'batch_size is 400, but train has 100 images, so that a step would be 4 epochs; use a '
+        'smaller --config.batch_size'
+    )):
+        check_durations(config, 100)
+    config.data.allow_batch_beyond_epoch = True
+    check_durations(config, 100)
+    config.data.allow_batch_beyond_epoch = False
+    config.data.repeated_augmentation = 4
+    check_durations(config, 100)

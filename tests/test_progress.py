@@ -1,13 +1,16 @@
 """Device time and input wait against a timeline written out by hand."""
 
+import io
 import threading
 import types
 
+import jax
 import numpy as np
 import pytest
 
 from resnet_rs import progress as progress_module
-from resnet_rs.progress import Progress
+from resnet_rs.errors import UserError
+from resnet_rs.progress import Bar, Progress
 
 
 class Clock(threading.local):
@@ -117,3 +120,43 @@ def test_what_goes_wrong_on_the_device_is_raised():
         progress.advance(Broken())
         with pytest.raises(RuntimeError, match='the device is gone'):
             progress.close_window(1, {'loss': 1.0, 'top1': 0.5})
+
+
+@pytest.mark.parametrize(('columns', 'line'), [
+    (80, 'step 49263/109475, loss 2.1234, top-1 56.1 %, 12345 images/s, 5:32:57 left'),
+    (100, ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
+     '12345 images/s, 5:32:57 left'),
+    (160, ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
+     '12345 images/s, 5:32:57 left, 331.8 ms a step: 330.1 on the device, 0.2 waiting for input'),
+])
+def test_the_line_fits_the_terminal(columns, line):
+    """At 4096 images and 12,345 a second the 60,212 steps left take 19,978 s, 5 h 32 min 58 s."""
+    bar = Bar(4096, total=109475, initial=49263, ncols=columns, file=io.StringIO())
+    bar.show('loss 2.1234, top-1 56.1 %', 12345.4,
+             '331.8 ms a step: 330.1 on the device, 0.2 waiting for input')
+    assert str(bar).rstrip() == line and len(line) <= columns
+    bar.close()
+
+
+def test_a_step_without_enough_memory_is_named():
+    class TooLarge:
+        def block_until_ready(self):
+            raise jax.errors.JaxRuntimeError('INTERNAL: Out of memory allocating 9999 bytes')
+
+    class Good:
+        def block_until_ready(self):
+            pass
+
+    with pytest.raises(UserError, match=r'training step 4 found too little memory: .* 9999'):
+        with Progress(100, 2, 8, 1, 0.0, shown=False) as progress:
+            progress.advance(Good())
+            progress.advance(TooLarge())
+            progress.advance(TooLarge())
+            progress.close_window(5, {'loss': 1.0, 'top1': 0.5})
+
+
+def test_another_failure_keeps_its_traceback_and_says_where():
+    with pytest.raises(jax.errors.JaxRuntimeError, match='halted') as failure:
+        with Progress(100, 2, 8, 1, 0.0, shown=False):
+            raise jax.errors.JaxRuntimeError('INTERNAL: the core halted')
+    assert failure.value.__notes__ == ['in what follows step 2']

@@ -1,38 +1,106 @@
-"""Whether the training step fits the memory of the devices at hand."""
+"""The steps of a run, compiled before it starts if they fit the memory at hand."""
+
+import dataclasses
+import os
+import pathlib
 
 import jax
 import ml_collections
 
 from resnet_rs.errors import UserError
 from resnet_rs.plan.cache import DoesNotFit
-from resnet_rs.plan.program import compile_lowered, lower_step
-from resnet_rs.plan.topology import GIB, HARDWARE, Topology
+from resnet_rs.plan.program import compile_lowered, peak_bytes
+from resnet_rs.plan.topology import GIB, HARDWARE
+from resnet_rs.steps import Program, batch_shapes
+
+HBM_BYTES = {hardware.kind: hardware.hbm_bytes for hardware in HARDWARE.values()}
+# Limits of a container, by the two versions of Linux's control groups.
+CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
 
 
-def check_memory(
-    config: ml_collections.ConfigDict, devices: list[jax.Device], examples: int
-) -> list[str]:
-    """Compiles the training step for `devices`, TPUs; returns a line with the memory it takes.
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The memory that programs may use.
 
-    Nothing is compiled or returned for devices of another kind, such as CPUs. The run finds the
-    program in the compilation cache. Raises UserError for a step that does not fit.
+    place: whose it is, for messages.
+    limit: in bytes; None where nothing is known of the device.
+    shares: devices of this process that share it: all virtual CPUs of a machine.
     """
-    kinds = {hardware.kind: hardware for hardware in HARDWARE.values()}
-    kind = devices[0].device_kind
-    if kind not in kinds:
-        return []
-    topology = Topology(kind, tuple(devices), kinds[kind])
+
+    place: str
+    limit: int | None
+    shares: int = 1
+
+    def describe(self, needed: int) -> str:
+        limit = f' of {self.limit / GIB:.2f}' if self.limit else ''
+        return f'{needed / GIB:.2f}{limit} GiB'
+
+
+def compile_steps(
+    config: ml_collections.ConfigDict, program: Program, devices: list[jax.Device]
+) -> tuple[Program, str]:
+    """Compiles the training and the evaluation step for `devices`; no array is made.
+
+    Returns the program with the compiled steps and a line on the memory that they take. Raises
+    UserError for a step that needs more than there is.
+    """
+    memory = memory_of(devices)
+    state = program.state
+    training = program.train_step.lower(state, batch_shapes(config, 'train'))
+    weights = {'raw': state.variables, 'ema': state.ema}
+    evaluation = program.eval_step.lower(weights, batch_shapes(config, 'eval'))
+    per_device = config.batch_size // len(devices)
+    train_step, train_bytes = _compile_fitting(
+        training, memory, f'a training step of {per_device} images',
+        'a smaller batch_size, more optimizer.accumulation_steps or more devices',
+    )
+    per_device = config.eval.batch_size // len(devices)
+    eval_step, eval_bytes = _compile_fitting(
+        evaluation, memory, f'an evaluation step of {per_device} images',
+        'a smaller eval.batch_size or more devices',
+    )
+    return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
+        f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
+        f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
+    )
+
+
+def memory_of(devices: list[jax.Device]) -> Memory:
+    """Returns the memory that a program may use on each of `devices`, or on all CPUs together."""
+    device = devices[0]
+    kind = device.device_kind
+    if kind in HBM_BYTES:
+        return Memory(f'each {kind}', HBM_BYTES[kind])
+    if device.platform == 'cpu':
+        here = [other for other in devices if other.process_index == device.process_index]
+        return Memory('this machine', machine_memory(), len(here))
+    limit = (device.memory_stats() or {}).get('bytes_limit')
+    return Memory(f'each {kind}', limit)
+
+
+def machine_memory() -> int:
+    """Returns the bytes of the machine's memory, or of its container's limit if that is less."""
+    sizes = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+    for name in CONTAINER_LIMITS:
+        path = pathlib.Path(name)
+        if path.exists() and (text := path.read_text().strip()).isdecimal():
+            sizes.append(int(text))
+    return min(sizes)
+
+
+def _compile_fitting(
+    lowered: jax.stages.Lowered, memory: Memory, what: str, remedy: str
+) -> tuple[jax.stages.Compiled, int]:
     try:
-        step = compile_lowered(lower_step(config, topology, 'train', examples_per_epoch=examples))
+        compiled = compile_lowered(lowered)
+        needed = peak_bytes(compiled) * memory.shares
     except DoesNotFit as error:
-        per_device = config.batch_size // len(devices)
-        needed = f', {error.needed / GIB:.2f} GiB are needed' if error.needed else ''
+        compiled, needed = None, error.needed
+    if compiled is None or (memory.limit and needed > memory.limit):
+        needed = f', {needed / GIB:.2f} GiB are needed' if needed else ''
+        limit = f' has {memory.limit / GIB:.2f} GiB' if memory.limit else ' has less'
         raise UserError(
-            f'a training step of {per_device} images per {kind} does not fit{needed}: a device has '
-            f'{kinds[kind].hbm_bytes / GIB:.2f} GiB; use more devices, a smaller batch_size or '
-            'optimizer.accumulation_steps (python -m resnet_rs.plan says what fits)'
-        ) from error
-    return [
-        f'memory: {step.peak / GIB:.2f} of {kinds[kind].hbm_bytes / GIB:.2f} GiB per {kind} for a '
-        'training step, by its compiler'
-    ]
+            f'{what} per device does not fit{needed}: {memory.place}{limit}; use {remedy} '
+            '(python -m resnet_rs.plan says what fits a TPU)'
+        )
+    return compiled, needed

@@ -5,14 +5,13 @@ import re
 import time
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
 from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_inference_step, create_program
+from resnet_rs.steps import batch_shapes, create_inference_step, create_program
 
 STEPS = ('train', 'eval', 'inference')
 IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule
@@ -68,7 +67,7 @@ def compile_step(
     kept = cache.load(key)
     if kept is None:
         try:
-            compilation = compile_lowered(lowered)
+            compilation = compilation_of(lowered)
         except DoesNotFit as error:
             cache.store(key, error)
             raise
@@ -88,33 +87,50 @@ def lower_step(
     program = create_program(config, mesh, examples_per_epoch)
     state = jax.eval_shape(program.init)
     if which == 'train':
-        return program.train_step.lower(state, _batch(config, config.batch_size, 'train'))
-    batch = _batch(config, config.eval.batch_size, 'eval')
+        return program.train_step.lower(state, batch_shapes(config, 'train'))
+    batch = batch_shapes(config, 'eval')
     if which == 'eval':
         return program.eval_step.lower({'raw': state.variables, 'ema': state.ema}, batch)
     return create_inference_step(config, mesh).lower(state.ema, batch['image'])
 
 
-def compile_lowered(lowered: jax.stages.Lowered) -> Compilation:
-    """Raises DoesNotFit where the program needs more memory than the device has."""
-    start = time.monotonic()
+def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a step. Raises DoesNotFit where its compiler finds that a device is too small."""
     try:
-        compiled = lowered.compile()
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if 'RESOURCE_EXHAUSTED' in str(error):
             raise does_not_fit(str(error)) from error
         raise
-    sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
+
+
+def peak_bytes(compiled: jax.stages.Compiled) -> int:
+    """Returns the most bytes of a device's memory that a program takes at once, and its code.
+
+    Only TPU compilers know what is alive at once; for others it is the sum of all allocations.
+    """
+    sizes = compiled.memory_analysis()
     allocated = (sizes.argument_size_in_bytes + sizes.output_size_in_bytes
                  - sizes.alias_size_in_bytes + sizes.temp_size_in_bytes)
+    devices = jax.tree.leaves(compiled.input_shardings)[0].device_set
+    if next(iter(devices)).platform == 'tpu':
+        # The compiler's own peak seems to count on-chip memory too (v5e, a small program).
+        allocated = min(allocated, sizes.peak_memory_in_bytes)
+    return allocated + sizes.generated_code_size_in_bytes
+
+
+def compilation_of(lowered: jax.stages.Lowered) -> Compilation:
+    """Compiles a step and returns what is kept of it; raises DoesNotFit like `compile_lowered`."""
+    start = time.monotonic()
+    compiled = compile_lowered(lowered)
+    sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
     return Compilation(
         arguments=sizes.argument_size_in_bytes,
         outputs=sizes.output_size_in_bytes,
         aliased=sizes.alias_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,
         code=sizes.generated_code_size_in_bytes,
-        # The compiler's own peak seems to count on-chip memory too (v5e, a small program).
-        peak=min(sizes.peak_memory_in_bytes, allocated) + sizes.generated_code_size_in_bytes,
+        peak=peak_bytes(compiled),
         flops=cost.get('flops', 0.0),
         bytes_accessed=cost.get('bytes accessed', 0.0),
         compile_seconds=time.monotonic() - start,
@@ -134,16 +150,3 @@ def does_not_fit(message: str) -> DoesNotFit:
         int(float(found[index]) * 1024 ** 'BKMGT'.index(found[index + 1])) for index in (1, 3)
     )
     return DoesNotFit(message, needed, available)
-
-
-def _batch(config, size, which):
-    """Shapes of a batch of input_pipeline."""
-    pixels = config.data.image_size
-    if which == 'eval':
-        pixels = config.eval.image_size or pixels
-    return {
-        'image': jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8),
-        'label': jax.ShapeDtypeStruct((size,), jnp.int32),
-        'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
-        'index': jax.ShapeDtypeStruct((size,), jnp.int32),
-    }
