@@ -12,6 +12,7 @@ from etils import epath
 import input_pipeline
 from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.class_names import HeadTransfer
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import Stopped, UserError
@@ -49,9 +50,10 @@ def train_and_evaluate(
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
     input_pipeline.plan_input(config, jax.process_count())
-    if config.init_from and not preflight.has_checkpoint(workdir):
+    head = preflight.find_head(config, info, workdir)
+    if head:
         with Checkpoints(config.init_from, read_only=True) as source:
-            source.check_fine_tuning(source.find('last'), program.state.variables)
+            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -66,7 +68,7 @@ def train_and_evaluate(
         checkpoints = closing.enter_context(
             Checkpoints(workdir, config.checkpoint.keep_last, config.checkpoint.keep_best)
         )
-        state, run = start_or_resume(config, program, checkpoints, mesh)
+        state, run = start_or_resume(config, program, checkpoints, mesh, head)
         first_step = int(state.step)
         batches = input_pipeline.train_batches(
             config, first_step=first_step,
@@ -174,15 +176,18 @@ def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) 
 
 def start_or_resume(
     config: ml_collections.ConfigDict, program: Program, checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh,
+    mesh: jax.sharding.Mesh, head: HeadTransfer | None,
 ) -> tuple[TrainState, Run]:
-    """The state of the last checkpoint, or a new one."""
+    """Returns the state of the last checkpoint, or a new one.
+
+    `head` says what a new one takes of the classifier in config.init_from, where that is set.
+    """
     group_size = program.model.architecture.batch_norm_group_size
     steps = checkpoints.steps()
     if not steps:
         state = program.init()
-        if config.init_from:
-            state = fine_tuning_start(config.init_from, state)
+        if head:
+            state = fine_tuning_start(config.init_from, state, head)
         logging.info(
             '%s: %d parameters, %d steps on %d devices', config.model.name,
             count_parameters(state.variables['params']), program.total_steps, mesh.size,
@@ -200,15 +205,16 @@ def start_or_resume(
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
 
 
-def fine_tuning_start(directory: str, state: TrainState) -> TrainState:
-    """`state` with the last EMA weights of another work directory, as both of its weights."""
+def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
+    """Returns `state` with the last EMA weights of another work directory, as both of its weights.
+    """
     with Checkpoints(directory, read_only=True) as source:
         step = source.find('last')
-        variables, head_kept = source.restore_for_fine_tuning(step, state.variables)
-    logging.info(
-        'starting from the EMA weights of step %d in %s, %s', step, directory,
-        'head included' if head_kept else 'with a new head for these classes',
-    )
+        variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
+    logging.info('starting from the EMA weights of step %d in %s, %s', step, directory,
+                 head.described)
+    if head.warning:
+        logging.warning('%s: %s', directory, head.warning)
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
 

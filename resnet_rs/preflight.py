@@ -12,6 +12,12 @@ import ml_collections
 from absl import flags
 from etils import epath
 
+from resnet_rs.class_names import (
+    HeadTransfer,
+    are_comparable,
+    stored_class_names,
+    transfer_head,
+)
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
@@ -36,13 +42,31 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         )
     check_durations(config, split.num_examples)
     check_cache(info, config.data)
-    if config.init_from and read_config(config.init_from) is None:
+    find_head(config, info, workdir)
+    check_workdir(config, workdir)
+    return info
+
+
+def find_head(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str | os.PathLike
+) -> HeadTransfer | None:
+    """Returns what this run will take of the classifier in config.init_from.
+
+    None for a run that starts from new weights or resumes its own. Raises UserError where
+    config.init_from holds no network.
+    """
+    if not config.init_from or has_checkpoint(workdir):
+        return None
+    stored = read_config(config.init_from)
+    if stored is None:
         raise UserError(
             f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '
             'directory of a run or of converted weights'
         )
-    check_workdir(config, workdir)
-    return info
+    number = stored.model.num_classes
+    return transfer_head(
+        stored_class_names(config.init_from, number), number, info.class_names
+    )
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
@@ -110,7 +134,7 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     names = read_class_names(workdir)
-    if any(all(map(str.isdecimal, side)) for side in (names, info.class_names)):
+    if not are_comparable(names, info.class_names):
         return
     for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
         if trained != here:
