@@ -16,7 +16,13 @@ from resnet_rs.class_names import HeadTransfer
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import Stopped, UserError
-from resnet_rs.evaluation import Evaluation, evaluate
+from resnet_rs.evaluation import (
+    Evaluation,
+    describe_weights,
+    evaluate,
+    write_predictions,
+    write_result,
+)
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
@@ -130,26 +136,43 @@ def train_and_evaluate(
 
 
 def evaluate_checkpoint(
-    config: ml_collections.ConfigDict, workdir: str, which: str = 'last'
-) -> Evaluation:
-    """Evaluates a checkpoint of `workdir` on data.eval_split; `which` is 'last', 'best' or a step.
+    config: ml_collections.ConfigDict, workdir: str, checkpoint: str = 'last',
+    predictions: str = '',
+) -> dict:
+    """Evaluates a checkpoint of `workdir`, 'last', 'best' or a step, on data.eval_split.
 
-    Resolution, crop, split and batch are those of `config`; nothing is written. Raises UserError
-    for a missing checkpoint or one of another architecture.
+    Resolution, crop, split and batch are those of `config`. Returns the result, which is also
+    written to WORKDIR/evaluations; `predictions` names a file for the results of every image, with
+    the columns of predictions.npz. Raises UserError for a missing checkpoint or one of another
+    architecture.
     """
-    info = preflight.check_evaluation(config)
-    preflight.check_class_order(info, workdir)
+    info = preflight.check_evaluation(config, workdir)
     agreement.check_hosts(config, info)
     mesh = create_mesh(slices=config.sharding.slices)
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.find(which)
+        step = checkpoints.find(checkpoint)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+        path = checkpoints.directory / str(step)
     evaluation = evaluate_split(config, eval_step, weights, mesh)
-    logging.info('%s', describe(step, evaluation))
-    return evaluation
+    split = info.split(config.data.eval_split)
+    result = {
+        'checkpoint': str(path), 'step': step, 'data': info.name, 'split': config.data.eval_split,
+        'image_size': config.eval.image_size or config.data.image_size,
+        'crop': config.data.eval_crop, 'examples': evaluation.examples,
+        'left_out': split.num_examples - evaluation.examples,
+        'weights': describe_weights(evaluation),
+    }
+    if jax.process_index() == 0:
+        if predictions:
+            write_predictions(predictions, evaluation)
+        try:
+            logging.info('wrote %s', write_result(workdir, result))
+        except OSError as error:  # the run may be another person's
+            logging.warning('the result is not kept in %s: %s', workdir, error)
+    return result
 
 
 def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import platforms, preflight
+from resnet_rs import command_line, platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.run_log import describe_environment
 
@@ -225,7 +225,7 @@ def main(arguments: list[str]) -> None:
     """The command; a mistake is one line and exit status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
         options, given = _flags(), list(arguments)
-        if extra := preflight.parse_flags(options, given)[1:]:
+        if extra := command_line.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
         if options.config is None:
             raise UserError('--config is missing; for instance '
