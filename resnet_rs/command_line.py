@@ -11,7 +11,8 @@ from etils import epath
 
 from resnet_rs.config import SETTINGS
 from resnet_rs.errors import UserError
-from resnet_rs.preflight import check_key, stored_config_of
+from resnet_rs.preflight import check_key
+from resnet_rs.stored_config import stored_config_of
 
 
 def parse_flags(

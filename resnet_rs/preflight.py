@@ -24,6 +24,7 @@ from resnet_rs.stored_config import (
     CONFIG_FILE,
     read_class_names,
     read_config,
+    stored_config_of,
 )
 
 
@@ -125,15 +126,6 @@ def check_evaluation(
             f'{info.num_classes}; evaluate it on data of its own classes'
         )
     return info
-
-
-def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-    """Returns the configuration of the run in --workdir; raises UserError where there is none."""
-    stored = read_config(workdir)
-    if stored is None:
-        raise UserError(f'--workdir={workdir} holds no {CONFIG_FILE}; name the directory of a run '
-                        'or of converted weights')
-    return stored
 
 
 def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:

@@ -204,6 +204,6 @@ def test_a_gif_of_one_frame_is_an_image(tmp_path):
 
 
 def test_directories_without_weights(folder, tmp_path):
-    with pytest.raises(UserError, match='no work directory'):
+    with pytest.raises(UserError, match='no run is in'):
         predict.predict(tmp_path, [folder / '0.png'])
     assert list(tmp_path.iterdir()) == []

@@ -223,7 +223,7 @@ def test_wrong_checkpoints_are_explained(uninterrupted, tmp_path):
     workdir, _ = uninterrupted
     with pytest.raises(UserError, match="no checkpoint '4'.*steps \\[3, 6, 9, 10\\]"):
         train_lib.evaluate_checkpoint(small_config(), str(workdir), '4')
-    with pytest.raises(UserError, match=f'--workdir={tmp_path} holds no config.json'):
+    with pytest.raises(UserError, match=f'no run is in {tmp_path}'):
         train_lib.evaluate_checkpoint(small_config(), str(tmp_path))
     wider = small_config(**{'model.width_multiplier': 0.25})
     with pytest.raises(UserError, match='of shape .* the network of this configuration'):
