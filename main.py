@@ -7,7 +7,6 @@ if __name__ == '__main__':
     interruption.end_at_once()  # the imports below take half a second
 
 import json
-import pathlib
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -15,7 +14,6 @@ from ml_collections import config_flags
 from resnet_rs import command_line, platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 
-STORED = pathlib.Path(__file__).parent / 'configs' / 'stored.py'
 CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has get_config().')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found again to resume.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'check'], 'What to do.')
@@ -71,7 +69,7 @@ def run(arguments: list[str]) -> None:
 
 def parse_flags(arguments: list[str]) -> list[str]:
     with one_line_errors(UserError, flags.Error):
-        return command_line.parse_run_flags(flags.FLAGS, arguments, STORED)
+        return command_line.parse_run_flags(flags.FLAGS, arguments)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import glob
 import logging as standard_logging
 import os
+import pathlib
 import re
 import traceback
 
@@ -14,24 +15,15 @@ from resnet_rs.errors import UserError
 from resnet_rs.preflight import check_key
 from resnet_rs.stored_config import stored_config_of
 
+STORED = pathlib.Path(__file__).parent.parent / 'configs' / 'stored.py'
 
-def parse_flags(
-    values: flags.FlagValues, arguments: list[str], stored: str | os.PathLike = ''
-) -> list[str]:
+
+def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     """Parses a command line that may have --config into `values`; returns the rest.
 
-    `stored` is configs/stored.py, for a command that takes the configuration of the run in
-    --workdir where --mode=eval has no --config. Raises UserError for a wrong setting and for a
-    config file that fails, flags.Error for a flag that does not exist.
+    Raises UserError for a wrong setting and for a config file that fails, flags.Error for a flag
+    that does not exist.
     """
-    if stored and _values_of('mode', arguments)[-1:] == ['eval'] and not (
-        _values_of('config', arguments)
-    ):
-        workdirs = _values_of('workdir', arguments)
-        if not workdirs:
-            raise UserError('--workdir is missing; name the directory of the run')
-        stored_config_of(workdirs[-1])
-        arguments = [arguments[0], f'--config={stored}:{workdirs[-1]}', *arguments[1:]]
     check_command_line(arguments)
     try:
         return values(arguments)
@@ -51,15 +43,29 @@ def parse_flags(
         raise
 
 
-def parse_run_flags(
-    values: flags.FlagValues, arguments: list[str], stored: str | os.PathLike
-) -> list[str]:
+def with_stored_config(arguments: list[str]) -> list[str]:
+    """Returns a command line with the configuration of the run in --workdir as its --config.
+
+    One that has --config stays as it is. Raises UserError where no run is there.
+    """
+    if values_of('config', arguments):
+        return arguments
+    workdirs = values_of('workdir', arguments)
+    if not workdirs:
+        raise UserError('--workdir is missing; name the directory of the run')
+    stored_config_of(workdirs[-1])
+    return [arguments[0], f'--config={STORED}:{workdirs[-1]}', *arguments[1:]]
+
+
+def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     """Parses the command line of main.py into `values`, as `parse_flags` does.
 
-    Raises UserError for a flag of --mode=eval in another mode too, and for a file of predictions
-    that cannot be written.
+    --mode=eval starts from the configuration of the run. Raises UserError for one of its flags in
+    another mode too, and for a file of predictions that cannot be written.
     """
-    rest = parse_flags(values, arguments, stored)
+    if values_of('mode', arguments)[-1:] == ['eval']:
+        arguments = with_stored_config(arguments)
+    rest = parse_flags(values, arguments)
     instead = {'image_size': '; the size of a run is --config.data.image_size'}
     for name in ('checkpoint', 'image_size', 'predictions'):
         if values.mode != 'eval' and values[name].present:
@@ -97,10 +103,10 @@ def _config_file_problem(file: str, error: BaseException | None) -> str:
 
 def _config_files_of(arguments: list[str]) -> list[str]:
     """Returns FILE of every --config=FILE:VARIANT and --config FILE:VARIANT."""
-    return [value.partition(':')[0] for value in _values_of('config', arguments)]
+    return [value.partition(':')[0] for value in values_of('config', arguments)]
 
 
-def _values_of(name: str, arguments: list[str]) -> list[str]:
+def values_of(name: str, arguments: list[str]) -> list[str]:
     """Returns VALUE of every --NAME=VALUE and --NAME VALUE of a command line, unless empty."""
     values = []
     for argument, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
@@ -121,7 +127,7 @@ def check_command_line(arguments: list[str]) -> None:
             continue
         name = flag.removeprefix('config.')
         check_key(name)
-        if not _values_of('config', arguments):
+        if not values_of('config', arguments):
             raise UserError(f'--{flag} changes a setting of a configuration, but --config is '
                             'missing; add for instance --config=configs/resnet_rs.py:50@160')
         rule = SETTINGS[name].rule

@@ -121,7 +121,7 @@ def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_
     monkeypatch.setattr(sys, 'argv', [
         'latency', '--config=configs/digits.py:debug', '--config.data.image_size=16',
         '--batch_size=2', '--blocks=3', '--steps_per_block=2', '--warm_up_steps=1',
-        '--step=inference', f'--output={path}',
+        '--steps=inference', f'--output={path}',
     ])
     latency.main(sys.argv)
     with path.open(newline='') as file:
@@ -141,6 +141,9 @@ def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_
     ('--config.batch_sise=3', "no setting 'batch_sise'"),
     ('--batch_size=0', 'batch_size'),
     ('--dtype=float8', 'dtype'),
+    ('--steps=eval', "--steps has 'eval'; there are inference and train"),
+    ('--step=train', 'Did you mean: steps'),
+    ('--image_size=8', 'data.image_size is 8'),
     ('digits', "'digits' is not a flag"),
 ])
 def test_mistakes_are_one_line(monkeypatch, capsys, argument, message):
