@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import shlex
 import tempfile
 
 import ml_collections
@@ -187,12 +188,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         here, there = flatten(config.to_dict()), flatten(stored.to_dict())
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) != there.get(name) and not may_change_on_resume(name):
-                raise UserError(
-                    f'{directory} holds a run with {name}={there.get(name)!r}, which cannot '
-                    f'become {here.get(name)!r} on a resume; give --config.{name}='
-                    f'{there.get(name)}, or another --workdir '
-                    f'(--config.init_from={directory} starts it from these weights)'
-                )
+                raise UserError(_refusal(directory, name, there.get(name)))
     if '://' in os.fspath(workdir):
         return  # a bucket's permissions show at the first write
     existing = pathlib.Path(workdir).absolute()
@@ -204,6 +200,16 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         raise UserError(
             f'--workdir={directory} cannot be written ({error.strerror}); name another'
         ) from error
+
+
+def _refusal(workdir: epath.Path, name: str, value) -> str:
+    """Returns why the run in `workdir` cannot resume with another `value` of a setting."""
+    start = f'a new --workdir (start it from these weights with --config.init_from={workdir})'
+    if name not in SETTINGS:
+        return (f'{workdir} was started with {name}={value!r}, a setting that no longer exists. '
+                f'Use {start}')
+    return (f'{workdir} was started with {name}={value!r}; changing it on resume is not possible. '
+            f'Use {shlex.quote(f"--config.{name}={value}")} or {start}')
 
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:
