@@ -13,6 +13,7 @@ import input_pipeline
 from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.class_names import HeadTransfer
+from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import Stopped, UserError
@@ -56,10 +57,7 @@ def train_and_evaluate(
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
     input_pipeline.plan_input(config, jax.process_count())
-    head = preflight.find_head(config, info, workdir)
-    if head:
-        with Checkpoints(config.init_from, read_only=True) as source:
-            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
+    head = check_init_from(config, info, workdir, program)
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -228,6 +226,20 @@ def start_or_resume(
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
 
 
+def check_init_from(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str, program: Program
+) -> HeadTransfer | None:
+    """Returns what this run will take of the classifier in config.init_from, as find_head does.
+
+    Raises UserError unless the last checkpoint there fits the network.
+    """
+    head = preflight.find_head(config, info, workdir)
+    if head:
+        with Checkpoints(config.init_from, read_only=True) as source:
+            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
+    return head
+
+
 def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
     """Returns `state` with the last EMA weights of another work directory, as both of its weights.
     """
@@ -302,6 +314,9 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     program = create_program(config, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
     hosts.barrier('data checked')
+    if head := check_init_from(config, info, workdir, program):
+        lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
+        lines += [f'WARNING: {head.warning}'] if head.warning else []
     lines += check_memory(config, jax.devices(), split.num_examples)
     return '\n'.join([*lines, (
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from resnet_rs.class_names import class_names
+from resnet_rs.config import SETTINGS
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.errors import UserError
 from resnet_rs.models.resnet import ResNet
@@ -63,6 +64,8 @@ class Preprocessing:
             images = [images]
         if hasattr(images, 'ndim') and images.ndim != 4:
             raise UserError(_wrong(images))
+        if not len(images):
+            raise UserError('there are no images; preprocessing takes one or more')
         decode = evaluation_transform(self._settings().data, self.image_size)
         fraction = crop_fraction(self.crop, self.image_size)
 
@@ -133,6 +136,7 @@ def load(
 
     Raises UserError for a directory without such a checkpoint.
     """
+    SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
     preprocessing = Preprocessing(
         image_size=image_size or config.eval.image_size or config.data.image_size,

@@ -114,6 +114,19 @@ def test_another_class_makes_a_new_head(source, tmp_path, caplog):
     )
 
 
+def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch):
+    for module, name in ((train_lib, 'check_memory'), (train_lib.data_check, 'check_data')):
+        monkeypatch.setattr(module, name, lambda *arguments: [])  # both take long
+    directory = named(source[0], ROTATED, tmp_path / 'source')
+    text = train_lib.check(small_config(init_from=str(directory)), str(tmp_path / 'run'))
+    assert f'starts from the EMA weights in {directory}, with its head, its columns' in text
+    text = train_lib.check(small_config(init_from=str(source[0])), str(tmp_path / 'run'))
+    assert 'with its head\nWARNING: the source has no class names' in text
+    config = small_config(**{'init_from': str(directory), 'model.width_multiplier': 0.5})
+    with pytest.raises(UserError, match='of shape .* the network of this configuration'):
+        train_lib.check(config, str(tmp_path / 'run'))
+
+
 def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_path):
     directory = named(source[0], ('class0', 'class1'), tmp_path / 'source')
     with pytest.raises(UserError, match='class_names.txt has 2 names, but the network tells 3'):

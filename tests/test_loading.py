@@ -106,9 +106,12 @@ def test_what_is_no_batch_of_images_is_refused(workdir, pixels, tmp_path):
             f'an array of images is {seen}; preprocessing takes uint8 [batch, height, width, 3]')
     with pytest.raises(UserError, match='none.png cannot be read'):
         loaded(tmp_path / 'none.png')
+    with pytest.raises(UserError, match='there are no images'):
+        loaded([])
     for arguments, message in (
         (dict(weights='avg'), "weights is 'avg'; there are raw and ema"),
-        (dict(checkpoint='3'), "no checkpoint '3'"),
+        (dict(checkpoint=3), "no checkpoint '3'"),
+        (dict(image_size=8), 'image_size is 8; it takes 0'),
     ):
         with pytest.raises(UserError, match=message):
             resnet_rs.load(workdir, **arguments)
