@@ -26,6 +26,7 @@ from resnet_rs.datasets.locate import DatasetInfo, find_dataset
 from resnet_rs.datasets.memory import MemoryPlan, plan_memory
 from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
 from resnet_rs.errors import UserError
+from resnet_rs.platforms import keep_devices_from_tensorflow
 from resnet_rs.rules import crop_fraction
 
 
@@ -124,7 +125,7 @@ class TrainBatches(Iterator):
     """
 
     def __init__(self, config, first_step, process_index, process_count):
-        _keep_accelerators_from_tensorflow()
+        keep_devices_from_tensorflow()
         data = config.data
         info = dataset_info(config)
         split = info.split(data.train_split)
@@ -174,7 +175,7 @@ class EvalBatches:
     """
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
-        _keep_accelerators_from_tensorflow()
+        keep_devices_from_tensorflow()
         self._data = config.data
         self._info = dataset_info(config)
         self._split = self._info.split(split)
@@ -386,9 +387,3 @@ def _local_batch_size(batch_size: int, process_count: int, name: str) -> int:
 
 def _threads(data) -> int:
     return data.threads or len(os.sched_getaffinity(0))
-
-
-def _keep_accelerators_from_tensorflow():
-    """JAX needs them whole; TensorFlow only reads images here."""
-    for kind in ('GPU', 'TPU'):
-        tf.config.set_visible_devices([], kind)

@@ -12,10 +12,18 @@ from etils import epath
 import input_pipeline
 from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.class_names import HeadTransfer
+from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
 from resnet_rs.errors import Stopped, UserError
-from resnet_rs.evaluation import Evaluation, evaluate
+from resnet_rs.evaluation import (
+    Evaluation,
+    describe_weights,
+    evaluate,
+    write_predictions,
+    write_result,
+)
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
@@ -50,9 +58,7 @@ def train_and_evaluate(
     used = with_smaller_eval_batch(config, info, mesh)
     program = create_program(used, mesh, examples)
     input_pipeline.plan_input(config, jax.process_count())
-    if config.init_from and not preflight.has_checkpoint(workdir):
-        with Checkpoints(config.init_from, read_only=True) as source:
-            source.check_fine_tuning(source.find('last'), program.state.variables)
+    head = check_init_from(config, info, workdir, program)
     profile = Profile(profile_steps, workdir, program.total_steps)
     eval_every, checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -70,7 +76,7 @@ def train_and_evaluate(
         checkpoints = closing.enter_context(
             Checkpoints(workdir, config.checkpoint.keep_last, config.checkpoint.keep_best)
         )
-        state, run = start_or_resume(config, program, checkpoints, mesh)
+        state, run = start_or_resume(config, program, checkpoints, mesh, head)
         first_step = int(state.step)
         batches = input_pipeline.train_batches(
             config, first_step=first_step,
@@ -131,15 +137,17 @@ def train_and_evaluate(
 
 
 def evaluate_checkpoint(
-    config: ml_collections.ConfigDict, workdir: str, which: str = 'last'
-) -> Evaluation:
-    """Evaluates a checkpoint of `workdir` on data.eval_split; `which` is 'last', 'best' or a step.
+    config: ml_collections.ConfigDict, workdir: str, checkpoint: str = 'last',
+    predictions: str = '',
+) -> dict:
+    """Evaluates a checkpoint of `workdir`, 'last', 'best' or a step, on data.eval_split.
 
-    Resolution, crop, split and batch are those of `config`; nothing is written. Raises UserError
-    for a missing checkpoint or one of another architecture.
+    Resolution, crop, split and batch are those of `config`. Returns the result, which is also
+    written to WORKDIR/evaluations; `predictions` names a file for the results of every image, with
+    the columns of predictions.npz. Raises UserError for a missing checkpoint or one of another
+    architecture.
     """
-    info = preflight.check_evaluation(config)
-    preflight.check_class_order(info, workdir)
+    info = preflight.check_evaluation(config, workdir)
     agreement.check_hosts(config, info)
     mesh = create_mesh(slices=config.sharding.slices)
     config = with_smaller_eval_batch(config, info, mesh)
@@ -147,11 +155,26 @@ def evaluate_checkpoint(
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.find(which)
+        step = checkpoints.find(checkpoint)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+        path = checkpoints.directory / str(step)
     evaluation = evaluate_split(config, eval_step, weights, mesh)
-    logging.info('%s', describe(step, evaluation, info.num_classes))
-    return evaluation
+    split = info.split(config.data.eval_split)
+    result = {
+        'checkpoint': str(path), 'step': step, 'data': info.name, 'split': config.data.eval_split,
+        'image_size': config.eval.image_size or config.data.image_size,
+        'crop': config.data.eval_crop, 'examples': evaluation.examples,
+        'left_out': split.num_examples - evaluation.examples,
+        'weights': describe_weights(evaluation),
+    }
+    if jax.process_index() == 0:
+        if predictions:
+            write_predictions(predictions, evaluation)
+        try:
+            logging.info('wrote %s', write_result(workdir, result))
+        except OSError as error:  # the run may be another person's
+            logging.warning('the result is not kept in %s: %s', workdir, error)
+    return result
 
 
 def with_smaller_eval_batch(
@@ -195,15 +218,18 @@ def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) 
 
 def start_or_resume(
     config: ml_collections.ConfigDict, program: Program, checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh,
+    mesh: jax.sharding.Mesh, head: HeadTransfer | None,
 ) -> tuple[TrainState, Run]:
-    """The state of the last checkpoint, or a new one."""
+    """Returns the state of the last checkpoint, or a new one.
+
+    `head` says what a new one takes of the classifier in config.init_from, where that is set.
+    """
     group_size = program.model.architecture.batch_norm_group_size
     steps = checkpoints.steps()
     if not steps:
         state = program.init()
-        if config.init_from:
-            state = fine_tuning_start(config.init_from, state)
+        if head:
+            state = fine_tuning_start(config.init_from, state, head)
         logging.info(
             '%s: %d parameters, %d steps on %d devices', config.model.name,
             count_parameters(state.variables['params']), program.total_steps, mesh.size,
@@ -221,15 +247,30 @@ def start_or_resume(
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
 
 
-def fine_tuning_start(directory: str, state: TrainState) -> TrainState:
-    """`state` with the last EMA weights of another work directory, as both of its weights."""
+def check_init_from(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str, program: Program
+) -> HeadTransfer | None:
+    """Returns what this run will take of the classifier in config.init_from, as find_head does.
+
+    Raises UserError unless the last checkpoint there fits the network.
+    """
+    head = preflight.find_head(config, info, workdir)
+    if head:
+        with Checkpoints(config.init_from, read_only=True) as source:
+            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
+    return head
+
+
+def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
+    """Returns `state` with the last EMA weights of another work directory, as both of its weights.
+    """
     with Checkpoints(directory, read_only=True) as source:
         step = source.find('last')
-        variables, head_kept = source.restore_for_fine_tuning(step, state.variables)
-    logging.info(
-        'starting from the EMA weights of step %d in %s, %s', step, directory,
-        'head included' if head_kept else 'with a new head for these classes',
-    )
+        variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
+    logging.info('starting from the EMA weights of step %d in %s, %s', step, directory,
+                 head.described)
+    if head.warning:
+        logging.warning('%s: %s', directory, head.warning)
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
 
@@ -299,6 +340,9 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     program = create_program(used, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
     hosts.barrier('data checked')
+    if head := check_init_from(config, info, workdir, program):
+        lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
+        lines += [f'WARNING: {head.warning}'] if head.warning else []
     lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
     epochs = program.total_steps * config.batch_size / split.num_examples
     return '\n'.join([*lines, (

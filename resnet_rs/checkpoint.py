@@ -183,29 +183,40 @@ class Checkpoints:
         restored = self._read(step, self._manager.restore, step, args=args).weights
         return {name: stack_blocks_like(restored[name], like) for name in names}
 
-    def restore_for_fine_tuning(self, step: int, variables: dict) -> tuple[dict, bool]:
-        """The EMA weights at `step` in place of `variables`, and whether the head was kept.
+    def restore_for_fine_tuning(
+        self, step: int, variables: dict, columns: Sequence[int] | None
+    ) -> dict:
+        """Returns the EMA weights at `step` in place of `variables`, arrays with their sharding.
 
-        A head for another number of classes stays the new one of `variables`, arrays with their
-        sharding. Raises UserError where anything else differs.
+        `columns` are those of the stored head, in the order in which the new one has them; with
+        None the head stays the new one of `variables`. Raises UserError where anything else
+        differs.
         """
-        new_head = variables['params'].get('head', {})
-        same = _shapes(self._stored_head(step)) == _shapes(new_head)
-        like = self._as_stored(step, variables)
+        like = self._as_stored(step, variables, columns)
         restored = self.restore_weights(step, like, ('ema',))['ema']
-        if not same:
-            restored = restored | {'params': restored['params'] | {'head': new_head}}
-        return restored, same
+        head = variables['params'].get('head', {})
+        if columns is not None and (stored := restored['params'].get('head')):
+            take = jax.jit(
+                lambda leaves: jax.tree.map(lambda leaf: leaf[..., np.array(columns)], leaves),
+                out_shardings=jax.tree.map(lambda leaf: leaf.sharding, head),
+            )
+            head = take(stored)
+        return restored | {'params': restored['params'] | {'head': head}} if head else restored
 
-    def check_fine_tuning(self, step: int, variables: dict) -> None:
+    def check_fine_tuning(
+        self, step: int, variables: dict, columns: Sequence[int] | None
+    ) -> None:
         """Raises UserError where `restore_for_fine_tuning` would; reads metadata alone."""
-        self._check_same_shapes(step, {'ema': unstack_blocks(self._as_stored(step, variables))})
+        expected = unstack_blocks(self._as_stored(step, variables, columns))
+        self._check_same_shapes(step, {'ema': expected})
 
     def _stored_head(self, step: int) -> dict:
         return dict(self._stored_weights(step, ('ema',))['ema']['params'].get('head', {}))
 
-    def _as_stored(self, step: int, variables: dict) -> dict:
-        """Returns `variables` with a head of the stored shape."""
+    def _as_stored(self, step: int, variables: dict, columns: Sequence[int] | None) -> dict:
+        """Returns `variables`, with a head of the stored shape where it will not be used."""
+        if columns is not None:
+            return variables
         stored, new_head = self._stored_head(step), dict(variables['params'].get('head', {}))
         if _shapes(stored) == _shapes(new_head):
             return variables

@@ -1,8 +1,10 @@
 """What the classes of a network are called."""
 
+import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -19,22 +21,83 @@ def imagenet_names() -> dict[str, str]:
     return dict(line.split('\t') for line in lines if not line.startswith('#'))
 
 
-def class_names(workdir: str | os.PathLike, num_classes: int) -> list[str]:
-    """One name per class of the network in `workdir`.
+@dataclasses.dataclass(frozen=True)
+class HeadTransfer:
+    """The part of a stored classifier that a network for other data starts with.
 
-    They come from the training run (class_names.txt), else are those of ImageNet for 1000
-    classes, else numbers. Synsets of ImageNet are followed by their names. Raises UserError for
-    a class_names.txt of another number of classes.
+    columns: for each class of the data its column in the stored classifier; None for a new one.
+    described: in words, for the log.
+    warning: what could not be told, '' if nothing.
+    """
+
+    columns: tuple[int, ...] | None
+    described: str
+    warning: str = ''
+
+
+def transfer_head(
+    stored: Sequence[str], stored_number: int, names: Sequence[str]
+) -> HeadTransfer:
+    """Returns which columns of a classifier for `stored_number` classes belong to the classes
+    `names`.
+
+    `stored` are the names of its classes, empty where they are not known. All columns are taken,
+    in the order of `names`, or none.
+    """
+    if stored_number != len(names):
+        return HeadTransfer(
+            None, f'with a new head: the source has {stored_number} classes, not {len(names)}'
+        )
+    in_order = tuple(range(len(names)))
+    if tuple(stored) == tuple(names):
+        return HeadTransfer(in_order, 'with its head')
+    if not are_comparable(stored, names):
+        which = 'the source' if not are_comparable(stored) else 'the data'
+        return HeadTransfer(
+            in_order, 'with its head',
+            f'{which} has no class names: the head is kept because both have {len(names)} '
+            'classes, right only if they are the same classes in the same order',
+        )
+    if unknown := sorted(set(names) - set(stored)):
+        return HeadTransfer(
+            None, f'with a new head: class {unknown[0]!r} is not among the classes of the source'
+        )
+    return HeadTransfer(
+        tuple(map(list(stored).index, names)),
+        'with its head, its columns put in the order of these classes',
+    )
+
+
+def are_comparable(*sides: Sequence[str]) -> bool:
+    """Returns whether each side names its classes; numbers alone, as of ImageNet-V2, do not."""
+    return not any(all(map(str.isdecimal, side)) for side in sides)
+
+
+def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[str, ...]:
+    """Returns the names of the classes of the network in `workdir`; none where they are not known.
+
+    They come from the training run (class_names.txt), else they are the synsets of ImageNet for
+    1000 classes. Raises UserError for a class_names.txt of another number of classes.
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     if path.exists():
-        names = read_class_names(workdir)
+        names = tuple(read_class_names(workdir))
         if len(names) != num_classes:
             raise UserError(f'{path} has {len(names)} names, but the network tells {num_classes} '
                             'classes apart; mend the file or remove it')
-    elif num_classes == len(imagenet_names()):
-        names = list(imagenet_names())
-    else:
-        names = [f'class {number}' for number in range(num_classes)]
+        return names
+    known = tuple(imagenet_names())
+    return known if num_classes == len(known) else ()
+
+
+def class_names(workdir: str | os.PathLike, num_classes: int) -> list[str]:
+    """Returns one name for each class of the network in `workdir`, for people.
+
+    They are those of `stored_class_names`, else numbers. Synsets of ImageNet are followed by their
+    names. Raises UserError for a class_names.txt of another number of classes.
+    """
+    names = stored_class_names(workdir, num_classes)
     known = imagenet_names()
-    return [f'{name} {known[name]}' if name in known else name for name in names]
+    return [f'{name} {known[name]}' if name in known else name for name in names] or [
+        f'class {number}' for number in range(num_classes)
+    ]

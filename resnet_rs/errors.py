@@ -56,6 +56,21 @@ class CommandParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class Renamed(argparse.Action):
+    """An argument that has another name now, `const`: it is refused with a line that says so."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.error(f'{option_string} is now {self.const}')
+
+
+def checkpoint_name(text: str) -> str:
+    """The type of --checkpoint: 'last', 'best' or a step; argparse reports another text."""
+    if text not in ('last', 'best') and not text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR")
+    return text
+
+
 def positive_integer(text: str) -> int:
     """The type of a command's argument that counts something; argparse reports another text."""
     if not text.isdecimal() or int(text) < 1:

@@ -1,14 +1,22 @@
-"""Exact evaluation: every example once, on any number of devices."""
+"""Exact evaluation: every example once, on any number of devices; and the files of its results."""
 
 import dataclasses
+import io
+import itertools
+import json
+import os
+import re
 from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
+from etils import epath
 
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.run_log import WEIGHTS
 from resnet_rs.sharding import replicated
+
+RESULTS_DIRECTORY = 'evaluations'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,3 +67,45 @@ def evaluate(
         for weight in WEIGHTS for name in ('top1', 'top5', 'loss')
     }
     return Evaluation(metrics, examples, table)
+
+
+def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
+    """Returns {'raw': results, 'ema': results}: top1, top5 and loss, and how many were right."""
+    results = {}
+    for weights in WEIGHTS:
+        scores = {
+            name: evaluation.metrics[f'{weights}_{name}'] for name in ('top1', 'top5', 'loss')
+        }
+        right = {
+            f'{name}_count': int(evaluation.table[f'{weights}_{name}'].sum())
+            for name in ('top1', 'top5')
+        }
+        results[weights] = scores | right
+    return results
+
+
+def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
+    """Writes WORKDIR/evaluations/SPLIT_SIZE_STEP.json and returns its path.
+
+    `result` has 'split', 'image_size' and 'step'. No file is written over: a different result of
+    that name, as with another crop, gets a number; an equal one is there already.
+    """
+    directory = epath.Path(workdir) / RESULTS_DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    split = re.sub(r'[^\w.%+-]+', '-', result['split']).strip('-')
+    name = f'{split}_{result["image_size"]}_{result["step"]}'
+    text = json.dumps(result, indent=2) + '\n'
+    for number in itertools.count(1):
+        path = directory / (f'{name}.json' if number == 1 else f'{name}_{number}.json')
+        if not path.exists():
+            path.write_text(text)
+            return path
+        if path.read_text() == text:
+            return path
+
+
+def write_predictions(path: str | os.PathLike, evaluation: Evaluation) -> None:
+    """Writes `evaluation.table` as an .npz file with an array for each column."""
+    buffer = io.BytesIO()  # a bucket's files cannot be written to in any order
+    np.savez_compressed(buffer, **evaluation.table)
+    epath.Path(path).write_bytes(buffer.getvalue())

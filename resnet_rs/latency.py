@@ -1,6 +1,7 @@
 """Measures a configuration on the attached accelerator by the paper's protocol (docs/latency.md).
 
     python -m resnet_rs.latency --config=configs/resnet_rs.py:50@160 [--output=latency.csv]
+    python -m resnet_rs.latency --workdir=DIR --image_size=224         # the network of a run
 
 One device, batch 128 halved until it fits, times stated per 128 images; bfloat16 on a TPU, float32
 elsewhere. The training step and inference (EMA weights to logits) of the run itself, on one batch
@@ -23,7 +24,7 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import platforms, preflight
+from resnet_rs import command_line, platforms, preflight
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.run_log import describe_environment
 
@@ -225,11 +226,17 @@ def main(arguments: list[str]) -> None:
     """The command; a mistake is one line and exit status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
         options, given = _flags(), list(arguments)
-        if extra := preflight.parse_flags(options, given)[1:]:
+        if command_line.values_of('workdir', given):
+            given = command_line.with_stored_config(given)
+        if extra := command_line.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
         if options.config is None:
             raise UserError('--config is missing; for instance '
                             '--config=configs/resnet_rs.py:50@160')
+        if unknown := sorted(set(options.steps) - set(STEPS)):
+            raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEPS)}')
+        if options.image_size:
+            options.config.data.image_size = options.image_size
         preflight.check_settings(options.config)
         output = pathlib.Path(options.output)
         check_file(output)
@@ -241,8 +248,8 @@ def main(arguments: list[str]) -> None:
     config = ml_collections.ConfigDict(options.config).unlock()
     is_tpu = jax.default_backend() == 'tpu'
     config.model.dtype = options.dtype or ('bfloat16' if is_tpu else 'float32')
-    (name,) = (text.partition('=')[2] for text in given if text.startswith('--config='))
-    for step in STEPS if options.step == 'both' else [options.step]:
+    name = options.workdir or command_line.values_of('config', given)[-1]
+    for step in sorted(set(options.steps), key=STEPS.index):
         with one_line_errors(UserError):
             measurement = measure(
                 config, step, name=name, batch_size=options.batch_size, blocks=options.blocks,
@@ -271,7 +278,11 @@ def _flags():
     config_flags.DEFINE_config_file('config', help_string='What to measure.', flag_values=values)
     options = dict(flag_values=values)
     flags.DEFINE_string('output', 'latency.csv', 'Rows are appended to it.', **options)
-    flags.DEFINE_enum('step', 'both', [*STEPS, 'both'], 'Which step to time.', **options)
+    flags.DEFINE_string('workdir', None, "Of a run, whose configuration is --config's default.",
+                        **options)
+    flags.DEFINE_integer('image_size', None, "Pixels, else the configuration's data.image_size.",
+                         lower_bound=1, **options)
+    flags.DEFINE_list('steps', [*STEPS], 'Which steps to time.', **options)
     flags.DEFINE_enum('dtype', None, ['bfloat16', 'float32'],
                       'Of activations; bfloat16 on a TPU, float32 elsewhere.', **options)
     for name, default, meaning in (

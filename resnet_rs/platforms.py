@@ -30,3 +30,11 @@ def use_cpu() -> None:
     os.environ['JAX_PLATFORMS'] = 'cpu'
     if 'jax' in sys.modules:  # has read the environment already
         sys.modules['jax'].config.update('jax_platforms', 'cpu')
+
+
+def keep_devices_from_tensorflow() -> None:
+    """Leaves accelerators to JAX, which needs them whole; TensorFlow only reads images here."""
+    import tensorflow as tf  # takes seconds
+
+    for kind in ('GPU', 'TPU'):
+        tf.config.set_visible_devices([], kind)

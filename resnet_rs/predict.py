@@ -1,11 +1,12 @@
 """Names what is in images, with the network of a work directory (docs/convert.md).
 
-    python -m resnet_rs.predict --checkpoint=DIR IMAGE... [--top=5] [--json | --csv]
+    python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv]
 
 IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 """
 
+import argparse
 import contextlib
 import csv
 import dataclasses
@@ -17,8 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
-from resnet_rs.platforms import skip_absent_tpu
+from resnet_rs.errors import (
+    CommandParser,
+    Renamed,
+    UserError,
+    checkpoint_name,
+    one_line_errors,
+    positive_integer,
+)
+from resnet_rs.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 
@@ -32,35 +40,34 @@ class Prediction:
 
 
 def predict(
-    checkpoint: str | os.PathLike, files: Sequence[str | os.PathLike], *, top: int = 5,
-    batch_size: int = 16, image_size: int | None = None, weights: str = 'ema', step: str = 'last',
+    workdir: str | os.PathLike, files: Sequence[str | os.PathLike], *, top: int = 5,
+    batch_size: int = 16, image_size: int | None = None, weights: str = 'ema',
+    checkpoint: str = 'last',
 ) -> list[Prediction]:
     """The `top` likeliest classes of every image, computed in float32.
 
     Args:
-      checkpoint: a work directory: of a run, or of converted weights.
+      workdir: of a run, or of converted weights.
       files: image files.
       top: how many classes; at most as many as there are.
       batch_size: images that go through the network at once.
       image_size: pixels; None for the evaluation's of the configuration.
       weights: 'ema' or 'raw'.
-      step: 'last', 'best' or a number.
+      checkpoint: 'last', 'best' or a step.
 
     Raises UserError for a file that is no single image and for a directory without weights.
     """
     import jax
     import jax.numpy as jnp
-    import tensorflow as tf
 
     from resnet_rs.class_names import class_names
     from resnet_rs.convert.workdir import load_workdir
     from resnet_rs.datasets.images import evaluation_transform
     from resnet_rs.steps import normalise
 
-    for kind in ('GPU', 'TPU'):  # JAX needs them whole; TensorFlow only decodes
-        tf.config.set_visible_devices([], kind)
-    config, model, variables = load_workdir(checkpoint, weights, step, dtype='float32')
-    names = class_names(checkpoint, config.model.num_classes)
+    keep_devices_from_tensorflow()
+    config, model, variables = load_workdir(workdir, weights, checkpoint, dtype='float32')
+    names = class_names(workdir, config.model.num_classes)
     size = image_size or config.eval.image_size or config.data.image_size
     transform = evaluation_transform(config.data, size)
 
@@ -110,9 +117,9 @@ def main(arguments: list[str] | None = None) -> None:
     skip_absent_tpu()
     with one_line_errors(UserError):
         predictions = predict(
-            options.checkpoint, find_images(options.images), top=options.top,
+            options.workdir, find_images(options.images), top=options.top,
             batch_size=options.batch_size, image_size=options.image_size, weights=options.weights,
-            step=options.step,
+            checkpoint=options.checkpoint,
         )
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
@@ -216,7 +223,11 @@ def _write_csv(predictions):
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.predict', description=__doc__)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
-    parser.add_argument('--checkpoint', required=True, metavar='DIR', help='a work directory')
+    parser.add_argument('--workdir', required=True, metavar='DIR',
+                        help='of a run, or of converted weights')
+    parser.add_argument('--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
+                        help="'last', 'best' or a step (default: %(default)s)")
+    parser.add_argument('--step', action=Renamed, const='--checkpoint', help=argparse.SUPPRESS)
     parser.add_argument('--top', type=positive_integer, default=5,
                         help='classes (default: %(default)s)')
     parser.add_argument('--batch_size', type=positive_integer, default=16,
@@ -225,8 +236,6 @@ def _parser():
                         help="pixels (default: the config's)")
     parser.add_argument('--weights', choices=['ema', 'raw'], default='ema',
                         help='(default: %(default)s)')
-    parser.add_argument('--step', default='last',
-                        help="'last', 'best' or a number (default: %(default)s)")
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):
         output.add_argument(f'--{name}', dest='format', action='store_const', const=name)

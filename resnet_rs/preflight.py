@@ -1,17 +1,21 @@
 """Checks of a run that import neither JAX nor TensorFlow and write nothing."""
 
 import difflib
-import glob
 import os
 import pathlib
-import re
+import shlex
 import tempfile
-import traceback
 
 import ml_collections
-from absl import flags, logging
+from absl import logging
 from etils import epath
 
+from resnet_rs.class_names import (
+    HeadTransfer,
+    are_comparable,
+    stored_class_names,
+    transfer_head,
+)
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
@@ -22,12 +26,18 @@ from resnet_rs.stored_config import (
     CONFIG_FILE,
     read_class_names,
     read_config,
+    stored_config_of,
 )
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
     """Raises UserError for whatever would stop this run later; returns what the dataset is."""
-    info = check_evaluation(config)
+    info = check_dataset(config)
+    if info.num_classes != config.model.num_classes:
+        raise UserError(
+            f'model.num_classes is {config.model.num_classes}, but {info.name} has '
+            f'{info.num_classes} classes; use --config.model.num_classes={info.num_classes}'
+        )
     split = info.split(config.data.train_split)
     if split.label_set_feature:
         raise UserError(
@@ -36,13 +46,31 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         )
     check_durations(config, split.num_examples)
     check_cache(info, config.data)
-    if config.init_from and read_config(config.init_from) is None:
+    find_head(config, info, workdir)
+    check_workdir(config, workdir)
+    return info
+
+
+def find_head(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str | os.PathLike
+) -> HeadTransfer | None:
+    """Returns what this run will take of the classifier in config.init_from.
+
+    None for a run that starts from new weights or resumes its own. Raises UserError where
+    config.init_from holds no network.
+    """
+    if not config.init_from or has_checkpoint(workdir):
+        return None
+    stored = read_config(config.init_from)
+    if stored is None:
         raise UserError(
             f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '
             'directory of a run or of converted weights'
         )
-    check_workdir(config, workdir)
-    return info
+    number = stored.model.num_classes
+    return transfer_head(
+        stored_class_names(config.init_from, number), number, info.class_names
+    )
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
@@ -88,126 +116,56 @@ def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
         )
 
 
-def parse_steps(text: str) -> tuple[int, int] | None:
-    """'100:110' as (100, 110), None for ''. Raises UserError for what is no range of steps."""
-    if not text:
-        return None
-    found = re.fullmatch(r'(\d+):(\d+)', text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(
-            f'--profile_steps is {text!r}; write the first and the last step to trace, counted '
-            'from 1: 100:110'
-        )
-    return int(found[1]), int(found[2])
-
-
-def check_evaluation(config: ml_collections.ConfigDict) -> DatasetInfo:
-    """Raises UserError unless the dataset is there and has the classes the network tells apart."""
+def check_dataset(config: ml_collections.ConfigDict) -> DatasetInfo:
+    """Raises UserError unless settings are valid and the dataset is there with data.eval_split."""
     check_settings(config)
     info = find_dataset(config.data)
     info.split(config.data.eval_split)
-    if info.num_classes != config.model.num_classes:
+    return info
+
+
+def check_evaluation(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike
+) -> DatasetInfo:
+    """Raises UserError unless the network in `workdir` can be evaluated on the data of `config`.
+    """
+    stored = stored_config_of(workdir)
+    info = check_dataset(config)
+    check_class_order(info, workdir)
+    number = stored.model.num_classes
+    if info.num_classes != number:
         raise UserError(
-            f'model.num_classes is {config.model.num_classes}, but {info.name} has '
-            f'{info.num_classes} classes; use --config.model.num_classes={info.num_classes}'
+            f'the network in {workdir} tells {number} classes apart, but {info.name} has '
+            f'{info.num_classes}; evaluate it on data of its own classes'
         )
     return info
 
 
 def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
-    """Raises UserError where the dataset numbers its classes otherwise than the run in `workdir`.
+    """Raises UserError where the dataset has other classes than the run in `workdir`, or numbers
+    them otherwise.
 
     Classes that are only numbers in either of them (folders of ImageNet-V2) cannot be compared.
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     names = read_class_names(workdir)
-    if any(all(map(str.isdecimal, side)) for side in (names, info.class_names)):
+    if not are_comparable(names, info.class_names):
         return
+    lacking = [name for name in names if name not in info.class_names]
+    unknown = [name for name in info.class_names if name not in names]
+    if lacking or unknown:
+        differences = [f'lacks class {name!r}' for name in lacking[:1]]
+        differences += [f'has class {name!r}' for name in unknown[:1]]
+        raise UserError(
+            f'{info.name} {" and ".join(differences)}, other than {path} of the network; evaluate '
+            'it on data of its own classes'
+        )
     for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
         if trained != here:
             raise UserError(
                 f'class {number} is {trained!r} in {path}, but {here!r} in {info.name}: the '
                 'network would be scored against wrong labels; name or order the classes alike'
             )
-
-
-def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
-    """Parses a command line that may have --config into `values`; returns the rest.
-
-    Raises UserError for a wrong setting and for a config file that fails, flags.Error for a flag
-    that does not exist.
-    """
-    check_command_line(arguments)
-    try:
-        return values(arguments)
-    except UserError:
-        raise
-    except Exception as error:  # absl's own, or whatever the person's config file raises
-        for file in _config_files_of(arguments):
-            if problem := _config_file_problem(file, error):
-                raise UserError(problem) from error
-        raise
-
-
-def _config_file_problem(file: str, error: BaseException | None) -> str:
-    """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
-    while error is not None:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-                 if os.path.abspath(frame.filename) == os.path.abspath(file)]
-        if isinstance(error, SyntaxError) and os.path.abspath(error.filename or '') == (
-            os.path.abspath(file)
-        ):
-            lines = [error.lineno]
-        if lines:
-            reason = str(error).partition('\n')[0]
-            return f'{file}, line {lines[-1]}: {type(error).__name__}: {reason}; correct the file'
-        error = error.__cause__ or error.__context__
-    return ''
-
-
-def _config_files_of(arguments: list[str]) -> list[str]:
-    """Returns FILE of every --config=FILE:VARIANT and --config FILE:VARIANT."""
-    values = []
-    for argument, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
-        if argument in ('--config', '-config'):
-            values.append(following)
-        elif argument.startswith(('--config=', '-config=')):
-            values.append(argument.partition('=')[2])
-    return [value.partition(':')[0] for value in values if value]
-
-
-def check_command_line(arguments: list[str]) -> None:
-    """Raises UserError for a --config file that is missing and for a wrong --config.NAME=VALUE."""
-    for file in _config_files_of(arguments):
-        check_config_file(file)
-    for position, argument in enumerate(arguments[1:], start=1):
-        flag, has_value, value = argument.lstrip('-').partition('=')
-        if not argument.startswith('-') or not flag.startswith('config.'):
-            continue
-        name = flag.removeprefix('config.')
-        check_key(name)
-        rule = SETTINGS[name].rule
-        if not has_value:
-            if rule.kind is bool:  # --config.data.flip alone
-                continue
-            value = arguments[position + 1] if position + 1 < len(arguments) else ''
-        rule.check(name, rule.parse(name, value))
-
-
-def check_config_file(path: str) -> None:
-    """Raises UserError unless `path` is a Python file."""
-    if not os.path.isfile(path):
-        raise UserError(f'--config={path} is not a file; there are {", ".join(_config_files())}')
-    if not path.endswith('.py'):
-        raise UserError(
-            f'--config={path} is not a Python file; the configuration of the run in DIR is '
-            '--config=configs/stored.py:DIR'
-        )
-
-
-def _config_files() -> list[str]:
-    paths = glob.glob('configs/**/*.py', recursive=True)
-    return sorted(path for path in paths if '__' not in path)
 
 
 def check_key(name: str) -> None:
@@ -242,12 +200,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         here, there = flatten(config.to_dict()), flatten(stored.to_dict())
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) != there.get(name) and not may_change_on_resume(name):
-                raise UserError(
-                    f'{directory} holds a run with {name}={there.get(name)!r}, which cannot '
-                    f'become {here.get(name)!r} on a resume; give --config.{name}='
-                    f'{there.get(name)}, or another --workdir '
-                    f'(--config.init_from={directory} starts it from these weights)'
-                )
+                raise UserError(_refusal(directory, name, there.get(name)))
     if '://' in os.fspath(workdir):
         return  # a bucket's permissions show at the first write
     existing = pathlib.Path(workdir).absolute()
@@ -259,6 +212,16 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         raise UserError(
             f'--workdir={directory} cannot be written ({error.strerror}); name another'
         ) from error
+
+
+def _refusal(workdir: epath.Path, name: str, value) -> str:
+    """Returns why the run in `workdir` cannot resume with another `value` of a setting."""
+    start = f'a new --workdir (start it from these weights with --config.init_from={workdir})'
+    if name not in SETTINGS:
+        return (f'{workdir} was started with {name}={value!r}, a setting that no longer exists. '
+                f'Use {start}')
+    return (f'{workdir} was started with {name}={value!r}; changing it on resume is not possible. '
+            f'Use {shlex.quote(f"--config.{name}={value}")} or {start}')
 
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:

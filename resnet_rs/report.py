@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 import input_pipeline
-from resnet_rs.evaluation import Evaluation
+from resnet_rs.evaluation import Evaluation, write_predictions
 from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
 
 MOST_CLASSES = 40
@@ -48,8 +48,7 @@ def write(
         )
     for name, figure in figures.items():
         save_figure(figure, directory / name)
-    with (directory / PREDICTIONS_FILE).open('wb') as file:
-        np.savez_compressed(file, **evaluation.table)
+    write_predictions(directory / PREDICTIONS_FILE, evaluation)
     return [directory / name for name in (PREDICTIONS_FILE, *figures)]
 
 

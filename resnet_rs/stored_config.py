@@ -54,6 +54,15 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     return config.lock()
 
 
+def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
+    """Returns the configuration of the run in `workdir`; raises UserError where there is none."""
+    config = read_config(workdir)
+    if config is None:
+        raise UserError(f'no run is in {workdir}, it has no {CONFIG_FILE}; name the work directory '
+                        'of a run or of converted weights')
+    return config
+
+
 def read_class_names(workdir: str | os.PathLike) -> list[str]:
     """The lines of class_names.txt; none where there is no such file."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE

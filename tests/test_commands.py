@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from resnet_rs import predict
+from resnet_rs.convert import __main__ as convert
 from resnet_rs.errors import CommandParser, positive_integer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -64,3 +66,22 @@ def test_a_parser_names_the_mistake_and_the_help(arguments, problem, capsys):
     assert errors.startswith(f'error: {problem}') and errors.count('\n') == 1
     assert errors.endswith('; see python -m resnet_rs.something --help\n')
     assert 'A title.\n\n  x' in parser.format_help()
+
+
+@pytest.mark.parametrize('command, arguments, message', (
+    (predict, ['--checkpoint=DIR', 'photo.jpg'],
+     "'DIR' is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR"),
+    (predict, ['--workdir=DIR', '--step=best', 'photo.jpg'], '--step is now --checkpoint'),
+    (predict, ['photo.jpg'], 'the following arguments are required: --workdir'),
+    (convert, ['--to=timm', 'DIR', '--output=x.safetensors'], 'which one is --workdir=DIR'),
+    (convert, ['--to=timm', '--output=x.safetensors'], 'which one is --workdir=DIR'),
+    (convert, ['--source=timm', '--workdir=DIR', '--output=x'], 'name it as PATH'),
+    (convert, ['--to=timm', '--workdir=DIR', '--checkpoint=first', '--output=x.safetensors'],
+     "'first' is neither 'last' nor 'best' nor a step"),
+))
+def test_one_word_for_run_and_checkpoint(command, arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    output, errors = capsys.readouterr()
+    assert end.value.code == 2 and not output
+    assert errors.startswith('error: ') and errors.count('\n') == 1 and message in errors

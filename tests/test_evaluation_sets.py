@@ -164,7 +164,7 @@ def test_real_cannot_be_trained_on(real_config):
 
 
 def test_v2_has_the_labels_of_imagenet(v2_config):
-    info = preflight.check_evaluation(v2_config)
+    info = preflight.check_dataset(v2_config)
     assert info.num_classes == 1000 and info.class_names[:2] == ('n01440764', 'n01443537')
     table = rows(input_pipeline.eval_batches(v2_config))
     assert sorted(table['label'][table['mask'] > 0].tolist()) == sorted(CLASSES_V2 * 2)

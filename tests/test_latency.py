@@ -11,6 +11,7 @@ from configs import digits
 from resnet_rs import latency
 from resnet_rs.errors import UserError
 from resnet_rs.latency import Measurement, append, check_file, measure, module_milliseconds
+from resnet_rs.stored_config import write_config
 
 # What a TPU's profiler writes: times in picoseconds; the line of operations is not that of steps.
 TRACE = '''
@@ -121,7 +122,7 @@ def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_
     monkeypatch.setattr(sys, 'argv', [
         'latency', '--config=configs/digits.py:debug', '--config.data.image_size=16',
         '--batch_size=2', '--blocks=3', '--steps_per_block=2', '--warm_up_steps=1',
-        '--step=inference', f'--output={path}',
+        '--steps=inference', f'--output={path}',
     ])
     latency.main(sys.argv)
     with path.open(newline='') as file:
@@ -135,12 +136,37 @@ def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_
     assert 'on the device not told by a profiler' in capsys.readouterr().out
 
 
+def test_the_network_of_a_run(monkeypatch, tmp_path, capsys, compilation_cache):
+    write_config(tmp_path / 'run', digits.get_config('debug'))
+    seen = []
+
+    def measure(config, step, *, name, **settings):
+        seen.append((config.model.width_multiplier, config.data.image_size, step, name))
+        raise UserError('measured')
+
+    monkeypatch.setattr(latency, 'measure', measure)
+    for arguments, message in (
+        ([f'--workdir={tmp_path}/run', '--image_size=48', '--config.model.width_multiplier=0.5'],
+         'measured'),
+        ([f'--workdir={tmp_path}/none'], f'no run is in {tmp_path}/none'),
+    ):
+        arguments = ['latency', *arguments, f'--output={tmp_path}/latency.csv']
+        monkeypatch.setattr(sys, 'argv', arguments)  # where ml_collections looks for overrides
+        with pytest.raises(SystemExit):
+            latency.main(arguments)
+        assert message in capsys.readouterr().err
+    assert seen == [(0.5, 48, 'inference', f'{tmp_path}/run')]
+
+
 @pytest.mark.parametrize(('argument', 'message'), [
     ('--config=configs/absent.py', 'configs/absent.py is not a file'),
     ('--config=configs/digits.py:none', "no variant 'none'"),
     ('--config.batch_sise=3', "no setting 'batch_sise'"),
     ('--batch_size=0', 'batch_size'),
     ('--dtype=float8', 'dtype'),
+    ('--steps=eval', "--steps has 'eval'; there are inference and train"),
+    ('--step=train', 'Did you mean: steps'),
+    ('--image_size=8', 'data.image_size is 8'),
     ('digits', "'digits' is not a flag"),
 ])
 def test_mistakes_are_one_line(monkeypatch, capsys, argument, message):

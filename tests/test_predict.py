@@ -99,7 +99,7 @@ def test_probabilities(which, network, workdir, folder, pixels):
 def test_output_formats(network, workdir, folder, pixels, capsys):
     row = expected(network, pixels[:1])[0]
     best = np.argsort(-row)[:2].tolist()
-    command = (f'--checkpoint={workdir}', folder / '0.png', '--top=2')
+    command = (f'--workdir={workdir}', folder / '0.png', '--top=2')
     status, text, _ = run(capsys, *command)
     assert status == 0
     assert text.splitlines() == [str(folder / '0.png')] + [
@@ -123,7 +123,7 @@ def test_names_of_the_dataset(network, folder, tmp_path, capsys):
     write_workdir(tmp_path, config, weights)
     names = tmp_path / 'class_names.txt'
     names.write_text('\n'.join(['n01440764', *'bcdefg']) + '\n')
-    command = (f'--checkpoint={tmp_path}', folder / '0.png', '--top=7', '--csv')
+    command = (f'--workdir={tmp_path}', folder / '0.png', '--top=7', '--csv')
     _, text, _ = run(capsys, *command)
     found = {row['class']: row['name'] for row in csv.DictReader(io.StringIO(text))}
     assert found['0'] == 'n01440764 tench, Tinca tinca' and found['1'] == 'b'
@@ -189,7 +189,7 @@ def test_bad_images(workdir, folder, tmp_path, capsys):
     }
     for name, reason in reasons.items():
         status, out, err = run(
-            capsys, f'--checkpoint={workdir}', folder / '0.png', tmp_path / name
+            capsys, f'--workdir={workdir}', folder / '0.png', tmp_path / name
         )
         assert (status, out) == (2, ''), name
         assert str(tmp_path / name) in err and reason in err and err.count('\n') == 1
@@ -203,7 +203,15 @@ def test_a_gif_of_one_frame_is_an_image(tmp_path):
     assert tf.io.decode_gif(encoded).shape[0] == 1
 
 
+def test_a_checkpoint_is_named_as_in_evaluation(network, workdir, folder, capsys):
+    command = (f'--workdir={workdir}', folder / '0.png', '--csv')
+    _, expected, _ = run(capsys, *command)
+    assert run(capsys, *command, '--checkpoint=0') == (0, expected, '')
+    status, _, err = run(capsys, *command, '--checkpoint=best')
+    assert status == 2 and 'was evaluated; there are steps [0]' in err
+
+
 def test_directories_without_weights(folder, tmp_path):
-    with pytest.raises(UserError, match='no work directory'):
+    with pytest.raises(UserError, match='no run is in'):
         predict.predict(tmp_path, [folder / '0.png'])
     assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,16 @@
 """Starts that fail leave no file, and a work directory binds from its first checkpoint on."""
 
+import json
+import pathlib
+import re
+
 import numpy as np
 import prepared
 import pytest
 
 import train_lib
 from configs import digits
+from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.errors import UserError
 from resnet_rs.optimizer import create_schedule
 from resnet_rs.preflight import check_config, check_durations, check_workdir
@@ -47,14 +52,52 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
     with pytest.raises(UserError) as error:
         check_workdir(config_of(batch_size=16), tmp_path)
     assert str(error.value) == (
-        f'{tmp_path} holds a run with batch_size=32, which cannot become 16 on a resume; give '
-        f'--config.batch_size=32, or another --workdir (--config.init_from={tmp_path} starts it '
-        'from these weights)'
+        f'{tmp_path} was started with batch_size=32; changing it on resume is not possible. Use '
+        '--config.batch_size=32 or a new --workdir (start it from these weights with '
+        f'--config.init_from={tmp_path})'
     )
     check_workdir(config_of(**{
         'batch_size': 32, 'sharding.strategy': 'zero1', 'data.cache_dir': '/x',
         'eval.image_size': 64,
     }), tmp_path)
+
+
+def test_the_flag_that_a_refusal_names_can_be_copied(tmp_path):
+    write_config(tmp_path, config_of(**{'duration': '2 epochs', 'data.crop_area': (0.5, 1.0)}))
+    (tmp_path / 'checkpoints' / '6').mkdir(parents=True)
+    for settings, start in (
+        ({'duration': '2 epochs'}, "data.crop_area=(0.5, 1.0); changing it on resume is not "
+         "possible. Use '--config.data.crop_area=(0.5, 1.0)' or"),
+        ({'data.crop_area': (0.5, 1.0)}, "duration='2 epochs'; changing it on resume is not "
+         "possible. Use '--config.duration=2 epochs' or"),
+    ):
+        with pytest.raises(UserError) as error:
+            check_workdir(config_of(**settings), tmp_path)
+        assert str(error.value).startswith(f'{tmp_path} was started with {start}')
+
+
+def test_a_setting_that_is_no_more_is_not_offered_as_a_flag(tmp_path):
+    write_config(tmp_path, config_of())
+    stored = json.loads((tmp_path / 'config.json').read_text())
+    (tmp_path / 'config.json').write_text(json.dumps(stored | {'gone': 3}))
+    (tmp_path / 'checkpoints' / '6').mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        check_workdir(config_of(), tmp_path)
+    assert str(error.value) == (
+        f'{tmp_path} was started with gone=3, a setting that no longer exists. Use a new --workdir '
+        f'(start it from these weights with --config.init_from={tmp_path})'
+    )
+
+
+def test_readme_lists_what_may_change_on_a_resume():
+    readme = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+    [listed] = re.findall(r'may\s+change on a resume: (.*?)\. ', readme, re.DOTALL)
+    names = set()
+    for name in re.findall(r'`(.*?)`', listed):
+        group = name.removesuffix('*')
+        names |= {known for known in SETTINGS if known == name or (
+            name.endswith('.*') and known.startswith(group))}
+    assert names == {name for name in SETTINGS if may_change_on_resume(name)}
 
 
 def test_a_warm_up_that_is_too_long_becomes_a_tenth_of_the_run(caplog):

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 import train_lib
 from configs import digits
 from resnet_rs.checkpoint import Checkpoints, Run
+from resnet_rs.class_names import HeadTransfer
 from resnet_rs.errors import UserError
 from resnet_rs.preflight import check_workdir
 from resnet_rs.run_log import read_metrics
@@ -163,10 +164,15 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    tuned = train_lib.fine_tuning_start(str(tmp_path), random_state(after))
+    backwards = HeadTransfer(tuple(reversed(range(10))), '')
+    tuned = train_lib.fine_tuning_start(str(tmp_path), random_state(after), backwards)
     assert shardings_of(tuned) == shardings_of(after.state)
+    expected = jax.device_get(state.ema)
+    expected['params']['head'] = {
+        name: leaf[..., ::-1] for name, leaf in expected['params']['head'].items()
+    }
     for weights in (tuned.variables, tuned.ema):
-        for a, b in zip(jax.tree.leaves(state.ema), jax.tree.leaves(weights), strict=True):
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(weights), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

@@ -173,4 +173,4 @@ def read_metadata(directory: pathlib.Path, file: pathlib.Path) -> None:
     locate.find_prepared.cache_clear()
     with contextlib.redirect_stdout(io.StringIO()):
         prepare.prepare('small', data_dir=str(directory))
-    preflight.check_evaluation(config)
+    preflight.check_dataset(config)

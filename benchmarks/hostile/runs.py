@@ -78,7 +78,7 @@ def read_run_config(directory: pathlib.Path, file: pathlib.Path) -> None:
     compare.compare(directory, directory)
     config = read_config(directory)
     locate.find_prepared.cache_clear()
-    preflight.check_evaluation(config)
+    preflight.check_evaluation(config, directory)
     preflight.check_workdir(small_config(), directory)
     evaluation_transform(config.data, config.data.image_size)
 

@@ -1,7 +1,7 @@
 """Converts weights between this project and other implementations of ResNet (docs/convert.md).
 
     python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
-    python -m resnet_rs.convert --to=timm WORKDIR --output=FILE.safetensors
+    python -m resnet_rs.convert --to=timm --workdir=DIR --output=FILE.safetensors
 
 The first makes a work directory that main.py --mode=eval, training and resnet_rs.predict take;
 the second writes the state dict of a work directory's network for timm.
@@ -11,7 +11,13 @@ import argparse
 import importlib
 import pathlib
 
-from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.errors import (
+    CommandParser,
+    UserError,
+    checkpoint_name,
+    one_line_errors,
+    positive_integer,
+)
 from resnet_rs.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
@@ -19,11 +25,16 @@ SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; a mistake is one line and exit status 2."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.to and (options.path or not options.workdir):
+        parser.error('--to writes the weights of a run; which one is --workdir=DIR')
+    if options.source and (options.workdir or not options.path):
+        parser.error('--source reads a file; name it as PATH, and the new directory as --output')
     skip_absent_tpu()
     with one_line_errors(UserError):
         if options.to:
-            export_timm(options.path, options.output, options.weights)
+            export_timm(options.workdir, options.output, options.weights, options.checkpoint)
         else:
             import_weights(options)
 
@@ -68,8 +79,10 @@ def import_weights(options: argparse.Namespace) -> None:
     print(f'written to {options.output}')
 
 
-def export_timm(workdir: pathlib.Path, output: pathlib.Path, which: str) -> None:
-    """Writes the `which` ('ema' or 'raw') weights of `workdir` as a timm state dict."""
+def export_timm(
+    workdir: pathlib.Path, output: pathlib.Path, weights: str, checkpoint: str
+) -> None:
+    """Writes the 'ema' or 'raw' `weights` of a checkpoint of `workdir` as a timm state dict."""
     import safetensors.numpy
 
     from resnet_rs.convert import timm
@@ -80,12 +93,12 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, which: str) -> None
     if output.suffix != '.safetensors':
         raise UserError(f'--output is {str(output)!r}; timm weights are written as .safetensors')
     check_absent(output)
-    config, model, variables = load_workdir(workdir, which)
+    config, model, variables = load_workdir(workdir, weights, checkpoint)
     state = timm.to_state_dict(paths_of(variables), model.architecture)
     with created_whole(output) as partial:
         safetensors.numpy.save_file(state, partial, metadata={'format': 'pt'})
     parameters = count_parameters(variables['params'])
-    print(f'{config.model.name}: {parameters:,} parameters ({which}) written to {output}')
+    print(f'{config.model.name}: {parameters:,} parameters ({weights}) written to {output}')
 
 
 def _parser():
@@ -93,7 +106,11 @@ def _parser():
     direction = parser.add_mutually_exclusive_group(required=True)
     direction.add_argument('--source', choices=SOURCES, help='whose weights PATH holds')
     direction.add_argument('--to', choices=['timm'], help='whose weights to write')
-    parser.add_argument('path', type=pathlib.Path, metavar='PATH', help='a file or a directory')
+    parser.add_argument('path', type=pathlib.Path, metavar='PATH', nargs='?',
+                        help='for --source: a file or a directory')
+    parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='for --to: of a run')
+    parser.add_argument('--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
+                        help="for --to: 'last', 'best' or a step (default: %(default)s)")
     parser.add_argument('--output', type=pathlib.Path, required=True, help='must not exist')
     parser.add_argument(
         '--weights', choices=['ema', 'raw'], default='ema',

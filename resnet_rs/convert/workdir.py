@@ -16,8 +16,9 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.errors import UserError
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
+from resnet_rs.run_log import WEIGHTS
 from resnet_rs.steps import model_of
-from resnet_rs.stored_config import read_config, write_config
+from resnet_rs.stored_config import stored_config_of, write_config
 
 # Where the file's name does not tell: the resolution of timm's released weights of that depth.
 IMAGE_SIZES = {
@@ -55,20 +56,19 @@ def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
 
 
 def load_workdir(
-    directory: str | os.PathLike, which: str, step: str = 'last', **overrides
+    workdir: str | os.PathLike, weights: str, checkpoint: str = 'last', **overrides
 ) -> tuple[ml_collections.ConfigDict, ResNet, dict]:
     """(config, network, variables) of a work directory; the variables are on one device.
 
     Args:
-      directory: of a run or of converted weights.
-      which: 'ema' or 'raw' weights.
-      step: 'last', 'best' or a number.
+      workdir: of a run or of converted weights.
+      weights: 'ema' or 'raw'.
+      checkpoint: 'last', 'best' or a step.
       **overrides: of config.model, such as dtype='float32'.
     """
-    config = read_config(directory)
-    if config is None:
-        raise UserError(f'{directory} is no work directory: it has no config.json; give the '
-                        'directory of a run, or of converted weights')
+    if weights not in WEIGHTS:
+        raise UserError(f'weights is {weights!r}; there are {" and ".join(WEIGHTS)}')
+    config = stored_config_of(workdir)
     model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
     # Without a sharding, weights would go to the devices of the run, which may not be here.
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -76,9 +76,10 @@ def load_workdir(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_variables(model, 64)),
     )
-    with Checkpoints(directory, read_only=True) as checkpoints:
-        weights = checkpoints.restore_weights(checkpoints.find(step), like, (which,))
-    return config, model, weights[which]
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.find(checkpoint)
+        variables = checkpoints.restore_weights(step, like, (weights,))[weights]
+    return config, model, variables
 
 
 def check_absent(output: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from resnet_rs.errors import UserError
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.layers import (
     ACTIVATIONS,
@@ -228,7 +229,8 @@ class Stage(ArchitectureModule):
 class ResNet(ArchitectureModule):
     """A residual network; `resnet_rs.models.create_model` builds the named ones.
 
-    Call with images [batch, height, width, 3], already normalised, of any float dtype. Returns
+    Call with images [batch, height, width, 3], already normalised, of any float dtype; others raise
+    UserError, when the call is traced. Returns
     logits [batch, num_classes]; with num_classes None the pooled features [batch, channels]; both
     in float32 (float64 where `dtype` is). With `return_features` returns the four stage outputs
     [batch, height / (4, 8, 16, 32), width / ..., channels] in `dtype`.
@@ -238,6 +240,11 @@ class ResNet(ArchitectureModule):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array | tuple[jax.Array, ...]:
         architecture = self.architecture
+        if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
+            raise UserError(
+                f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
+                'ones of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+            )
         x = Stem(architecture, name='stem')(images.astype(architecture.dtype), train)
         features = []
         for number, size in enumerate(architecture.stage_sizes, start=1):

@@ -12,7 +12,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from resnet_rs import preflight
+from resnet_rs import command_line, preflight
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.errors import UserError, one_line_errors
 from resnet_rs.plan import topology as topologies
@@ -98,7 +98,7 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
     flags.DEFINE_boolean('verbose', False, "Show the compiler's own messages.", **values_of)
     flags.DEFINE_boolean('help', False, 'Show this.', **values_of)
-    rest = preflight.parse_flags(values, arguments)[1:]
+    rest = command_line.parse_flags(values, arguments)[1:]
     if rest:
         raise UserError(f'{rest[0]!r} is not a flag; write --name=value')
     if unknown := set(values.steps) - {'train', 'eval', 'inference'}:

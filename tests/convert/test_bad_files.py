@@ -244,6 +244,6 @@ def test_what_timm_cannot_build_is_not_written(state, tmp_path, capsys):
     work, back = tmp_path / 'out', tmp_path / 'back.safetensors'
     main(['--source=model_garden', str(tmp_path / 'rs'), f'--output={work}'])
     with pytest.raises(SystemExit, match='2'):
-        main(['--to=timm', str(work), f'--output={back}'])
+        main(['--to=timm', f'--workdir={work}', f'--output={back}'])
     assert "activation 'swish'" in capsys.readouterr().err
     assert not back.exists()

@@ -66,7 +66,7 @@ def check(name, ours, sizes, tmp_path):
         print(f'timm {name}@{size}: {difference:.1e}')
         assert difference < TOLERANCE
 
-    main(['--to=timm', str(work), f'--output={back}'])
+    main(['--to=timm', f'--workdir={work}', f'--output={back}'])
     returned = safetensors.numpy.load_file(back)
     assert returned.keys() == state.keys()
     for key, tensor in state.items():

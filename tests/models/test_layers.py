@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet_rs.errors import UserError
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
 from resnet_rs.models.resnet import Architecture, Block
@@ -129,6 +130,24 @@ def test_features_and_pooled_output():
     pooled = model.apply(variables, images, train=False)
     assert pooled.shape == (2, 512) and pooled.dtype == jnp.float32
     assert 'head' not in variables['params']
+
+
+@pytest.mark.parametrize('shape, dtype', [
+    ((2, 32, 32, 3), 'uint8'), ((32, 32, 3), 'float32'), ((2, 32, 32, 1), 'float32'),
+    ((2, 3, 32, 32), 'float32'), ((1, 2, 32, 32, 3), 'float32'),
+])
+def test_images_of_another_kind_are_refused_when_the_call_is_traced(shape, dtype):
+    model = create_model('resnet_rs_14', width_multiplier=0.25)
+    variables = jax.eval_shape(lambda: init_variables(model, 32))
+    with pytest.raises(UserError) as error:
+        jax.eval_shape(
+            lambda v, x: model.apply(v, x, train=False), variables,
+            jax.ShapeDtypeStruct(shape, dtype),
+        )
+    assert str(error.value) == (
+        f'the images are {dtype}{list(shape)}; the network takes normalised ones of a float dtype, '
+        '[batch, height, width, 3]: (pixels - mean) / deviation'
+    )
 
 
 def test_logits_are_float32_for_bfloat16_activations():

@@ -73,7 +73,7 @@ def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
 def test_a_workdir_of_other_runs(tmp_path):
     (tmp_path / 'a' / 'checkpoints' / '1').mkdir(parents=True)
     write_config(tmp_path / 'a', config(seed=3))
-    with pytest.raises(UserError, match='run 1 of 1, a: .* holds a run with seed=3, which'):
+    with pytest.raises(UserError, match='run 1 of 1, a: .* was started with seed=3; changing'):
         check_runs([('a', config())], str(tmp_path))
     with pytest.raises(UserError, match='is the work directory of a run, not of a sweep'):
         check_runs([('b', config())], str(tmp_path / 'a'))

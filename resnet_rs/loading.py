@@ -1,0 +1,147 @@
+"""The network of a work directory in Python, ready for images (docs/library.md)."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from resnet_rs.class_names import class_names
+from resnet_rs.config import SETTINGS
+from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.errors import UserError
+from resnet_rs.models.resnet import ResNet
+from resnet_rs.platforms import keep_devices_from_tensorflow
+from resnet_rs.rules import crop_fraction
+from resnet_rs.steps import normalise
+
+Images = np.ndarray | jax.Array | str | os.PathLike | Sequence[np.ndarray | str | os.PathLike]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What evaluation does with an image before the network: crop, resize, normalise.
+
+    image_size: side of the network's input in pixels.
+    crop: the centre crop, 'padding 32' or 'fraction 0.875' (config.data.eval_crop).
+    kernel: of the interpolation, such as 'bicubic_tf1' (config.data.resize).
+    mean, deviation: of red, green and blue, for pixels of 0 to 255.
+    """
+
+    image_size: int
+    crop: str
+    kernel: str
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    def __call__(self, images: Images) -> jax.Array:
+        """Returns the network's input, float32 [batch, image_size, image_size, 3].
+
+        `images` are those that `crop_images` takes.
+        """
+        return normalise(jax.numpy.asarray(self.crop_images(images)), self._settings())
+
+    def crop_images(self, images: Images) -> np.ndarray:
+        """Returns the pixels before they are normalised, uint8 [batch, image_size, image_size, 3].
+
+        Args:
+          images: uint8 [batch, height, width, 3] with values of 0 to 255, of any height and width;
+            or a sequence of names of image files and of uint8 [height, width, 3]; or one name.
+
+        Raises UserError for other arrays and for files that are no images.
+        """
+        import tensorflow as tf  # takes seconds
+
+        from resnet_rs.datasets.images import RESIZE, center_box, evaluation_transform, to_uint8
+        from resnet_rs.predict import read_image
+
+        keep_devices_from_tensorflow()
+        if isinstance(images, str | os.PathLike):
+            images = [images]
+        if hasattr(images, 'ndim') and images.ndim != 4:
+            raise UserError(_wrong(images))
+        if not len(images):
+            raise UserError('there are no images; preprocessing takes one or more')
+        decode = evaluation_transform(self._settings().data, self.image_size)
+        fraction = crop_fraction(self.crop, self.image_size)
+
+        def pixels_of(image):
+            if isinstance(image, str | os.PathLike):
+                return read_image(pathlib.Path(image), decode)
+            image = np.asarray(image)
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+                raise UserError(_wrong(images if hasattr(images, 'ndim') else image))
+            y, x, height, width = center_box(tf.shape(image), fraction).numpy()
+            crop = tf.constant(image[y:y + height, x:x + width])
+            return to_uint8(RESIZE[self.kernel](crop, self.image_size), rounded=True).numpy()
+
+        return np.stack([pixels_of(image) for image in images])
+
+    def _settings(self) -> ml_collections.ConfigDict:
+        return ml_collections.ConfigDict({'data': {
+            'eval_crop': self.crop, 'resize': self.kernel, 'mean_rgb': self.mean,
+            'std_rgb': self.deviation,
+        }})
+
+
+def _wrong(array) -> str:
+    return (
+        f'an array of images is {array.dtype}{list(array.shape)}; preprocessing takes uint8 '
+        '[batch, height, width, 3] with values of 0 to 255, or names of image files'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedNetwork:
+    """The network of a work directory with what it was trained to see and to tell apart.
+
+    network: a flax.linen module, called as network.apply(variables, images, train=False).
+    variables: {'params', 'batch_stats'}, float32, on the first device.
+    preprocessing: from images or files to the network's input.
+    class_names: of each column of the logits.
+
+    Call it with images or names of files (see Preprocessing.crop_images) to get float32 logits
+    [batch, classes].
+    """
+
+    network: ResNet
+    variables: dict
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+    def __call__(self, images: Images) -> jax.Array:
+        return self._apply(self.variables, self.preprocessing(images))
+
+    @functools.cached_property
+    def _apply(self):
+        return jax.jit(lambda variables, images: self.network.apply(variables, images, False))
+
+
+def load(
+    workdir: str | os.PathLike, weights: str = 'ema', checkpoint: str | int = 'last', *,
+    image_size: int | None = None, dtype: str = 'float32',
+) -> LoadedNetwork:
+    """Loads the network of a work directory: of a run, or of converted weights.
+
+    Args:
+      workdir: the directory.
+      weights: 'ema' (averaged over the run) or 'raw'.
+      checkpoint: 'last', 'best' (by EMA top-1) or a step.
+      image_size: pixels; None for the evaluation's of the run.
+      dtype: of activations, 'float32' or 'bfloat16'; the logits are float32 with both.
+
+    Raises UserError for a directory without such a checkpoint.
+    """
+    SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
+    config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
+    preprocessing = Preprocessing(
+        image_size=image_size or config.eval.image_size or config.data.image_size,
+        crop=config.data.eval_crop, kernel=config.data.resize,
+        mean=tuple(config.data.mean_rgb), deviation=tuple(config.data.std_rgb),
+    )
+    names = class_names(workdir, config.model.num_classes)
+    return LoadedNetwork(network, variables, preprocessing, tuple(names))

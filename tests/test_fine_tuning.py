@@ -1,0 +1,160 @@
+"""A run that starts from another's weights keeps the classifier for the same classes alone."""
+
+import logging
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import prepared
+import pytest
+from hash_filled import hash_filled_variables
+
+import input_pipeline
+import train_lib
+from resnet_rs.class_names import imagenet_names, stored_class_names, transfer_head
+from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.errors import UserError
+from resnet_rs.run_log import read_metrics
+from resnet_rs.sharding import create_mesh
+from resnet_rs.steps import create_program, model_of, normalise
+
+CLASSES = ('class0', 'class1', 'class2')
+ROTATED = ('class2', 'class0', 'class1')
+
+
+def small_config(**settings):
+    """One step that changes nothing: the evaluation after it is that of the weights before it."""
+    config = prepared.config('image_folder')
+    config.model.update({
+        'name': 'resnet_14', 'width_multiplier': 0.25, 'num_classes': 3, 'dtype': 'float32',
+        'batch_norm_momentum': 1.0,
+    })
+    config.duration = '1 step'
+    config.optimizer.update({'learning_rate': 0.0, 'warmup': '0 steps'})
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """(work directory without class names, its EMA weights)."""
+    config = small_config()
+    ema = hash_filled_variables(model_of(config, batch_norm_group_size=None), 'float32')
+    raw = jax.tree.map(lambda leaf: leaf * 0.9, ema)
+    directory = tmp_path_factory.mktemp('source')
+    write_workdir(directory, config, {'raw': raw, 'ema': ema})
+    return directory, ema
+
+
+def named(source, names, directory):
+    """A copy of the source whose classes are called `names`."""
+    shutil.copytree(source, directory)
+    (directory / 'class_names.txt').write_text('\n'.join(names) + '\n')
+    return directory
+
+
+def evaluation_of(config, variables, names):
+    """(top-1, loss) of a network whose columns are called `names`, computed in NumPy."""
+    apply = jax.jit(model_of(config, batch_norm_group_size=None).apply, static_argnums=2)
+    losses, right = [], []
+    for batch in input_pipeline.eval_batches(config):
+        counted = batch['mask'] > 0
+        images = normalise(jax.numpy.asarray(batch['image'][counted]), config)
+        logits = np.asarray(apply(variables, images, False), np.float64)
+        columns = np.array([names.index(CLASSES[label]) for label in batch['label'][counted]])
+        rows = np.arange(len(logits))
+        losses += list(np.log(np.exp(logits).sum(1)) - logits[rows, columns])
+        right += list(logits.argmax(1) == columns)
+    return np.mean(right), np.mean(losses)
+
+
+@pytest.mark.parametrize('names, said', [
+    (CLASSES, 'with its head'),
+    (ROTATED, 'with its head, its columns put in the order of these classes'),
+    ((), 'with its head'),
+])
+def test_a_head_for_the_same_classes_is_kept(names, said, source, tmp_path, caplog):
+    directory, ema = source
+    if names:
+        directory = named(directory, names, tmp_path / 'source')
+    caplog.set_level(logging.INFO)
+    config = small_config(init_from=str(directory))
+    train_lib.train_and_evaluate(config, str(tmp_path / 'run'))
+    scores = read_metrics(tmp_path / 'run')[-1]
+    top1, loss = evaluation_of(config, ema, list(names or CLASSES))
+    for weights in ('raw', 'ema'):
+        assert scores[f'{weights}_top1'] == pytest.approx(top1)
+        assert scores[f'{weights}_loss'] == pytest.approx(loss, rel=1e-4)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith('starting from') and line.endswith(said) for line in lines), lines
+    warnings = [record for record in caplog.records if record.levelname == 'WARNING']
+    assert ['the source has no class names' in record.getMessage() for record in warnings] == (
+        [] if names else [True])
+
+
+def test_another_class_makes_a_new_head(source, tmp_path, caplog):
+    directory, ema = source
+    directory = named(directory, CLASSES, tmp_path / 'source')
+    data = shutil.copytree(prepared.image_folder(), tmp_path / 'data')
+    for split in ('train', 'val'):
+        (pathlib.Path(data) / split / 'class1').rename(pathlib.Path(data) / split / 'apple')
+    config = small_config(**{'init_from': str(directory), 'data.data_dir': str(data)})
+    caplog.set_level(logging.INFO)
+    state = jax.device_get(train_lib.train_and_evaluate(config, str(tmp_path / 'run')))
+    new = create_program(config, create_mesh(), 72).init().variables['params']['head']
+    for weights in (state.variables, state.ema):
+        parts = dict(weights['params'])
+        jax.tree.map(np.testing.assert_array_equal, parts.pop('head'), jax.device_get(new))
+        expected = {name: part for name, part in ema['params'].items() if name != 'head'}
+        jax.tree.map(np.testing.assert_array_equal, parts, jax.device_get(expected))
+    assert any(
+        "with a new head: class 'apple' is not among the classes of the source"
+        in record.getMessage() for record in caplog.records
+    )
+
+
+def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch):
+    for module, name in ((train_lib, 'check_memory'), (train_lib.data_check, 'check_data')):
+        monkeypatch.setattr(module, name, lambda *arguments: [])  # both take long
+    directory = named(source[0], ROTATED, tmp_path / 'source')
+    text = train_lib.check(small_config(init_from=str(directory)), str(tmp_path / 'run'))
+    assert f'starts from the EMA weights in {directory}, with its head, its columns' in text
+    text = train_lib.check(small_config(init_from=str(source[0])), str(tmp_path / 'run'))
+    assert 'with its head\nWARNING: the source has no class names' in text
+    config = small_config(**{'init_from': str(directory), 'model.width_multiplier': 0.5})
+    with pytest.raises(UserError, match='of shape .* the network of this configuration'):
+        train_lib.check(config, str(tmp_path / 'run'))
+
+
+def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_path):
+    directory = named(source[0], ('class0', 'class1'), tmp_path / 'source')
+    with pytest.raises(UserError, match='class_names.txt has 2 names, but the network tells 3'):
+        train_lib.train_and_evaluate(
+            small_config(init_from=str(directory)), str(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('stored, names, columns', [
+    (CLASSES, CLASSES, (0, 1, 2)),
+    (ROTATED, CLASSES, (1, 2, 0)),
+    (('0', '1', '2'), CLASSES, (0, 1, 2)),
+    (CLASSES, ('0', '1', '2'), (0, 1, 2)),
+    ((), CLASSES, (0, 1, 2)),
+    (('0', '1', '2'), ('0', '1', '2'), (0, 1, 2)),
+    (('class0', 'class1', 'other'), CLASSES, None),
+    (CLASSES[:2], CLASSES, None),
+    (('0', '1'), CLASSES, None),
+])
+def test_columns_of_a_head(stored, names, columns):
+    number = len(stored) or 3
+    assert transfer_head(stored, number, names).columns == columns
+
+
+def test_converted_weights_of_1000_classes_are_those_of_imagenet(tmp_path):
+    synsets = tuple(imagenet_names())
+    assert stored_class_names(tmp_path, 1000) == synsets
+    assert stored_class_names(tmp_path, 999) == ()
+    own = tuple(f'bird {number}' for number in range(1000))
+    assert transfer_head(synsets, 1000, own).columns is None
+    assert transfer_head(synsets, 1000, synsets).columns == tuple(range(1000))
