@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
         raise UserError('--workdir is missing; name the directory of the run')
     if CONFIG.value is None:
         raise UserError('--config is missing; for instance --config=configs/resnet_rs.py:50@160')
-    config, workdir = CONFIG.value, WORKDIR.value
+    config, workdir = preflight.with_sizes_of_data(CONFIG.value), WORKDIR.value
     profile_steps = command_line.parse_steps(PROFILE_STEPS.value)
     if MODE.value == 'eval':
         config.eval.image_size = IMAGE_SIZE.value or config.eval.image_size

@@ -73,13 +73,15 @@ class Setting:
 SETTINGS = {
     'seed': Setting(0, whole(0, 2**31 - 1), 'of all random draws', Change.SEED),
     'batch_size': Setting(
-        4096, whole(1), 'images per optimiser step over all devices (the global batch)'),
+        4096, whole(0), 'images per optimiser step over all devices (the global batch); 0: a power '
+        'of two from 8 to 256, by the number of training images'),
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
         '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
 
     'model.name': Setting('resnet_rs_50', network(tuple(VARIANTS)), 'network'),
-    'model.num_classes': Setting(1000, whole(1), 'classes of the head'),
+    'model.num_classes': Setting(
+        1000, whole(0), 'classes of the head; 0: as many as the dataset has'),
     'model.width_multiplier': Setting(
         1.0, number(1 / 32, 64), 'factor of all channel counts; the narrowest layer has 32'),
     'model.dropout_rate': Setting(0.25, number(0, 1, below=True), 'dropout before the head'),
@@ -117,7 +119,8 @@ SETTINGS = {
         '', text(), 'where the data is; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets',
         Change.HOST, relations.data_dir),
     'data.allow_batch_beyond_epoch': Setting(
-        False, flag(), 'let a batch have more images than the training split, some of them twice'),
+        False, flag(), 'let a batch have more images than the training split, some of them twice',
+        Change.RESUME),
     'data.train_split': Setting('train', text(required=True), 'in the notation of tfds'),
     'data.eval_split': Setting(
         'validation', text(required=True), 'in the notation of tfds', Change.EVALUATION),

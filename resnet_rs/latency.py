@@ -238,6 +238,7 @@ def main(arguments: list[str]) -> None:
         if options.image_size:
             options.config.data.image_size = options.image_size
         preflight.check_settings(options.config)
+        options.config = preflight.with_sizes_of_data(options.config)
         output = pathlib.Path(options.output)
         check_file(output)
     logging.set_verbosity(logging.INFO)

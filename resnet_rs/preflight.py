@@ -29,6 +29,8 @@ from resnet_rs.stored_config import (
     stored_config_of,
 )
 
+STEPS_PER_EPOCH = 20
+
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
     """Raises UserError for whatever would stop this run later; returns what the dataset is."""
@@ -49,6 +51,27 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     find_head(config, info, workdir)
     check_workdir(config, workdir)
     return info
+
+
+def with_sizes_of_data(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns `config` with the sizes that it leaves to the data, where it leaves any.
+
+    model.num_classes = 0 becomes the dataset's number of classes; batch_size = 0 the largest power
+    of two that makes at least STEPS_PER_EPOCH steps of an epoch, from 8 to 256. Raises UserError
+    where the dataset is not there.
+    """
+    if config.model.num_classes and config.batch_size:
+        return config
+    info = check_dataset(config)
+    sized = config.copy_and_resolve_references().unlock()
+    if not sized.model.num_classes:
+        sized.model.num_classes = info.num_classes
+    if not sized.batch_size:
+        examples = info.split(config.data.train_split).num_examples
+        power = max(examples // STEPS_PER_EPOCH, 1).bit_length() - 1
+        sized.batch_size = min(max(2**power, 8), 256)
+        logging.info('batch_size is %d, for %d training images', sized.batch_size, examples)
+    return sized.lock()
 
 
 def find_head(

@@ -42,10 +42,10 @@ FREE_TEXT = ('init_from', 'data.data_dir', 'data.cache_dir')
 # free text.
 OUT_OF_RULE = {
     'seed': (-1, 2**31),
-    'batch_size': (0, -4),
+    'batch_size': (-1, -4),
     'duration': ('ten epochs', '0 steps', '5', '-1 epochs', 'inf epochs', 'nan steps'),
     'model.name': ('resnet_rs_51', ''),
-    'model.num_classes': (0, -1),
+    'model.num_classes': (-1, -2),
     'model.width_multiplier': (0.001, 0, -1.0, 1e9),
     'model.dropout_rate': (1.5, 1.0, -0.1),
     'model.stochastic_depth_rate': (-0.1, 1.0),
@@ -203,7 +203,7 @@ def test_settings_that_disagree_are_refused(settings, message):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--config.batch_size', 'many'], "batch_size is 'many'; it takes a whole number, 1 or more"),
+    (['--config.batch_size', 'many'], "batch_size is 'many'; it takes a whole number, 0 or more"),
     (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
     (['--config.optimizer.name=adam'], "no setting 'optimizer.name'; there are: optimizer.learn"),
     (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),

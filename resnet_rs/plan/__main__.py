@@ -36,6 +36,7 @@ def run(options: flags.FlagValues) -> None:
     if not options.topology:
         raise UserError('--topology is missing; for instance --topology=v3:2x2')
     preflight.check_settings(config)
+    config = preflight.with_sizes_of_data(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])
     names = [name for text in options.topology for name in text.split(',') if name]

@@ -31,11 +31,13 @@ def dry_run(
     The datasets need not be there when their sizes are known or given. Runs that differ in the
     seed alone are planned once. Raises UserError for settings that cannot be.
     """
-    for number, (name, config) in enumerate(pairs, 1):
+    given, pairs = pairs, []
+    for number, (name, config) in enumerate(given, 1):
         try:
             preflight.check_settings(config)
+            pairs.append((name, preflight.with_sizes_of_data(config)))
         except UserError as error:
-            raise UserError(f'run {number} of {len(pairs)}, {name}: {error}') from error
+            raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
     topologies.prepare_environment()  # before JAX is imported, as results does
     from resnet_rs.results import cost_of, settings_digest
 

@@ -1,0 +1,39 @@
+"""Fine-tuning of a trained or converted network on a folder of one's own images.
+
+    python main.py --config=configs/fine_tune.py:RUN --workdir=DIR --config.data.data_dir=DATA
+
+RUN is the work directory to start from: network, image size, interpolation and normalisation are
+its own, and its EMA weights are the start. DATA holds train/CLASS/* and validation/CLASS/*; the
+classifier is new unless the classes are the same. All weights are trained. The settings are a
+start, not tuned on any dataset.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import image_folder
+from resnet_rs.errors import UserError
+from resnet_rs.stored_config import CONFIG_FILE, read_config
+
+KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
+
+
+def get_config(directory: str = '') -> ConfigDict:
+    """The settings to fine-tune the network in `directory`; locked."""
+    source = read_config(directory) if directory else None
+    if source is None:
+        raise UserError(
+            f'{directory!r} holds no {CONFIG_FILE}; write configs/fine_tune.py:RUN, where RUN is '
+            'the work directory of a trained or converted network'
+        )
+    config = image_folder.get_config().unlock()
+    config.init_from = directory
+    config.duration = '30 epochs'
+    config.model.update(source.model)
+    config.model.num_classes = 0  # as many as there are folders
+    config.model.batch_norm_momentum = 0.9
+    config.model.batch_norm_group_size = 0  # of the other run's batch, perhaps
+    config.data.update({name: source.data[name] for name in KEPT})
+    config.data.augment = 'none'
+    config.optimizer.learning_rate = 0.01  # a tenth of the rate of training from new weights
+    config.optimizer.warmup = '1 epochs'
+    return config.lock()

@@ -1,0 +1,80 @@
+"""Prints the settings of a run: default, what each takes, meaning, and when it may change.
+
+    python -m resnet_rs.settings [NAME ...]
+
+NAME is a setting (data.resize) or a group (data). Without one all are printed. --markdown prints
+the tables of docs/configs.md.
+"""
+
+import textwrap
+
+from resnet_rs.config import SETTINGS, Setting
+from resnet_rs.errors import CommandParser, UserError, one_line_errors
+
+GROUPS = ('', 'model', 'data', 'optimizer', 'sharding', 'ema', 'eval', 'checkpoint', 'log', 'hosts')
+
+
+def main() -> None:
+    parser = CommandParser(prog='python -m resnet_rs.settings', description=__doc__)
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a setting or a group')
+    parser.add_argument('--markdown', action='store_true', help='as the tables of docs/configs.md')
+    options = parser.parse_args()
+    with one_line_errors(UserError):
+        found = select(options.names)
+    print(markdown(found) if options.markdown else text(found))
+
+
+def select(names: list[str]) -> dict[str, Setting]:
+    """Returns the settings of these names and groups, all without any. Raises UserError."""
+    from resnet_rs.preflight import check_key
+
+    for name in names:
+        if name not in GROUPS:
+            check_key(name)
+    return {
+        name: setting for name, setting in SETTINGS.items()
+        if not names or name in names or group_of(name) in names
+    }
+
+
+def group_of(name: str) -> str:
+    return name.rpartition('.')[0]
+
+
+def text(settings: dict[str, Setting]) -> str:
+    """Returns a paragraph for each setting, for a terminal."""
+    paragraphs = []
+    for name, setting in settings.items():
+        lines = [f'{name} = {setting.default!r}']
+        for part in (setting.meaning, f'takes {setting.rule.takes}', setting.change.value):
+            lines += textwrap.wrap(part, 76, initial_indent='    ', subsequent_indent='      ')
+        paragraphs.append('\n'.join(lines))
+    return '\n'.join(paragraphs)
+
+
+def markdown(settings: dict[str, Setting]) -> str:
+    """Returns a table of each group."""
+    blocks = []
+    for group in GROUPS:
+        members = {name: each for name, each in settings.items() if group_of(name) == group}
+        if not members:
+            continue
+        rows = [
+            f'| `{name}` | `{setting.default!r}` | {_cell(setting.rule.takes)} | '
+            f'{_cell(setting.meaning)} | {_cell(setting.change.value)} |'
+            for name, setting in members.items()
+        ]
+        blocks.append('\n'.join([
+            f'### {group or "Without a group"}', '',
+            '| setting | default | takes | meaning | another value is |', '|---|---|---|---|---|',
+            *rows,
+        ]))
+    return '\n\n'.join(blocks)
+
+
+def _cell(words: str) -> str:
+    return words.replace('|', '\\|')
+
+
+if __name__ == '__main__':
+    main()
