@@ -39,7 +39,10 @@ def run(options: flags.FlagValues) -> None:
     config = preflight.with_sizes_of_data(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])
-    names = [name for text in options.topology for name in text.split(',') if name]
+    names = [
+        topologies.slice_name(name)
+        for text in options.topology for name in text.split(',') if name
+    ]
     for name in names:
         topologies.check_name(name)
     topologies.check_libtpu()
@@ -58,7 +61,9 @@ def run(options: flags.FlagValues) -> None:
             hlo_dump=options.hlo_dump, verbose=options.verbose, stage=Stage,
         )
         plans.append(plan)
-        print(report.describe(plan), flush=True)
+        print(report.describe(plan, options.details), flush=True)
+    if len(plans) > 1:
+        print('\n' + report.comparison(plans))
     settings = config.to_dict()
     directory = options.output or default_output(settings, names, options)
     print('wrote', *report.write(directory, plans, settings))
@@ -97,6 +102,8 @@ def parse(arguments: list[str]) -> flags.FlagValues:
         'cache_dir', str(topologies.CACHE_DIRECTORY), 'Where results are kept.', **values_of
     )
     flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
+    flags.DEFINE_boolean(
+        'details', False, 'Show where the memory and the time of each step go.', **values_of)
     flags.DEFINE_boolean('verbose', False, "Show the compiler's own messages.", **values_of)
     flags.DEFINE_boolean('help', False, 'Show this.', **values_of)
     rest = command_line.parse_flags(values, arguments)[1:]

@@ -72,14 +72,55 @@ def run_record(run: RunTime, duration: str) -> dict:
     }
 
 
-def describe(plan: Plan) -> str:
-    """The plan as lines of text."""
+def describe(plan: Plan, details: bool = False) -> str:
+    """Returns a sentence on the plan and on what would help where it does not fit.
+
+    `details` adds a table of all steps, the collectives and the costliest fusions.
+    """
+    lines = [sentence(plan), *_fit(plan.fit)]
+    return '\n'.join(lines + (_all_details(plan) if details else []))
+
+
+def sentence(plan: Plan) -> str:
+    """Returns whether the plan fits its topology, and what a run takes there."""
     topology = plan.topology
-    lines = [
-        f'{topology["name"]}: {topology["devices"]} x {topology["device_kind"]}, '
-        f'{topology["chips"]} chips, {topology["hosts"]} hosts, '
-        f'{_size(topology["hbm_bytes"])} of HBM per device'
-    ]
+    parts = ['does not fit' if plan.fit else 'fits']
+    if step := plan.steps.get('train') or next(iter(plan.steps.values()), None):
+        parts[0] += f', {step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
+        if step['seconds']:
+            parts += [f'{_milliseconds(step["seconds"])} a step',
+                      f'{step["images_per_second"]:,.0f} images per second']
+        else:
+            parts.append(f'{step["cycles"]:,} cycles a step')
+    if plan.run:
+        parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
+    return f'{_place(topology)}: {", ".join(parts)}'
+
+
+def comparison(plans: list[Plan]) -> str:
+    """Returns a table with a line for each topology."""
+    rows = [('slice', 'devices', 'fits', 'GiB', 'of', 'step', 'images/s', 'run', 'chip-hours')]
+    for plan in plans:
+        topology, step, run = plan.topology, plan.steps.get('train'), plan.run
+        rows.append((
+            topology['name'], str(topology['devices']), 'no' if plan.fit else 'yes',
+            f'{step["peak_bytes"] / GIB:.2f}' if step else '-',
+            f'{topology["hbm_bytes"] / GIB:.2f}',
+            _milliseconds(step['seconds']) if step and step['seconds'] else '-',
+            f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
+            _time(86400 * run['days']) if run else '-',
+            f'{run["chip_hours"]:,.2f}' if run else '-',
+        ))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+        '  '.join(cell.ljust(width) if place == 0 else cell.rjust(width)
+                  for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )
+
+
+def _all_details(plan):
+    topology, lines = plan.topology, []
     if plan.steps:
         lines += _table(plan.steps)
     if topology['clock_hz'] is None and plan.steps:
@@ -91,10 +132,10 @@ def describe(plan: Plan) -> str:
     if plan.run:
         run = plan.run
         lines.append(
-            f'  {run["duration"]}: {run["steps"]:,} steps and {run["evaluations"]} evaluations, '
-            f'{run["days"]:.2f} days, {run["chip_hours"]:,.0f} chip-hours; {run["without"]}'
+            f'  {run["duration"]}: {_count(run["steps"], "step")} and '
+            f'{_count(run["evaluations"], "evaluation")}; {run["without"]}'
         )
-    return '\n'.join(lines + _fit(plan.fit))
+    return lines
 
 
 def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> list[pathlib.Path]:
@@ -119,22 +160,22 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
 def _table(steps):
     """A line per quantity, a column per step."""
     quantities = (
-        ('images, all devices', 'images', '{:,}'.format),
+        ('images of all devices', 'images', '{:,}'.format),
         ('arguments', 'argument_bytes', _size), ('outputs', 'output_bytes', _size),
         ('  of them aliased', 'aliased_bytes', _size), ('temporaries', 'temporary_bytes', _size),
         ('code', 'code_bytes', _size), ('peak', 'peak_bytes', _size),
         ('headroom', 'headroom_bytes', _size),
-        ('GFLOP', 'flops', _giga), ('GFLOP of the model', 'model_flops', _giga),
+        ('GFLOP of the program', 'flops', _giga), ('GFLOP of the network', 'model_flops', _giga),
         ('bytes to and from HBM', 'hbm_bytes', _size),
         ('estimated cycles', 'cycles', '{:,}'.format),
         ('estimated step', 'seconds', _milliseconds),
         ('  of it collectives, at least', 'collective_seconds', _milliseconds),
-        ('images per second, all devices', 'images_per_second', '{:,.0f}'.format),
+        ('images per second of all devices', 'images_per_second', '{:,.0f}'.format),
         ('model-FLOPs utilisation', 'model_flops_utilisation', '{:.1%}'.format),
         ('seconds to compile', 'compile_seconds', '{:.0f}'.format),
     )
     width = 2 + max(len(label) for label, _, _ in quantities)
-    lines = [f'  {"per device":{width}}' + ''.join(f'{name:>14}' for name in steps)]
+    lines = [f'  {"each device":{width}}' + ''.join(f'{name:>14}' for name in steps)]
     for label, key, show in quantities:
         values = ['-' if step[key] is None else show(step[key]) for step in steps.values()]
         lines.append(f'  {label:{width}}' + ''.join(f'{value:>14}' for value in values))
@@ -208,6 +249,22 @@ def _operation(each, total):
         'executions': each.executions, 'bytes': each.bytes, 'flops': each.flops,
         'source': each.source.removeprefix(ROOT), 'op_name': each.op_name,
     }
+
+
+def _place(topology):
+    return (f'{topology["name"]} ({topology["devices"]} x {topology["device_kind"]}, '
+            f'{_count(topology["chips"], "chip")}, {_count(topology["hosts"], "host")})')
+
+
+def _count(number, name):
+    return f'{number:,} {name}{"s" if number != 1 else ""}'
+
+
+def _time(seconds):
+    for unit, length in (('day', 86400), ('hour', 3600), ('minute', 60)):
+        if seconds >= length:
+            return f'{seconds / length:.1f} {unit}s'
+    return f'{seconds:.1f} seconds'
 
 
 def _size(size):

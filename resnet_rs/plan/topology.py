@@ -112,12 +112,36 @@ def check_libtpu() -> str:
     return version
 
 
+def slice_name(name: str) -> str:
+    """Returns the topology 'v3:4x4' of Google Cloud's accelerator type 'v3-32'; others unchanged.
+
+    The number is of cores for v2 to v5p and of chips for v5e (also v5litepod) and v6e, as in
+    docs.cloud.google.com/tpu/docs/supported-tpu-configurations.
+    """
+    found = re.fullmatch(r'(v2|v3|v4|v5p|v5e|v5litepod|v6e)-(\d+)', name)
+    if not found:
+        return name
+    generation, number = found[1].replace('v5litepod', 'v5e'), int(found[2])
+    chips = number if generation in ('v5e', 'v6e') else number // 2
+    if chips < 1 or chips & (chips - 1):
+        return name
+    power = chips.bit_length() - 1
+    if generation in ('v4', 'v5p'):
+        sides = [2 ** ((power + extra) // 3) for extra in range(3)] if chips > 4 else [2, 2, 1]
+    else:
+        sides = [2 ** (power // 2), 2 ** (power - power // 2)]
+    return f'{generation}:{"x".join(map(str, sides))}'
+
+
 def check_name(name: str) -> Hardware:
     """The hardware of slice `name`; raises UserError, with those there are, for another."""
     generation, _, slice_shape = name.partition(':')
     if generation not in HARDWARE or not re.fullmatch(r'\d+(x\d+){1,2}', slice_shape):
         examples = ', '.join(hardware.example for hardware in HARDWARE.values())
-        raise UserError(f'topology {name!r} is not known; there are {examples} and larger slices')
+        raise UserError(
+            f'topology {name!r} is not known; there are {examples} and larger slices, and the '
+            'names of accelerator types such as v3-32'
+        )
     return HARDWARE[generation]
 
 

@@ -120,8 +120,21 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     costs = [each['cycles'] for each in record['costliest']]
     assert len(costs) == 10 and costs == sorted(costs, reverse=True)
     assert any(each['source'].startswith('resnet_rs/models/') for each in record['costliest'])
-    text = report.describe(plan)
+    text = report.describe(plan, details=True)
     assert 'costliest fusions' in text and f'{steps["train"].cycles:,}' in text
+    line = report.describe(plan)
+    milliseconds = f'{1000 * train.seconds:.2f} ms a step'
+    assert line.startswith('v3:') and ': fits, 0.0 of 15.5 GiB, ' in line and milliseconds in line
+    assert line.endswith(f', {expected:.1f} seconds, {expected / 3600:.2f} chip-hours')
+    missing = report.Plan(plan.topology, {}, None, {
+        'step': 'train', 'missing': '5.00 GiB are missing', 'largest_batch': 4, 'searched': True,
+        'options': {},
+    })
+    table = report.comparison([plan, missing]).splitlines()
+    assert table[0].split()[:3] == ['slice', 'devices', 'fits']
+    assert [row.split()[2] for row in table[1:]] == ['yes', 'no']
+    assert 'does not fit' in report.describe(missing) and '--batch_per_device=4' in (
+        report.describe(missing))
     json_path, csv_path = report.write(tmp_path, [plan], config.to_dict())
     assert json.loads(json_path.read_text())['plans'][0]['run']['steps'] == 150
     with open(csv_path, newline='') as file:
@@ -130,3 +143,14 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     np.testing.assert_array_equal(
         [int(row['cycles']) for row in rows], [step.cycles for step in steps.values()]
     )
+
+
+@pytest.mark.parametrize('accelerator_type, name', [
+    ('v2-8', 'v2:2x2'), ('v3-8', 'v3:2x2'), ('v3-32', 'v3:4x4'), ('v3-64', 'v3:4x8'),
+    ('v3-2048', 'v3:32x32'), ('v4-8', 'v4:2x2x1'), ('v4-32', 'v4:2x2x4'), ('v4-64', 'v4:2x4x4'),
+    ('v4-512', 'v4:4x8x8'), ('v5p-16', 'v5p:2x2x2'), ('v5litepod-1', 'v5e:1x1'),
+    ('v5e-8', 'v5e:2x4'), ('v6e-256', 'v6e:16x16'), ('v3:2x2', 'v3:2x2'), ('v3-12', 'v3-12'),
+])
+def test_accelerator_types_are_slices(accelerator_type, name):
+    """By the tables of docs.cloud.google.com/tpu/docs for each generation."""
+    assert topology.slice_name(accelerator_type) == name
