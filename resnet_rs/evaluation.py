@@ -98,7 +98,9 @@ def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
     for number in itertools.count(1):
         path = directory / (f'{name}.json' if number == 1 else f'{name}_{number}.json')
         if not path.exists():
-            path.write_text(text)
+            partial = path.with_suffix('.json.partial')
+            partial.write_text(text)
+            partial.replace(path)
             return path
         if path.read_text() == text:
             return path

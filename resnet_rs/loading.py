@@ -15,7 +15,7 @@ from resnet_rs.config import SETTINGS
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.errors import UserError
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.platforms import keep_devices_from_tensorflow
+from resnet_rs.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 from resnet_rs.rules import crop_fraction
 from resnet_rs.steps import normalise
 
@@ -137,6 +137,7 @@ def load(
     Raises UserError for a directory without such a checkpoint.
     """
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
+    skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
     preprocessing = Preprocessing(
         image_size=image_size or config.eval.image_size or config.data.image_size,

@@ -130,7 +130,7 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
         shutil.rmtree(pathlib.Path(fewer) / split / 'class2')
     workdir = f'--workdir={directory}'
     for arguments, message in (
-        (['--workdir=no/such/run'], 'no run is in no/such/run, it has no config.json; name the'),
+        (['--workdir=no/such/run'], 'no run is in no/such/run: it has no config.json; name the'),
         (['--config.data.eval_split=validation'], '--workdir is missing'),
         ([workdir, f'--config.data.data_dir={fewer}'], "lacks class 'class2', other than"),
         ([workdir, f'--config.data.data_dir={data}'],

@@ -85,7 +85,7 @@ def test_every_validation_image_is_counted(data_dir, finished):
     assert result.returncode == 0, result.stderr[-3000:]
     printed = json.loads(result.stdout)
     assert printed['examples'] == prepared.EVAL_EXAMPLES == 29
-    assert printed['ema_loss'] == last['ema_loss']
+    assert printed['weights']['ema']['loss'] == last['ema_loss']
 
 
 def test_one_device_agrees_with_eight(data_dir, tmp_path):
