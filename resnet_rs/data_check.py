@@ -11,7 +11,8 @@ import input_pipeline
 from resnet_rs import report
 from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import records
-from resnet_rs.datasets.locate import KNOWN_SIZES, DatasetInfo, Shard, SplitInfo
+from resnet_rs.datasets.locate import KNOWN_SIZES
+from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.errors import UserError
 
 SAMPLED_FILES = 3  # per split that are read whole

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_rs.datasets import order
-from resnet_rs.datasets.locate import SplitInfo
+from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.errors import UserError
 from resnet_rs.open_files import allow_open_files
 
