@@ -2,7 +2,8 @@
 
     python -m resnet_rs.predict --checkpoint=DIR IMAGE... [--top=5] [--json | --csv]
 
-IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are preprocessed as in
+IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animation the first frame
+counts. Images are preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 """
 
@@ -13,14 +14,13 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
 from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.platforms import skip_absent_tpu
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +93,10 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     files = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            found = [f for f in path.rglob('*') if f.suffix.lower() in SUFFIXES and f.is_file()]
+            found = [file for file in path.rglob('*')
+                     if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
             if not found:
-                raise UserError(f'{path} holds no image ({", ".join(SUFFIXES)})')
+                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
             files += sorted(found)
         elif path.exists():
             files.append(path)
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
 def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
     """What `transform` (datasets.images.evaluation_transform) makes of an image file.
 
-    Raises UserError for an animation and for a file that is no image or too large a one.
+    Raises UserError for a file that is no image or too large a one.
     """
     import tensorflow as tf
 
@@ -131,8 +132,6 @@ def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
         encoded = path.read_bytes()
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror})') from error
-    if _is_animated(encoded):
-        raise UserError(f'{path} is an animation; extract the frame that is meant')
     try:
         with _silent_libraries():
             return transform(tf.constant(encoded)).numpy()
@@ -153,38 +152,6 @@ def _silent_libraries():
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
-
-
-def _is_animated(encoded: bytes) -> bool:
-    """Whether a PNG, WebP or GIF file has several frames."""
-    if encoded.startswith(b'\x89PNG'):
-        return b'acTL' in encoded[:encoded.find(b'IDAT')]
-    if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP':
-        return b'ANIM' in encoded[12:64]
-    if encoded.startswith(b'GIF8'):
-        return sum(1 for _ in _gif_frames(encoded)) > 1
-    return False
-
-
-def _gif_frames(encoded: bytes) -> Iterator[int]:
-    """Positions of the image descriptors of a GIF (GIF89a specification, section 20)."""
-    table = encoded[10:11]
-    position = 13 + _color_table_bytes(table)
-    while position < len(encoded) and encoded[position:position + 1] != b'\x3b':
-        if encoded[position:position + 1] == b'\x21':
-            position += 2
-        elif encoded[position:position + 1] == b'\x2c':
-            yield position
-            position += 11 + _color_table_bytes(encoded[position + 9:position + 10])
-        else:
-            return
-        while position < len(encoded) and encoded[position]:
-            position += 1 + encoded[position]
-        position += 1
-
-
-def _color_table_bytes(flags: bytes) -> int:
-    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _write_text(predictions):

@@ -137,7 +137,7 @@ def sequential_records(
 def _random_reader(split: SplitInfo):
     """A function from indices int64 [k] to {'data': string [k], 'label': int64 [k]}."""
     if split.images:
-        images = tf.constant(split.images)
+        images = tf.constant([os.fsencode(image) for image in split.images])  # any bytes
         labels = tf.constant(split.labels, tf.int64)
         return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
 
