@@ -7,7 +7,6 @@ counts. Images are preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 """
 
-import contextlib
 import csv
 import dataclasses
 import json
@@ -126,32 +125,18 @@ def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
     """
     import tensorflow as tf
 
-    from resnet_rs.datasets.images import MOST_PIXELS
+    from resnet_rs.datasets.images import MOST_PIXELS, silent_libraries
 
     try:
         encoded = path.read_bytes()
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror})') from error
     try:
-        with _silent_libraries():
+        with silent_libraries():
             return transform(tf.constant(encoded)).numpy()
     except tf.errors.OpError as error:
         raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
                         f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
-
-
-@contextlib.contextmanager
-def _silent_libraries():
-    """Keeps libjpeg and libpng from writing what they find to stderr, where one line belongs."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def _write_text(predictions):

@@ -98,6 +98,17 @@ def test_every_image_of_a_small_folder_is_decoded(tmp_path):
     assert 'train: decoded all 12 images, 0 in vain\nval: decoded all 12 images, 0 in' in text
 
 
+def test_progress_is_told_and_libraries_are_not_heard(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(decoding, '_PROGRESS_SECONDS', 0)
+    info = input_pipeline.dataset_info(good_and_bad(tmp_path, (1, 4)))
+    split = info.split('train')
+    sample = decoding.choose_sample(split, info.file_format)
+    assert decoding.decode(split, info.file_format, sample, threads=2).bad == [1, 4]
+    lines = capfd.readouterr().err.splitlines()
+    assert lines and set(lines) <= {
+        f'train: decoded {count} of 12 images' for count in range(1, 13)}
+
+
 def test_images_that_training_would_refuse_are_named(tmp_path):
     """Damage near the end of a JPEG only shows in crops that reach down to it."""
     config = good_and_bad(tmp_path, (1, 4, 5, 9))

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from resnet_rs.datasets import records
-from resnet_rs.datasets.images import decode_crop
+from resnet_rs.datasets.images import decode_crop, silent_libraries
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.errors import UserError
 
@@ -75,7 +74,7 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
 
 
 def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> Decoded:
-    """Decodes the images of `sample` whole; logs its progress where that takes seconds.
+    """Decodes the images of `sample` whole; where that takes seconds, stderr has the progress.
 
     Raises UserError, naming the file, for records that cannot be read.
     """
@@ -92,9 +91,7 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
         failed = one.map(lambda element: (element['index'], element['label'], False))
         return one.map(decoded).ignore_errors().concatenate(failed).take(1)
 
-    ranges = tf.data.Dataset.from_tensor_slices(np.array(sample.ranges, np.int64))
-    elements = ranges.flat_map(lambda ends: records.sequential_records(
-        split, file_format, ends[0], ends[1], threads=threads))
+    elements = records.records_of_ranges(split, file_format, sample.ranges, threads=threads)
     results = elements.interleave(
         decoded_or_not, cycle_length=threads, block_length=1, num_parallel_calls=threads,
         deterministic=True,
@@ -106,11 +103,13 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
     found = []
     told = time.monotonic()
     try:
-        for result in results.with_options(options).as_numpy_iterator():
-            found.append(result)
-            if time.monotonic() > told + _PROGRESS_SECONDS:
-                told = time.monotonic()
-                logging.info('%s: decoded %d of %d images', split.name, len(found), sample.size)
+        with silent_libraries() as stderr:
+            for result in results.with_options(options).as_numpy_iterator():
+                found.append(result)
+                if time.monotonic() > told + _PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    print(f'{split.name}: decoded {len(found):,} of {sample.size:,} images',
+                          file=stderr, flush=True)
     except records.READ_ERRORS as error:
         damage = records.damaged_file(split, file_format)
         if damage is None:

@@ -5,9 +5,12 @@ Grey becomes three equal channels, alpha is dropped, 16-bit PNG keeps its upper 
 is its first frame. The EXIF orientation is ignored, as the authors' code does.
 """
 
+import contextlib
 import fractions
 import io
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -160,3 +163,21 @@ def evaluation_transform(data, size: int):
         return to_uint8(resize(crop, size), rounded=True)
 
     return transform
+
+
+@contextlib.contextmanager
+def silent_libraries() -> Iterator[io.TextIOBase]:
+    """Keeps libjpeg, libpng and TensorFlow from writing what they find to stderr.
+
+    Yields a stream to it for those who have something to say.
+    """
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with open(stderr, 'w', closefd=False) as stream:
+            yield stream
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

@@ -7,6 +7,7 @@ Sets with several right labels have 'label_set' too: int64 [k], filled up with -
 """
 
 import os
+from collections.abc import Sequence
 
 import google.protobuf.message
 import numpy as np
@@ -119,15 +120,24 @@ def sequential_records(
     split: SplitInfo, file_format: str, start: int, stop: int, *, threads: int
 ) -> tf.data.Dataset:
     """Examples [start, stop) of the split in file order, once; `epoch` is 0."""
+    return records_of_ranges(split, file_format, [(start, stop)], threads=threads)
+
+
+def records_of_ranges(
+    split: SplitInfo, file_format: str, ranges: Sequence[tuple[int, int]], *, threads: int
+) -> tf.data.Dataset:
+    """Examples [start, stop) of each of `ranges` in file order, one range after another."""
+    ends = tf.data.Dataset.from_tensor_slices(np.array(ranges, np.int64))
     if file_format == 'tfrecord':
-        records = _segments(split, tf.range(len(split.shards)), start, stop)
+        records = ends.flat_map(
+            lambda ends: _segments(split, tf.range(len(split.shards)), ends[0], ends[1]))
         records = records.batch(_READ_CHUNK).map(
             lambda index, record: {'index': index, **_parsed(split, record)}
         ).unbatch()
     else:
         read = _random_reader(split)
-        indices = tf.data.Dataset.range(start, stop).batch(_READ_CHUNK)
-        records = indices.map(
+        indices = ends.flat_map(lambda ends: tf.data.Dataset.range(ends[0], ends[1]))
+        records = indices.batch(_READ_CHUNK).map(
             lambda index: {'index': index, **read(index)},
             num_parallel_calls=threads, deterministic=True,
         ).unbatch()
