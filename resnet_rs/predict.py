@@ -1,25 +1,40 @@
 """Names what is in images, with the network of a work directory (docs/convert.md).
 
-    python -m resnet_rs.predict --checkpoint=DIR IMAGE... [--top=5] [--json | --csv]
+    python -m resnet_rs.predict --checkpoint=DIR IMAGE... [--top=5] [--json | --csv] [--skip_bad]
 
 IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animation the first frame
 counts. Images are preprocessed as in
-evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
+evaluation: the centre crop, kernel and normalisation of the work directory's configuration. Before
+that they are turned upright as their EXIF orientation says.
+
+The exit status is 0, 2 for a mistake such as a file that cannot be read, or with --skip_bad 1 where
+such files were left out.
 """
 
+import concurrent.futures
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
-from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES, first_of
+from resnet_rs.errors import (
+    CommandParser,
+    UserError,
+    one_line_errors,
+    positive_integer,
+    print_line,
+)
 from resnet_rs.platforms import skip_absent_tpu
+
+ORIENTATION_TAG = 274  # of EXIF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +49,7 @@ def predict(
     checkpoint: str | os.PathLike, files: Sequence[str | os.PathLike], *, top: int = 5,
     batch_size: int = 16, image_size: int | None = None, weights: str = 'ema', step: str = 'last',
 ) -> list[Prediction]:
-    """The `top` likeliest classes of every image, computed in float32.
+    """Returns the `top` likeliest classes of every image, computed in float32.
 
     Args:
       checkpoint: a work directory: of a run, or of converted weights.
@@ -45,19 +60,58 @@ def predict(
       weights: 'ema' or 'raw'.
       step: 'last', 'best' or a number.
 
-    Raises UserError for a file that is no single image and for a directory without weights.
+    Raises UserError for files that cannot be read, before it loads the network, and for a directory
+    without weights.
     """
+    _refuse(unreadable(files), files)
+    return _predict_readable(
+        checkpoint, files, top=top, batch_size=batch_size, image_size=image_size, weights=weights,
+        step=step,
+    )
+
+
+def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Returns {file: what is wrong} of those files that cannot be decoded whole."""
+    import tensorflow as tf
+
+    from resnet_rs.datasets.images import decode_crop, silent_libraries
+
+    def whole(encoded, orientation):
+        return decode_crop(encoded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
+
+    def problem(file):
+        try:
+            _transformed(pathlib.Path(file), whole)
+        except UserError as error:
+            return str(error)
+
+    _keep_accelerators_from_tensorflow()
+    threads = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    with silent_libraries(), threads:
+        problems = threads.map(problem, files)
+        return {str(file): text for file, text in zip(files, problems, strict=True) if text}
+
+
+def _refuse(bad: dict[str, str], files) -> None:
+    if not bad:
+        return
+    names, reason = list(bad), next(iter(bad.values()))
+    if len(bad) > 1:
+        reason = (f'{len(bad):,} of {len(files):,} files cannot be read: {first_of(names)}; '
+                  f'the first: {reason}')
+    raise UserError(f'{reason}; leave it out, or add --skip_bad')
+
+
+def _predict_readable(checkpoint, files, *, top, batch_size, image_size, weights, step):
     import jax
     import jax.numpy as jnp
-    import tensorflow as tf
 
     from resnet_rs.class_names import class_names
     from resnet_rs.convert.workdir import load_workdir
     from resnet_rs.datasets.images import evaluation_transform
     from resnet_rs.steps import normalise
 
-    for kind in ('GPU', 'TPU'):  # JAX needs them whole; TensorFlow only decodes
-        tf.config.set_visible_devices([], kind)
+    _keep_accelerators_from_tensorflow()
     config, model, variables = load_workdir(checkpoint, weights, step, dtype='float32')
     names = class_names(checkpoint, config.model.num_classes)
     size = image_size or config.eval.image_size or config.data.image_size
@@ -105,17 +159,26 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; a mistake is one line and exit status 2."""
+    """Runs the command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
+    settings = {name: getattr(options, name) for name in (
+        'top', 'batch_size', 'image_size', 'weights', 'step')}
     with one_line_errors(UserError):
-        predictions = predict(
-            options.checkpoint, find_images(options.images), top=options.top,
-            batch_size=options.batch_size, image_size=options.image_size, weights=options.weights,
-            step=options.step,
-        )
+        files = find_images(options.images)
+        bad = unreadable(files)
+        if not options.skip_bad:
+            _refuse(bad, files)
+        for problem in bad.values():
+            print_line(problem, 'skipped')
+        good = [file for file in files if str(file) not in bad]
+        if not good:
+            raise UserError(f'none of the {len(files)} files can be read')
+        predictions = _predict_readable(options.checkpoint, good, **settings)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
+    if bad:
+        sys.exit(1)
 
 
 def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
@@ -123,20 +186,48 @@ def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
 
     Raises UserError for a file that is no image or too large a one.
     """
+    from resnet_rs.datasets.images import silent_libraries
+
+    with silent_libraries():
+        return _transformed(path, transform).numpy()
+
+
+def _transformed(path: pathlib.Path, transform: Callable):
     import tensorflow as tf
 
-    from resnet_rs.datasets.images import MOST_PIXELS, silent_libraries
+    from resnet_rs.datasets.images import MOST_PIXELS
 
     try:
         encoded = path.read_bytes()
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror})') from error
     try:
-        with silent_libraries():
-            return transform(tf.constant(encoded)).numpy()
+        return transform(tf.constant(encoded), exif_orientation(encoded))
     except tf.errors.OpError as error:
         raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
                         f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
+
+
+def _keep_accelerators_from_tensorflow():
+    """JAX needs them whole; TensorFlow only decodes here."""
+    import tensorflow as tf
+
+    for kind in ('GPU', 'TPU'):
+        tf.config.set_visible_devices([], kind)
+
+
+def exif_orientation(encoded: bytes) -> int:
+    """Returns the EXIF orientation of an image file, 1 to 8; 1 where it has none."""
+    if not re.search(rb'exif|tiff:orientation', encoded, re.IGNORECASE):
+        return 1
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            value = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # of many kinds; damaged EXIF data turn no image, and its pixels may be good
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _write_text(predictions):
@@ -179,6 +270,8 @@ def _parser():
                         help='(default: %(default)s)')
     parser.add_argument('--step', default='last',
                         help="'last', 'best' or a number (default: %(default)s)")
+    parser.add_argument('--skip_bad', action='store_true',
+                        help='leave out files that cannot be read, and name them')
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):
         output.add_argument(f'--{name}', dest='format', action='store_const', const=name)

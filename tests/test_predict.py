@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from hash_filled import hash_filled_variables
-from PIL import Image
+from PIL import Image, ImageOps
 
 from resnet_rs import predict
 from resnet_rs.class_names import class_names, imagenet_names
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.errors import UserError
 from resnet_rs.steps import model_of
 
@@ -188,6 +189,71 @@ def test_bad_images(workdir, folder, tmp_path, capsys):
         )
         assert (status, out) == (2, ''), name
         assert str(tmp_path / name) in err and reason in err and err.count('\n') == 1
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    for number in range(5):
+        (tmp_path / f'bad{number}.jpg').write_text('no image')
+    return [tmp_path / f'bad{number}.jpg' for number in range(5)]
+
+
+def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_files, capsys):
+    status, out, err = run(
+        capsys, '--checkpoint=no_such_directory', folder / '0.png', *bad_files, folder / '1.png')
+    assert (status, out) == (2, '') and err.count('\n') == 1
+    assert err.startswith('error: 5 of 7 files cannot be read: ') and 'add --skip_bad' in err
+    assert all(str(file) in err for file in bad_files[:3]) and ' and 2 more' in err
+    with pytest.raises(UserError, match='5 of 7 files cannot be read'):
+        predict.predict('no_such_directory', [folder / '0.png', *bad_files, folder / '1.png'])
+
+
+def test_bad_files_can_be_skipped(workdir, folder, bad_files, capsys):
+    files = [folder / '0.png', *bad_files, folder / '1.png']
+    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', '--json', *files)
+    assert status == 1
+    _, alone, _ = run(capsys, f'--checkpoint={workdir}', '--json', files[0], files[-1])
+    assert out == alone and len(json.loads(out)) == 2
+    lines = err.splitlines()
+    assert len(lines) == 5 and all(
+        line.startswith(f'skipped: {file} cannot be decoded')
+        for line, file in zip(lines, bad_files, strict=True))
+    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', *bad_files)
+    assert (status, out) == (2, '')
+    assert err.splitlines()[-1] == 'error: none of the 5 files can be read'
+    status, _, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', files[0])
+    assert (status, err) == (0, '')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('suffix, tolerance', [('png', 0), ('webp', 0), ('jpg', 8)])
+def test_exif_orientation_is_honoured(orientation, suffix, tolerance, tmp_path):
+    """Against Pillow's exif_transpose; sides of odd and even length, no symmetry."""
+    y, x = np.mgrid[:47, :70]
+    stored = Image.fromarray(np.stack([3 * x, 5 * y, 255 - x - y], -1).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {'webp': {'lossless': True}, 'jpg': {'quality': 100, 'subsampling': 0}, 'png': {}}
+    stored.save(tmp_path / f'a.{suffix}', exif=exif, **options[suffix])
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / f'a.{suffix}'))
+    assert upright.size == ((70, 47) if orientation < 5 else (47, 70))
+    upright.save(tmp_path / 'upright.png', exif=b'')
+    transform = evaluation_transform(default_config().data, SIZE)
+    want = predict.read_image(tmp_path / 'upright.png', transform).astype(int)
+    got = predict.read_image(tmp_path / f'a.{suffix}', transform)
+    assert np.abs(got - want).max() <= tolerance
+
+
+@pytest.mark.parametrize('exif', [b'', b'Exif', b'Exif\0\0MM\0*\0\0\0\x08\0\x09\x01',
+                                  b'Exif\0\0II*\0\xff\xff\xff\xff'])
+def test_damaged_exif_turns_nothing(exif, tmp_path):
+    image = Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
+    image.save(tmp_path / 'a.jpg', exif=exif)
+    image.save(tmp_path / 'b.jpg')
+    transform = evaluation_transform(default_config().data, SIZE)
+    np.testing.assert_array_equal(
+        predict.read_image(tmp_path / 'a.jpg', transform),
+        predict.read_image(tmp_path / 'b.jpg', transform))
 
 
 def test_of_an_animation_the_first_frame_counts(workdir, tmp_path):

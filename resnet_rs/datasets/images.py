@@ -2,7 +2,8 @@
 
 Accepted are JPEG (grey and CMYK too), PNG, WebP, GIF and BMP; the bytes decide, not the file name.
 Grey becomes three equal channels, alpha is dropped, 16-bit PNG keeps its upper 8 bits, an animation
-is its first frame. The EXIF orientation is ignored, as the authors' code does.
+is its first frame. The EXIF orientation is ignored, as the authors' code does, unless
+`evaluation_transform` is given one.
 """
 
 import contextlib
@@ -20,6 +21,13 @@ from resnet_rs.rules import crop_fraction
 # A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
 # they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.
 MOST_PIXELS = 89_478_485
+# How the stored pixels become the upright image, by EXIF orientation (EXIF 2.32, tag 274): whether
+# rows are reversed, whether columns are, and whether both are exchanged then.
+ORIENTATIONS = {
+    1: (False, False, False), 2: (False, True, False), 3: (True, True, False),
+    4: (True, False, False), 5: (False, False, True), 6: (True, False, True),
+    7: (True, True, True), 8: (False, True, True),
+}
 _HEADER_BYTES = 21  # of a WebP file: up to the flags of its first chunk
 
 
@@ -151,18 +159,45 @@ def to_uint8(image, *, rounded: bool):
 
 
 def evaluation_transform(data, size: int):
-    """The function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
+    """Returns the function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
 
-    `data` is config.data.
+    `data` is config.data. The function's second argument is an EXIF orientation, 1 by default.
     """
     resize = RESIZE[data.resize]
     fraction = crop_fraction(data.eval_crop, size)
 
-    def transform(encoded):
-        crop = decode_crop(encoded, lambda shape: center_box(shape, fraction))
+    def choose_box(shape):
+        return center_box(shape, fraction)
+
+    def transform(encoded, orientation=1):
+        if orientation == 1:
+            crop = decode_crop(encoded, choose_box)
+        else:
+            crop = _decode_upright_crop(encoded, choose_box, orientation)
         return to_uint8(resize(crop, size), rounded=True)
 
     return transform
+
+
+def _decode_upright_crop(encoded, choose_box, orientation: int):
+    """Decodes the box that `choose_box` gives for the image that stands upright, and turns it."""
+    rows, columns, exchanged = ORIENTATIONS[orientation]
+
+    def stored_box(shape):
+        stored_height, stored_width = shape[0], shape[1]
+        upright = [stored_width, stored_height] if exchanged else [stored_height, stored_width]
+        y, x, height, width = tf.unstack(choose_box(tf.stack(upright)))
+        if exchanged:
+            y, x, height, width = x, y, width, height
+        if rows:
+            y = stored_height - y - height
+        if columns:
+            x = stored_width - x - width
+        return tf.stack([y, x, height, width])
+
+    crop = decode_crop(encoded, stored_box)
+    crop = tf.reverse(crop, [axis for axis, turned in enumerate((rows, columns)) if turned])
+    return tf.transpose(crop, [1, 0, 2]) if exchanged else crop
 
 
 @contextlib.contextmanager
