@@ -52,6 +52,12 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
         str(directory), str(directory), 'image_folder', tuple(first.classes), infos)
 
 
+def read_classes(directory: pathlib.Path) -> tuple[list[str], SplitInfo]:
+    """Returns the names of the classes of directory/CLASS/**/FILE, and its images as one split."""
+    split = _Split(directory.parent, directory.name)
+    return split.classes, split.read()
+
+
 class _Split:
     """One split while it is read: its class folders, and what is ignored in it.
 
