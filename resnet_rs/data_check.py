@@ -12,10 +12,9 @@ import input_pipeline
 from resnet_rs import report
 from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import decoding, records
-from resnet_rs.datasets.image_folder import first_of
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
@@ -88,7 +87,7 @@ def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> li
         sample = decoding.choose_sample(split, info.file_format)
         result = decoding.decode(split, info.file_format, sample, threads)
         _check_labels(info, split, result.labels, result.indices)
-        lines.append(f'{split.name}: decoded {sample.text} images, {len(result.bad):,} in vain')
+        lines.append(f'{split.name}: decoded {sample.text} images, {len(result.bad):,} failed')
         if result.bad:
             places = first_of([split.describe(index) for index in result.bad])
             problems.append(f'{len(result.bad):,} of {sample.size:,} images of {split.name} that '

@@ -24,10 +24,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES, first_of
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
 from resnet_rs.errors import (
     CommandParser,
     UserError,
+    first_of,
     one_line_errors,
     positive_integer,
     print_line,

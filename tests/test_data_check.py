@@ -95,7 +95,7 @@ def good_and_bad(tmp_path, bad=()):
 
 def test_every_image_of_a_small_folder_is_decoded(tmp_path):
     text = '\n'.join(check_data(good_and_bad(tmp_path), tmp_path))
-    assert 'train: decoded all 12 images, 0 in vain\nval: decoded all 12 images, 0 in' in text
+    assert 'train: decoded all 12 images, 0 failed\nval: decoded all 12 images, 0 failed' in text
 
 
 def test_progress_is_told_and_libraries_are_not_heard(tmp_path, monkeypatch, capfd):
@@ -127,7 +127,7 @@ def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
     config = good_and_bad(tmp_path, (1, 4))
     config.data.corrupt_images = 'skip'
     lines = check_data(config, tmp_path)
-    assert 'train: decoded all 12 images, 2 in vain' in lines
+    assert 'train: decoded all 12 images, 2 failed' in lines
     [warning] = [line for line in lines if 'images of train that were tried' in line]
     assert warning.startswith('WARNING: 2 of 12') and warning.endswith('they will be skipped')
     assert f'{tmp_path}/data/train/a/001.jpg' in warning and '/a/004.jpg' in warning

@@ -8,18 +8,16 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
 
 from absl import logging
 
 from resnet_rs.datasets.splits import MINIVAL, TRAIN_WITHOUT_MINIVAL, DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, first_of
 
 # Of files that are read as images (datasets.images decodes them), in any case.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
 # Folders that systems hide, beside those whose name begins with a dot: macOS archives and Synology.
 _HIDDEN_FOLDERS = ('__MACOSX', '@eaDir')
-_NAMED = 3  # files or classes that a message names
 
 
 @functools.lru_cache(maxsize=8)
@@ -140,13 +138,6 @@ class _Split:
                 '%s: ignored %s (%s); images end in %s', self._directory,
                 _count_kinds(self._ignored), first_of([place for _, place in self._ignored]),
                 ', '.join(IMAGE_SUFFIXES))
-
-
-def first_of(names: Sequence[object], most: int = _NAMED) -> str:
-    """Returns the first different `names` and how many more there are: 'a, b and 2 more'."""
-    names = list(dict.fromkeys(map(str, names)))
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more
 
 
 def _identity(directory) -> tuple[int, int] | None:

@@ -15,8 +15,8 @@ import os
 import pathlib
 import shutil
 
-from resnet_rs.datasets.image_folder import first_of, read_classes
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.datasets.image_folder import read_classes
+from resnet_rs.errors import CommandParser, UserError, first_of, one_line_errors
 
 PARTS = ('train', 'validation', 'test')
 
