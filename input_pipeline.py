@@ -22,9 +22,10 @@ from absl import logging
 from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
-from resnet_rs.datasets.locate import DatasetInfo, find_dataset
+from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.memory import MemoryPlan, plan_memory
 from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
+from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.errors import UserError
 from resnet_rs.platforms import keep_devices_from_tensorflow
 from resnet_rs.rules import crop_fraction

@@ -113,7 +113,7 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/*.jpg|png'),
+        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
     'data.name': Setting('imagenet2012', text(required=True), 'of the tfds set'),
     'data.data_dir': Setting(
         '', text(), 'where the data is; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets',

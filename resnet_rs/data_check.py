@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -10,9 +11,10 @@ from etils import epath
 import input_pipeline
 from resnet_rs import report
 from resnet_rs.class_names import imagenet_names
-from resnet_rs.datasets import records
-from resnet_rs.datasets.locate import KNOWN_SIZES, DatasetInfo, Shard, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.datasets import decoding, records
+from resnet_rs.datasets.locate import KNOWN_SIZES
+from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
+from resnet_rs.errors import UserError, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
@@ -22,8 +24,9 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     """Looks at every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
 
     All record files must be there and not be empty; a few of each split are read whole and must
-    hold as many records as the metadata says. Raises UserError, naming the file, where that is
-    not so, and for images and labels that training would stumble over.
+    hold as many records as the metadata says. All images of small splits are decoded, a sample of
+    large ones (`datasets.decoding`). Raises UserError, naming the file, where that is not so, and
+    for images and labels that training or evaluation would refuse.
     """
     config = config.copy_and_resolve_references().unlock()
     config.data.cache = ''  # a look at the data is no reason to copy all of it
@@ -31,9 +34,12 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     lines = [f'{info.name}: {info.file_format}, {info.num_classes:,} classes, in {info.directory}']
     for split in info.splits.values():
         lines += check_split(info, split)
-    for name in (config.data.train_split, config.data.eval_split):
-        if name not in info.splits:
-            lines.append(f'{name}: {info.split(name).num_examples:,} examples')
+    used = [info.split(name) for name in
+            dict.fromkeys((config.data.train_split, config.data.eval_split))]
+    for split in used:
+        if split.name not in info.splits:
+            lines.append(f'{split.name}: {split.num_examples:,} examples')
+    lines += check_decoding(config, info, used)
     directory = epath.Path(workdir) / 'check'
     directory.mkdir(parents=True, exist_ok=True)
     for name, batch in (('train', training_sample(config)), ('eval', evaluation_sample(config))):
@@ -68,6 +74,37 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
         f'per class {counts.min():,} at least, {np.median(counts):,g} median, '
         f'{counts.max():,} at most',
     ]
+
+
+def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> list[str]:
+    """Decodes images of `splits`; returns how many, and which ones will be skipped.
+
+    Raises UserError naming such images where data.corrupt_images is 'fail'.
+    """
+    lines, problems = [], []
+    threads = config.data.threads or len(os.sched_getaffinity(0))
+    for split in splits:
+        sample = decoding.choose_sample(split, info.file_format)
+        result = decoding.decode(split, info.file_format, sample, threads)
+        _check_labels(info, split, result.labels, result.indices)
+        lines.append(f'{split.name}: decoded {sample.text} images, {len(result.bad):,} failed')
+        if result.bad:
+            places = first_of([split.describe(index) for index in result.bad])
+            problems.append(f'{len(result.bad):,} of {sample.size:,} images of {split.name} that '
+                            f'were tried cannot be decoded: {places}')
+    if problems and config.data.corrupt_images == 'fail':
+        raise UserError('; '.join(problems) + "; replace them, or set data.corrupt_images='skip' "
+                        'to train without such images')
+    return lines + [f'WARNING: {problem}; they will be skipped' for problem in problems]
+
+
+def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
+    if len(wrong):
+        raise UserError(
+            f'label {labels[wrong[0]]} is outside the {info.num_classes} classes in '
+            f'{split.describe(indices[wrong[0]])}: mend or rebuild the dataset'
+        )
 
 
 def total_bytes(split: SplitInfo) -> int:
@@ -110,12 +147,7 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
             if damage is None:
                 raise
             raise UserError(f'split {split.name} cannot be read: {damage}') from error
-        wrong = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
-        if len(wrong):
-            raise UserError(
-                f'label {labels[wrong[0]]} is outside the {info.num_classes} classes in '
-                f'{part.describe(wrong[0])}: mend or rebuild the dataset'
-            )
+        _check_labels(info, part, labels, range(len(labels)))
         counts += np.bincount(labels, minlength=info.num_classes)
     if len(chosen) == len(filled):
         return counts, f'all {counts.sum():,} examples, read and counted'

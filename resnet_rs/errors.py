@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -40,6 +41,13 @@ def one_line_errors(*mistakes: type[Exception]):
 def print_line(message: object, kind: str = 'error') -> None:
     """One line on stderr, whatever line breaks the message has."""
     print(f'{kind}:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
+
+
+def first_of(names: Sequence[object], most: int = 3) -> str:
+    """Returns the first different `names` and how many more there are: 'a, b and 2 more'."""
+    names = list(dict.fromkeys(map(str, names)))
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
 
 
 class CommandParser(argparse.ArgumentParser):

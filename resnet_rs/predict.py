@@ -1,34 +1,43 @@
 """Names what is in images, with the network of a work directory (docs/convert.md).
 
-    python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv]
+    python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv] [--skip_bad]
 
-IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them. Images are preprocessed as in
+IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animation the first frame
+counts. Images are turned upright as their EXIF orientation says, then preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
+
+The exit status is 0, 2 for a mistake such as a file that cannot be read, or with --skip_bad 1 where
+such files were left out.
 """
 
 import argparse
-import contextlib
+import concurrent.futures
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
 from resnet_rs.errors import (
     CommandParser,
     Renamed,
     UserError,
     checkpoint_name,
+    first_of,
     one_line_errors,
     positive_integer,
+    print_line,
 )
 from resnet_rs.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
+ORIENTATION_TAG = 274  # of EXIF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +53,7 @@ def predict(
     batch_size: int = 16, image_size: int | None = None, weights: str = 'ema',
     checkpoint: str = 'last',
 ) -> list[Prediction]:
-    """The `top` likeliest classes of every image, computed in float32.
+    """Returns the `top` likeliest classes of every image, computed in float32.
 
     Args:
       workdir: of a run, or of converted weights.
@@ -55,8 +64,49 @@ def predict(
       weights: 'ema' or 'raw'.
       checkpoint: 'last', 'best' or a step.
 
-    Raises UserError for a file that is no single image and for a directory without weights.
+    Raises UserError for files that cannot be read, before it loads the network, and for a directory
+    without weights.
     """
+    _refuse(unreadable(files), files)
+    return _predict_readable(
+        workdir, files, top=top, batch_size=batch_size, image_size=image_size, weights=weights,
+        checkpoint=checkpoint,
+    )
+
+
+def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Returns {file: what is wrong} of those files that cannot be decoded whole."""
+    import tensorflow as tf
+
+    from resnet_rs.datasets.images import decode_crop, silent_libraries
+
+    def whole(encoded, orientation):
+        return decode_crop(encoded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
+
+    def problem(file):
+        try:
+            _transformed(pathlib.Path(file), whole)
+        except UserError as error:
+            return str(error)
+
+    keep_devices_from_tensorflow()
+    threads = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    with silent_libraries(), threads:
+        problems = threads.map(problem, files)
+        return {str(file): text for file, text in zip(files, problems, strict=True) if text}
+
+
+def _refuse(bad: dict[str, str], files) -> None:
+    if not bad:
+        return
+    names, reason = list(bad), next(iter(bad.values()))
+    if len(bad) > 1:
+        reason = (f'{len(bad):,} of {len(files):,} files cannot be read: {first_of(names)}; '
+                  f'the first: {reason}')
+    raise UserError(f'{reason}; leave it out, or add --skip_bad')
+
+
+def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, checkpoint):
     import jax
     import jax.numpy as jnp
 
@@ -100,9 +150,10 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     files = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            found = [f for f in path.rglob('*') if f.suffix.lower() in SUFFIXES and f.is_file()]
+            found = [file for file in path.rglob('*')
+                     if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
             if not found:
-                raise UserError(f'{path} holds no image ({", ".join(SUFFIXES)})')
+                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
             files += sorted(found)
         elif path.exists():
             files.append(path)
@@ -112,24 +163,40 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; a mistake is one line and exit status 2."""
+    """Runs the command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
+    settings = {name: getattr(options, name) for name in (
+        'top', 'batch_size', 'image_size', 'weights', 'checkpoint')}
     with one_line_errors(UserError):
-        predictions = predict(
-            options.workdir, find_images(options.images), top=options.top,
-            batch_size=options.batch_size, image_size=options.image_size, weights=options.weights,
-            checkpoint=options.checkpoint,
-        )
+        files = find_images(options.images)
+        bad = unreadable(files)
+        if not options.skip_bad:
+            _refuse(bad, files)
+        for problem in bad.values():
+            print_line(problem, 'skipped')
+        good = [file for file in files if str(file) not in bad]
+        if not good:
+            raise UserError(f'none of the {len(files)} files can be read')
+        predictions = _predict_readable(options.workdir, good, **settings)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
+    if bad:
+        sys.exit(1)
 
 
 def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
     """What `transform` (datasets.images.evaluation_transform) makes of an image file.
 
-    Raises UserError for an animation and for a file that is no image or too large a one.
+    Raises UserError for a file that is no image or too large a one.
     """
+    from resnet_rs.datasets.images import silent_libraries
+
+    with silent_libraries():
+        return _transformed(path, transform).numpy()
+
+
+def _transformed(path: pathlib.Path, transform: Callable):
     import tensorflow as tf
 
     from resnet_rs.datasets.images import MOST_PIXELS
@@ -138,60 +205,25 @@ def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
         encoded = path.read_bytes()
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror})') from error
-    if _is_animated(encoded):
-        raise UserError(f'{path} is an animation; extract the frame that is meant')
     try:
-        with _silent_libraries():
-            return transform(tf.constant(encoded)).numpy()
+        return transform(tf.constant(encoded), exif_orientation(encoded))
     except tf.errors.OpError as error:
         raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
                         f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
 
 
-@contextlib.contextmanager
-def _silent_libraries():
-    """Keeps libjpeg and libpng from writing what they find to stderr, where one line belongs."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+def exif_orientation(encoded: bytes) -> int:
+    """Returns the EXIF orientation of an image file, 1 to 8; 1 where it has none."""
+    if not re.search(rb'exif|tiff:orientation', encoded, re.IGNORECASE):
+        return 1
+    from PIL import Image
+
     try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
-
-
-def _is_animated(encoded: bytes) -> bool:
-    """Whether a PNG, WebP or GIF file has several frames."""
-    if encoded.startswith(b'\x89PNG'):
-        return b'acTL' in encoded[:encoded.find(b'IDAT')]
-    if encoded[:4] == b'RIFF' and encoded[8:12] == b'WEBP':
-        return b'ANIM' in encoded[12:64]
-    if encoded.startswith(b'GIF8'):
-        return sum(1 for _ in _gif_frames(encoded)) > 1
-    return False
-
-
-def _gif_frames(encoded: bytes) -> Iterator[int]:
-    """Positions of the image descriptors of a GIF (GIF89a specification, section 20)."""
-    table = encoded[10:11]
-    position = 13 + _color_table_bytes(table)
-    while position < len(encoded) and encoded[position:position + 1] != b'\x3b':
-        if encoded[position:position + 1] == b'\x21':
-            position += 2
-        elif encoded[position:position + 1] == b'\x2c':
-            yield position
-            position += 11 + _color_table_bytes(encoded[position + 9:position + 10])
-        else:
-            return
-        while position < len(encoded) and encoded[position]:
-            position += 1 + encoded[position]
-        position += 1
-
-
-def _color_table_bytes(flags: bytes) -> int:
-    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+        with Image.open(io.BytesIO(encoded)) as image:
+            value = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # of many kinds; damaged EXIF data turn no image, and its pixels may be good
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _write_text(predictions):
@@ -236,6 +268,8 @@ def _parser():
                         help="pixels (default: the config's)")
     parser.add_argument('--weights', choices=['ema', 'raw'], default='ema',
                         help='(default: %(default)s)')
+    parser.add_argument('--skip_bad', action='store_true',
+                        help='leave out files that cannot be read, and name them')
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):
         output.add_argument(f'--{name}', dest='format', action='store_const', const=name)

@@ -18,7 +18,8 @@ from resnet_rs.class_names import (
 )
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
-from resnet_rs.datasets.locate import DatasetInfo, find_dataset
+from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.durations import to_steps, warmup_steps
 from resnet_rs.errors import UserError
 from resnet_rs.stored_config import (

@@ -46,7 +46,8 @@ def test_wrong_usage_is_one_line(command, barrier):
 
 def test_all_commands_are_found():
     names = {command[-1].removeprefix('resnet_rs.') for command in COMMANDS}
-    assert names >= {'main.py', 'predict', 'plan', 'sweep', 'sweep.report', 'datasets.prepare'}
+    assert names >= {'main.py', 'predict', 'plan', 'sweep', 'sweep.report', 'datasets.prepare',
+                     'datasets.split_folder'}
 
 
 @pytest.mark.parametrize('arguments, problem', (

@@ -6,11 +6,14 @@ import shutil
 import numpy as np
 import prepared
 import pytest
+import tensorflow as tf
+from input_batches import folder_of, good_file
 from PIL import Image
 
 import input_pipeline
 from resnet_rs.config import default_config
 from resnet_rs.data_check import check_data, class_title
+from resnet_rs.datasets import decoding
 from resnet_rs.errors import UserError
 
 
@@ -78,6 +81,97 @@ def test_damage_is_named(tmp_path):
         other.write_bytes(b'')
         with pytest.raises(UserError, match=f'{other} is empty'):
             check_data(config, tmp_path / 'work')
+
+
+def good_and_bad(tmp_path, bad=()):
+    """A folder config of 12 images in a class, of which the numbers `bad` are damaged."""
+    files = [good_file() for _ in range(12)]
+    for number in bad:
+        files[number] = files[number][:-300] if number % 2 else b'no image'
+    config = folder_of(tmp_path / 'data', files)
+    config.data.eval_split = 'val'
+    return config
+
+
+def test_every_image_of_a_small_folder_is_decoded(tmp_path):
+    text = '\n'.join(check_data(good_and_bad(tmp_path), tmp_path))
+    assert 'train: decoded all 12 images, 0 failed\nval: decoded all 12 images, 0 failed' in text
+
+
+def test_progress_is_told_and_libraries_are_not_heard(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(decoding, '_PROGRESS_SECONDS', 0)
+    info = input_pipeline.dataset_info(good_and_bad(tmp_path, (1, 4)))
+    split = info.split('train')
+    sample = decoding.choose_sample(split, info.file_format)
+    assert decoding.decode(split, info.file_format, sample, threads=2).bad == [1, 4]
+    lines = capfd.readouterr().err.splitlines()
+    assert lines and set(lines) <= {
+        f'train: decoded {count} of 12 images' for count in range(1, 13)}
+
+
+def test_images_that_training_would_refuse_are_named(tmp_path):
+    """Damage near the end of a JPEG only shows in crops that reach down to it."""
+    config = good_and_bad(tmp_path, (1, 4, 5, 9))
+    with pytest.raises(UserError) as error:
+        check_data(config, tmp_path)
+    message = str(error.value)
+    for split in ('train', 'val'):
+        assert f'4 of 12 images of {split} that were tried cannot be decoded: ' in message
+        for number in (1, 4, 5):
+            assert f'{tmp_path}/data/{split}/a/00{number}.jpg (example {number} ' in message
+    assert message.count(' and 1 more') == 2 and "data.corrupt_images='skip'" in message
+    assert not (tmp_path / 'check').exists()
+
+
+def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
+    config = good_and_bad(tmp_path, (1, 4))
+    config.data.corrupt_images = 'skip'
+    lines = check_data(config, tmp_path)
+    assert 'train: decoded all 12 images, 2 failed' in lines
+    [warning] = [line for line in lines if 'images of train that were tried' in line]
+    assert warning.startswith('WARNING: 2 of 12') and warning.endswith('they will be skipped')
+    assert f'{tmp_path}/data/train/a/001.jpg' in warning and '/a/004.jpg' in warning
+
+
+@pytest.mark.parametrize('source, text, count', [
+    ('array_record', '20 of 210, evenly spaced', 20),
+    ('tfrecord', '20 of 210, the first of 4 evenly spaced files', 20),
+    ('image_folder', '20 of 72, evenly spaced', 20),
+])
+def test_of_a_large_set_a_sample_is_decoded(source, text, count, monkeypatch):
+    monkeypatch.setattr(decoding, 'MOST_WHOLE', 50)
+    monkeypatch.setattr(decoding, 'SAMPLE', 20)
+    monkeypatch.setattr(decoding, '_RECORDS_AT_ONCE', 5)
+    info = input_pipeline.dataset_info(prepared.config(source))
+    split = info.split('train')
+    sample = decoding.choose_sample(split, info.file_format)
+    assert (sample.text, sample.size) == (text, count)
+    result = decoding.decode(split, info.file_format, sample, threads=2)
+    wanted = [index for start, stop in sample.ranges for index in range(start, stop)]
+    assert result.indices.tolist() == wanted and not result.bad
+    if source == 'tfrecord':
+        starts = np.cumsum([0, *split.shard_lengths])
+        assert [start for start, _ in sample.ranges] == starts[[0, 2, 5, 7]].tolist()
+    else:
+        assert wanted[0] == 0 and wanted[-1] == split.num_examples - 1
+        assert set(np.diff(wanted)) <= {len(split.labels or range(210)) // 20 + more
+                                        for more in (0, 1)}
+
+
+def test_records_without_an_image_are_named(tmp_path):
+    shutil.copytree(prepared.data_dir('imagenet2012', 'tfrecord'), tmp_path / 'data')
+    path = next((tmp_path / 'data').rglob('*train.tfrecord-00003-of-00008'))
+    examples = [tf.train.Example.FromString(record.numpy())
+                for record in tf.data.TFRecordDataset(str(path))]
+    examples[5].features.feature['image'].bytes_list.value[0] = b'no image'
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    config = prepared.config('tfrecord')
+    config.data.data_dir = str(tmp_path / 'data')
+    message = f'1 of 210 images of train that were tried cannot be decoded: record 5 of {path} '
+    with pytest.raises(UserError, match=message):
+        check_data(config, tmp_path)
 
 
 def test_titles_are_names():

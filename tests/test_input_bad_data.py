@@ -1,5 +1,6 @@
 """Odd, corrupt and missing images, records and files: named, skipped and counted, or refused."""
 
+import os
 import pathlib
 import shutil
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 import input_pipeline
 from resnet_rs.datasets import reader
+from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.errors import UserError
+from resnet_rs.predict import read_image
 
 
 def test_odd_files_are_read(tmp_path):
@@ -21,12 +24,25 @@ def test_odd_files_are_read(tmp_path):
     kinds = [
         (rgb.convert('L'), 'JPEG'), (rgb.convert('CMYK'), 'JPEG'), (rgb, 'PNG'),
         (rgb.convert('RGBA'), 'PNG'), (rgb.convert('I;16'), 'PNG'), (rgb.resize((1, 1)), 'JPEG'),
-        (rgb.resize((2000, 10)), 'JPEG'), (rgb.resize((10, 2000)), 'PNG'),
+        (rgb.resize((2000, 10)), 'JPEG'), (rgb.resize((10, 2000)), 'PNG'), (rgb, 'WEBP'),
+        (rgb.convert('P'), 'GIF'), (rgb, 'BMP'), (rgb.convert('P'), 'BMP'),
     ]
     config = folder_of(tmp_path, [encoded(image, file_format) for image, file_format in kinds])
     for batch in take(input_pipeline.train_batches(config), 10):
         assert batch['mask'].all()
-    assert sum(batch['mask'].sum() for batch in input_pipeline.eval_batches(config)) == 8
+    batches = list(input_pipeline.eval_batches(config))
+    assert sum(batch['mask'].sum() for batch in batches) == len(kinds)
+    transform = evaluation_transform(config.data, config.data.image_size)
+    files = sorted((tmp_path / 'val' / 'a').iterdir())
+    for file, pixels in zip(files, np.concatenate([b['image'] for b in batches]), strict=True):
+        np.testing.assert_array_equal(pixels, read_image(file, transform), err_msg=str(file))
+
+
+def test_names_may_be_of_any_bytes(tmp_path):
+    config = folder_of(tmp_path, [good_file()] * 4)
+    os.rename(tmp_path / 'val' / 'a' / '000.jpg', os.fsencode(tmp_path / 'val/a') + b'/\xe9.jpg')
+    [batch] = input_pipeline.eval_batches(config)
+    assert batch['mask'].all()
 
 
 def bad_files():

@@ -8,15 +8,15 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from hash_filled import hash_filled_variables
-from PIL import Image
+from PIL import Image, ImageOps
 
 from resnet_rs import predict
 from resnet_rs.class_names import class_names, imagenet_names
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.errors import UserError
 from resnet_rs.steps import model_of
 
@@ -172,9 +172,6 @@ def test_kinds_of_images(workdir, tmp_path):
 
 
 def test_bad_images(workdir, folder, tmp_path, capsys):
-    frames = [Image.fromarray(np.full((64, 64, 3), level, np.uint8)) for level in (0, 90, 200)]
-    for suffix in ('gif', 'webp', 'png'):
-        frames[0].save(tmp_path / f'moving.{suffix}', save_all=True, append_images=frames[1:])
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, 'JPEG')
@@ -183,7 +180,6 @@ def test_bad_images(workdir, folder, tmp_path, capsys):
     (tmp_path / 'empty.png').touch()
     (tmp_path / 'folder').mkdir()
     reasons = {
-        'moving.gif': 'animation', 'moving.webp': 'animation', 'moving.png': 'animation',
         'cut.jpg': 'cannot be decoded', 'text.jpg': 'cannot be decoded',
         'empty.png': 'cannot be decoded', 'none.png': 'does not exist', 'folder': 'holds no image',
     }
@@ -195,12 +191,83 @@ def test_bad_images(workdir, folder, tmp_path, capsys):
         assert str(tmp_path / name) in err and reason in err and err.count('\n') == 1
 
 
-def test_a_gif_of_one_frame_is_an_image(tmp_path):
-    image = Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
-    image.save(tmp_path / 'a.gif', comment=b'blocks of bytes,' * 40)
-    encoded = (tmp_path / 'a.gif').read_bytes()
-    assert not predict._is_animated(encoded)
-    assert tf.io.decode_gif(encoded).shape[0] == 1
+@pytest.fixture
+def bad_files(tmp_path):
+    for number in range(5):
+        (tmp_path / f'bad{number}.jpg').write_text('no image')
+    return [tmp_path / f'bad{number}.jpg' for number in range(5)]
+
+
+def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_files, capsys):
+    status, out, err = run(
+        capsys, '--checkpoint=no_such_directory', folder / '0.png', *bad_files, folder / '1.png')
+    assert (status, out) == (2, '') and err.count('\n') == 1
+    assert err.startswith('error: 5 of 7 files cannot be read: ') and 'add --skip_bad' in err
+    assert all(str(file) in err for file in bad_files[:3]) and ' and 2 more' in err
+    with pytest.raises(UserError, match='5 of 7 files cannot be read'):
+        predict.predict('no_such_directory', [folder / '0.png', *bad_files, folder / '1.png'])
+
+
+def test_bad_files_can_be_skipped(workdir, folder, bad_files, capsys):
+    files = [folder / '0.png', *bad_files, folder / '1.png']
+    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', '--json', *files)
+    assert status == 1
+    _, alone, _ = run(capsys, f'--checkpoint={workdir}', '--json', files[0], files[-1])
+    assert out == alone and len(json.loads(out)) == 2
+    lines = err.splitlines()
+    assert len(lines) == 5 and all(
+        line.startswith(f'skipped: {file} cannot be decoded')
+        for line, file in zip(lines, bad_files, strict=True))
+    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', *bad_files)
+    assert (status, out) == (2, '')
+    assert err.splitlines()[-1] == 'error: none of the 5 files can be read'
+    status, _, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', files[0])
+    assert (status, err) == (0, '')
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('suffix, tolerance', [('png', 0), ('webp', 0), ('jpg', 8)])
+def test_exif_orientation_is_honoured(orientation, suffix, tolerance, tmp_path):
+    """Against Pillow's exif_transpose; sides of odd and even length, no symmetry."""
+    y, x = np.mgrid[:47, :70]
+    stored = Image.fromarray(np.stack([3 * x, 5 * y, 255 - x - y], -1).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {'webp': {'lossless': True}, 'jpg': {'quality': 100, 'subsampling': 0}, 'png': {}}
+    stored.save(tmp_path / f'a.{suffix}', exif=exif, **options[suffix])
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / f'a.{suffix}'))
+    assert upright.size == ((70, 47) if orientation < 5 else (47, 70))
+    upright.save(tmp_path / 'upright.png', exif=b'')
+    transform = evaluation_transform(default_config().data, SIZE)
+    want = predict.read_image(tmp_path / 'upright.png', transform).astype(int)
+    got = predict.read_image(tmp_path / f'a.{suffix}', transform)
+    assert np.abs(got - want).max() <= tolerance
+
+
+@pytest.mark.parametrize('exif', [b'', b'Exif', b'Exif\0\0MM\0*\0\0\0\x08\0\x09\x01',
+                                  b'Exif\0\0II*\0\xff\xff\xff\xff'])
+def test_damaged_exif_turns_nothing(exif, tmp_path):
+    image = Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
+    image.save(tmp_path / 'a.jpg', exif=exif)
+    image.save(tmp_path / 'b.jpg')
+    transform = evaluation_transform(default_config().data, SIZE)
+    np.testing.assert_array_equal(
+        predict.read_image(tmp_path / 'a.jpg', transform),
+        predict.read_image(tmp_path / 'b.jpg', transform))
+
+
+def test_of_an_animation_the_first_frame_counts(workdir, tmp_path):
+    frames = [Image.fromarray(np.full((64, 64, 3), level, np.uint8)) for level in (40, 90, 200)]
+    frames[0].save(tmp_path / 'still.png')
+    names = ['still.png']
+    for suffix in ('gif', 'webp', 'png'):
+        names.append(f'moving.{suffix}')
+        options = {'lossless': True} if suffix == 'webp' else {}
+        frames[0].save(
+            tmp_path / names[-1], save_all=True, append_images=frames[1:], **options)
+    still, *moving = predict.predict(workdir, [tmp_path / name for name in names], top=CLASSES)
+    for prediction in moving:
+        assert prediction.classes == still.classes, prediction.file
 
 
 def test_a_checkpoint_is_named_as_in_evaluation(network, workdir, folder, capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 import input_pipeline
 from resnet_rs import data_check, preflight
 from resnet_rs.config import default_config
-from resnet_rs.datasets import locate, prepare, records
+from resnet_rs.datasets import image_folder, locate, prepare, records
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.errors import UserError
 from resnet_rs.predict import read_image
@@ -80,7 +80,7 @@ def read_as_image(directory: pathlib.Path, file: pathlib.Path) -> None:
 
 def read_split(config, split: str) -> None:
     locate.find_prepared.cache_clear()
-    locate._find_image_folder.cache_clear()
+    image_folder.find_image_folder.cache_clear()
     if split == 'train':
         batches = input_pipeline.train_batches(config)
         for _ in range(3):

@@ -18,7 +18,7 @@ import shutil
 from absl import logging
 from etils import epath
 
-from resnet_rs.datasets.locate import DatasetInfo, SplitInfo
+from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.errors import UserError
 from resnet_rs.open_files import allow_open_files
 

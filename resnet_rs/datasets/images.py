@@ -1,12 +1,19 @@
 """From encoded bytes to a square uint8 image: crop, decode only the crop, resize.
 
-Accepted are JPEG (grey and CMYK too) and whatever tf.io.decode_image reads (PNG, BMP, GIF);
-the bytes decide, not the file name. Grey becomes three equal channels, alpha is dropped, 16-bit
-PNG keeps its upper 8 bits, the EXIF orientation is ignored (as the authors' code does).
+Accepted are JPEG (grey and CMYK too), PNG, WebP, GIF and BMP; the bytes decide, not the file name.
+Grey becomes three equal channels, alpha is dropped, 16-bit PNG keeps its upper 8 bits, an animation
+is its first frame. The EXIF orientation is ignored, as the authors' code does, unless
+`evaluation_transform` is given one.
 """
 
+import contextlib
 import fractions
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_rs.rules import crop_fraction
@@ -14,6 +21,14 @@ from resnet_rs.rules import crop_fraction
 # A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
 # they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.
 MOST_PIXELS = 89_478_485
+# How the stored pixels become the upright image, by EXIF orientation (EXIF 2.32, tag 274): whether
+# rows are reversed, whether columns are, and whether both are exchanged then.
+ORIENTATIONS = {
+    1: (False, False, False), 2: (False, True, False), 3: (True, True, False),
+    4: (True, False, False), 5: (False, False, True), 6: (True, False, True),
+    7: (True, True, True), 8: (False, True, True),
+}
+_HEADER_BYTES = 21  # of a WebP file: up to the flags of its first chunk
 
 
 def _bicubic_tf1(image, size):
@@ -82,12 +97,49 @@ def decode_crop(encoded, choose_box):
         return tf.io.decode_and_crop_jpeg(encoded, choose_box(shape), channels=3)
 
     def crop_other():
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        image = tf.ensure_shape(image, [None, None, 3])
+        image = tf.ensure_shape(_decode_other(encoded), [None, None, 3])
         y, x, height, width = tf.unstack(choose_box(_checked(tf.shape(image))))
         return image[y:y + height, x:x + width]
 
     return tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_other)
+
+
+def _decode_other(encoded):
+    """Decodes an image that is no JPEG, uint8 [height, width, 3]."""
+    # tf.io.decode_image takes a palette's numbers for grey levels in BMP, wants the file's own
+    # number of channels in WebP, and overwrites foreign memory with a WebP animation.
+    def png_or_gif():
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+    def still_webp():
+        return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
+
+    def by_pillow():
+        # As one of several, for a single string arrives in two forms, eagerly and in a graph.
+        return tf.numpy_function(_decode_by_pillow, [encoded[None]], tf.uint8, stateful=False)
+
+    def webp_or_bmp():
+        header = tf.strings.substr(encoded, 0, _HEADER_BYTES) + tf.constant(bytes(_HEADER_BYTES))
+        is_extended = tf.strings.substr(header, 12, 4) == b'VP8X'
+        flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
+        is_still_webp = is_webp & ~(is_extended & (flags & 2 > 0))
+        return tf.cond(is_still_webp, still_webp, by_pillow)
+
+    start = tf.strings.substr(encoded, 0, 2)
+    is_webp = start == b'RI'
+    return tf.cond(is_webp | (start == b'BM'), webp_or_bmp, png_or_gif)
+
+
+def _decode_by_pillow(encoded: Sequence[bytes]) -> np.ndarray:
+    from PIL import Image  # for few files only
+
+    try:
+        with Image.open(io.BytesIO(encoded[0]), formats=('BMP', 'WEBP')) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError('an image of more than MOST_PIXELS')
+            return np.asarray(image.convert('RGB'))
+    except Exception as error:  # damaged files give many kinds; TensorFlow passes its own on only
+        raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
 
 def _checked(shape):
@@ -107,15 +159,60 @@ def to_uint8(image, *, rounded: bool):
 
 
 def evaluation_transform(data, size: int):
-    """The function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
+    """Returns the function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
 
-    `data` is config.data.
+    `data` is config.data. The function's second argument is an EXIF orientation, 1 by default.
     """
     resize = RESIZE[data.resize]
     fraction = crop_fraction(data.eval_crop, size)
 
-    def transform(encoded):
-        crop = decode_crop(encoded, lambda shape: center_box(shape, fraction))
+    def choose_box(shape):
+        return center_box(shape, fraction)
+
+    def transform(encoded, orientation=1):
+        if orientation == 1:
+            crop = decode_crop(encoded, choose_box)
+        else:
+            crop = _decode_upright_crop(encoded, choose_box, orientation)
         return to_uint8(resize(crop, size), rounded=True)
 
     return transform
+
+
+def _decode_upright_crop(encoded, choose_box, orientation: int):
+    """Decodes the box that `choose_box` gives for the image that stands upright, and turns it."""
+    rows, columns, exchanged = ORIENTATIONS[orientation]
+
+    def stored_box(shape):
+        stored_height, stored_width = shape[0], shape[1]
+        upright = [stored_width, stored_height] if exchanged else [stored_height, stored_width]
+        y, x, height, width = tf.unstack(choose_box(tf.stack(upright)))
+        if exchanged:
+            y, x, height, width = x, y, width, height
+        if rows:
+            y = stored_height - y - height
+        if columns:
+            x = stored_width - x - width
+        return tf.stack([y, x, height, width])
+
+    crop = decode_crop(encoded, stored_box)
+    crop = tf.reverse(crop, [axis for axis, turned in enumerate((rows, columns)) if turned])
+    return tf.transpose(crop, [1, 0, 2]) if exchanged else crop
+
+
+@contextlib.contextmanager
+def silent_libraries() -> Iterator[io.TextIOBase]:
+    """Keeps libjpeg, libpng and TensorFlow from writing what they find to stderr.
+
+    Yields a stream to it for those who have something to say.
+    """
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with open(stderr, 'w', closefd=False) as stream:
+            yield stream
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

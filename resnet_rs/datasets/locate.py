@@ -4,23 +4,20 @@ Nothing here imports TensorFlow, so a missing dataset is reported in millisecond
 be local or on a bucket (gs://...), the latter through etils.epath.
 """
 
-import dataclasses
 import fnmatch
 import functools
-import itertools
 import os
 import pathlib
 import re
 
-from absl import logging
-
+from resnet_rs.datasets.image_folder import find_image_folder
+from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.errors import UserError
 from resnet_rs.text_files import read_json, read_text
 
 MOST_EXAMPLES = 2**31 - 1  # of a split; batches number them in int32
 MOST_CLASSES = 1_000_000
 FILE_FORMATS = ('array_record', 'tfrecord')
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 # Examples of sets whose size is known, by the name before '/' and ':'.
 KNOWN_SIZES = {
     'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
@@ -31,184 +28,6 @@ KNOWN_SIZES = {
 # The features a record may have beside 'image': the class number, and a set of right classes
 # (ImageNet-ReaL, tfds 'imagenet2012_real').
 LABEL_FEATURES = (('label', ''), ('original_label', 'real_label'))
-# The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
-MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'
-_MINIVAL_FILES, _MINIVAL_OF = 20, 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """Records [skip, skip + take) of one file (the fields of tfds' FileInstruction)."""
-
-    filename: str
-    skip: int
-    take: int
-    examples_in_shard: int
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitInfo:
-    """A split or a slice of one: either shards of records or image files.
-
-    Attributes:
-      name: as asked for, such as 'train' or 'train[:99%]'.
-      num_examples: number of examples.
-      shards: the record files in order; empty for an image folder.
-      images: the paths of an image folder, ordered by class, then name; empty otherwise.
-      labels: class numbers of `images`.
-      label_feature: of a record, holds its class number.
-      label_set_feature: of a record, holds any number of right classes; '' where there is none.
-    """
-
-    name: str
-    num_examples: int
-    shards: tuple[Shard, ...] = ()
-    images: tuple[str, ...] = ()
-    labels: tuple[int, ...] = ()
-    label_feature: str = 'label'
-    label_set_feature: str = ''
-
-    @property
-    def shard_lengths(self) -> tuple[int, ...]:
-        return tuple(shard.take for shard in self.shards)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return self.images or tuple(shard.filename for shard in self.shards)
-
-    def describe(self, index: int) -> str:
-        """The place of example `index`: an image file, or a record (from 0) of a record file."""
-        if self.images:
-            return f'{self.images[index]} (example {index} of split {self.name})'
-        first = 0
-        for shard in self.shards:
-            if index < first + shard.take:
-                record = shard.skip + index - first
-                return f'record {record} of {shard.filename} (example {index} of {self.name})'
-            first += shard.take
-        raise IndexError(index)
-
-    def slice(self, name: str, start: int, stop: int) -> 'SplitInfo':
-        """Examples [start, stop) of a split of shards."""
-        shards = []
-        first = 0
-        for shard in self.shards:
-            low, high = max(start - first, 0), min(stop - first, shard.take)
-            if low < high:
-                part = dataclasses.replace(shard, skip=shard.skip + low, take=high - low)
-                shards.append(part)
-            first += shard.take
-        count = sum(shard.take for shard in shards)
-        return dataclasses.replace(self, name=name, num_examples=count, shards=tuple(shards))
-
-    def minival(self) -> tuple['SplitInfo', 'SplitInfo']:
-        """The training split in two: (held out, the rest); no example is in both.
-
-        Held out are 20 of every 1024 files where that is a whole number, the first ones: tfds
-        mixes the examples of nearly every set before it writes them. With any other number of
-        files they are the first 20/1024 of the examples, rounded; in an image folder, whose
-        images are ordered by class, 20/1024 of the images at even distances.
-        """
-        names = (MINIVAL, TRAIN_WITHOUT_MINIVAL)
-        if self.images:
-            numbers = range(self.num_examples)
-            held_out = [
-                (number + 1) * _MINIVAL_FILES // _MINIVAL_OF
-                > number * _MINIVAL_FILES // _MINIVAL_OF for number in numbers
-            ]
-            return tuple(
-                SplitInfo(
-                    name, held_out.count(part), (),
-                    tuple(self.images[number] for number in numbers if held_out[number] == part),
-                    tuple(self.labels[number] for number in numbers if held_out[number] == part),
-                ) for name, part in zip(names, (True, False), strict=True)
-            )
-        files, remainder = divmod(len(self.shards) * _MINIVAL_FILES, _MINIVAL_OF)
-        if remainder:
-            count = round(self.num_examples * _MINIVAL_FILES / _MINIVAL_OF)
-        else:
-            count = sum(self.shard_lengths[:files])
-        bounds = ((0, count), (count, self.num_examples))
-        return tuple(self.slice(name, *ends) for name, ends in zip(names, bounds, strict=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """A prepared dataset.
-
-    Attributes:
-      name: as in the config.
-      directory: of the prepared version, or the root of the image folder.
-      file_format: 'array_record', 'tfrecord' or 'image_folder'.
-      class_names: one per class, in label order.
-      splits: whole splits by name.
-    """
-
-    name: str
-    directory: str
-    file_format: str
-    class_names: tuple[str, ...]
-    splits: dict[str, SplitInfo]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    def split(self, name: str) -> SplitInfo:
-        """Returns a split by name; of sets of records also slices and sums, written as in tfds.
-
-        For instance 'train[:99%]', 'train[100:]', 'train[:25%]+train[50%:]'. Percentages are
-        rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
-        Raises UserError for a split that does not exist, is empty or holds an example twice.
-        """
-        if self.file_format == 'image_folder' and {'[', '+'} & set(name):
-            raise UserError(
-                f'an image folder has no slices or sums such as {name!r} (its images are ordered '
-                'by class): make one folder per split'
-            )
-        first, *others = parts = [self._split_or_slice(part) for part in name.split('+')]
-        if not others:
-            return first
-        shards = tuple(shard for part in parts for shard in part.shards)
-        ranges = sorted((shard.filename, shard.skip, shard.take) for shard in shards)
-        for (file, skip, take), (next_file, next_skip, _) in itertools.pairwise(ranges):
-            if file == next_file and skip + take > next_skip:
-                raise UserError(f'split {name!r} of {self.name} is wrong: its parts overlap')
-        count = sum(part.num_examples for part in parts)
-        return dataclasses.replace(first, name=name, num_examples=count, shards=shards)
-
-    def _split_or_slice(self, name: str) -> SplitInfo:
-        match = re.fullmatch(r'([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?', name)
-        base = match.group(1) if match else name
-        if base == 'validation' and 'val' in self.splits and 'validation' not in self.splits:
-            base = 'val'
-        splits = self.splits
-        if base in (MINIVAL, TRAIN_WITHOUT_MINIVAL) and 'train' in splits:
-            splits = {part.name: part for part in splits['train'].minival()} | splits
-        if not match or base not in splits:
-            raise UserError(
-                f'{self.directory} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
-            )
-        whole = splits[base]
-        if not whole.num_examples:
-            raise UserError(f'split {base!r} of {self.name} in {self.directory} holds no example')
-        if '[' not in name:
-            return whole
-        start = _bound(match.group(2), 0, whole.num_examples)
-        stop = _bound(match.group(3), whole.num_examples, whole.num_examples)
-        if start >= stop:
-            raise UserError(
-                f'split {name!r} of {self.name} holds no example: {base} has {whole.num_examples}'
-            )
-        return whole.slice(name, start, stop)
-
-
-def _bound(text: str | None, default: int, total: int) -> int:
-    """One end of a slice as a number of examples in [0, total]."""
-    if not text:
-        return default
-    value = round(total * int(text[:-1]) / 100) if text.endswith('%') else int(text)
-    return min(max(value + total if value < 0 else value, 0), total)
 
 
 def data_dir(data) -> pathlib.Path:
@@ -231,7 +50,7 @@ def find_dataset(data) -> DatasetInfo:
     remembered for the life of the process.
     """
     if data.source == 'image_folder':
-        info = _find_image_folder(data.data_dir, (data.train_split, data.eval_split))
+        info = find_image_folder(as_path(data.data_dir), (data.train_split, data.eval_split))
     else:
         info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     info.split(data.eval_split)
@@ -334,59 +153,6 @@ def _version_names(directory) -> list[str]:
         path.name for path in directory.iterdir()
         if re.fullmatch(r'\d+\.\d+\.\d+', path.name) and (path / 'dataset_info.json').exists()
     ]
-
-
-@functools.lru_cache(maxsize=8)
-def _find_image_folder(root: str, wanted: tuple[str, ...]) -> DatasetInfo:
-    """Reads root/SPLIT/CLASS/*.jpg|jpeg|png (any case); classes are those of the first split.
-
-    Folders that are all numbers, as those of ImageNet-V2, are classes in the order of the numbers:
-    by name, '10' would come before '2'.
-    """
-    directory = as_path(root)
-    if not directory.is_dir():
-        raise UserError(f'image folder {directory} does not exist: set data.data_dir')
-    there = {path.name for path in directory.iterdir() if path.is_dir()}
-    names = {name.partition('[')[0] for name in wanted}
-    parts = {name for name in (MINIVAL, TRAIN_WITHOUT_MINIVAL) if name not in there}
-    names = {'train' if name in parts else name for name in names}
-    names = {'val' if name == 'validation' and name not in there else name for name in names}
-    splits = {}
-    classes = None
-    for name in sorted(names & there):
-        found = sorted(path.name for path in (directory / name).iterdir() if path.is_dir())
-        if all(folder.isdecimal() for folder in found):
-            found.sort(key=int)
-        if not found:
-            raise UserError(f'{directory / name} has no class folders: it must hold CLASS/*.jpg')
-        if classes is not None and found != classes:
-            odd = sorted(set(found) ^ set(classes))[0]
-            raise UserError(f'the splits of {directory} have different classes: {odd!r} is not '
-                            'in all of them')
-        classes = found
-        splits[name] = _read_split(directory / name, name, classes)
-    if not splits:
-        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}: set '
-                        'data.train_split and data.eval_split to the names of its folders')
-    return DatasetInfo(str(directory), str(directory), 'image_folder', tuple(classes), splits)
-
-
-def _read_split(directory, name: str, classes: list[str]) -> SplitInfo:
-    images, labels = [], []
-    ignored = 0
-    for label, class_name in enumerate(classes):
-        files = sorted(path.name for path in (directory / class_name).iterdir())
-        kept = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
-        if not kept:
-            raise UserError(f'class folder {directory / class_name} has no image ending in '
-                            f'{", ".join(IMAGE_SUFFIXES)}')
-        ignored += len(files) - len(kept)
-        images.extend(str(directory / class_name / file) for file in kept)
-        labels.extend(itertools.repeat(label, len(kept)))
-    if ignored:
-        logging.warning('%s: ignored %d files that do not end in %s', directory, ignored,
-                        ', '.join(IMAGE_SUFFIXES))
-    return SplitInfo(name, len(images), (), tuple(images), tuple(labels))
 
 
 def as_path(text: str):

@@ -4,7 +4,7 @@ import dataclasses
 
 from etils import epath
 
-from resnet_rs.datasets.locate import SplitInfo
+from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.errors import UserError
 
 GIB = 2**30

@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 
 from resnet_rs.datasets import records
-from resnet_rs.datasets.locate import DatasetInfo, SplitInfo
+from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.errors import UserError
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.

@@ -7,13 +7,14 @@ Sets with several right labels have 'label_set' too: int64 [k], filled up with -
 """
 
 import os
+from collections.abc import Sequence
 
 import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
 from resnet_rs.datasets import order
-from resnet_rs.datasets.locate import SplitInfo
+from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.errors import UserError
 from resnet_rs.open_files import allow_open_files
 
@@ -119,15 +120,24 @@ def sequential_records(
     split: SplitInfo, file_format: str, start: int, stop: int, *, threads: int
 ) -> tf.data.Dataset:
     """Examples [start, stop) of the split in file order, once; `epoch` is 0."""
+    return records_of_ranges(split, file_format, [(start, stop)], threads=threads)
+
+
+def records_of_ranges(
+    split: SplitInfo, file_format: str, ranges: Sequence[tuple[int, int]], *, threads: int
+) -> tf.data.Dataset:
+    """Examples [start, stop) of each of `ranges` in file order, one range after another."""
+    ends = tf.data.Dataset.from_tensor_slices(np.array(ranges, np.int64))
     if file_format == 'tfrecord':
-        records = _segments(split, tf.range(len(split.shards)), start, stop)
+        records = ends.flat_map(
+            lambda ends: _segments(split, tf.range(len(split.shards)), ends[0], ends[1]))
         records = records.batch(_READ_CHUNK).map(
             lambda index, record: {'index': index, **_parsed(split, record)}
         ).unbatch()
     else:
         read = _random_reader(split)
-        indices = tf.data.Dataset.range(start, stop).batch(_READ_CHUNK)
-        records = indices.map(
+        indices = ends.flat_map(lambda ends: tf.data.Dataset.range(ends[0], ends[1]))
+        records = indices.batch(_READ_CHUNK).map(
             lambda index: {'index': index, **read(index)},
             num_parallel_calls=threads, deterministic=True,
         ).unbatch()
@@ -137,7 +147,7 @@ def sequential_records(
 def _random_reader(split: SplitInfo):
     """A function from indices int64 [k] to {'data': string [k], 'label': int64 [k]}."""
     if split.images:
-        images = tf.constant(split.images)
+        images = tf.constant([os.fsencode(image) for image in split.images])  # any bytes
         labels = tf.constant(split.labels, tf.int64)
         return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
 

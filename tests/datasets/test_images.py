@@ -148,6 +148,56 @@ def test_kinds_of_files():
     np.testing.assert_array_equal(crop_all(encoded(sixteen_bits, 'PNG')), grey[..., None] + rgb * 0)
 
 
+def forms_of_rarer_kinds():
+    """(name, Pillow image, options to save it) of what the names' suffixes may hold."""
+    random = np.random.default_rng(0)
+    rgb = Image.fromarray(gradient_image(20, 30))
+    grey = rgb.convert('L')
+    rgba = Image.fromarray(random.integers(0, 256, (20, 30, 4)).astype(np.uint8))
+    frames = [Image.new('RGB', (30, 20), (level, 7, 99)) for level in (10, 90, 200)]
+    clear = [frame.convert('RGBA') for frame in frames]
+    clear[0].putpixel((3, 3), (1, 2, 3, 0))
+    moving = {'save_all': True, 'lossless': True, 'exact': True}
+    return [
+        ('still.webp', rgb, {}), ('lossless.webp', rgb, {'lossless': True}),
+        ('grey.webp', grey, {'lossless': True}),
+        ('alpha.webp', rgba, {'lossless': True, 'exact': True}),
+        ('moving.webp', frames[0], {**moving, 'append_images': frames[1:]}),
+        ('moving_alpha.webp', clear[0], {**moving, 'append_images': clear[1:]}),
+        ('still.gif', rgb.convert('P'), {}), ('interlaced.gif', grey, {'interlace': 1}),
+        ('moving.gif', frames[0], {'save_all': True, 'append_images': frames[1:]}),
+        ('moving.png', frames[0], {'save_all': True, 'append_images': frames[1:]}),
+        ('rgb.bmp', rgb, {}), ('grey.bmp', grey, {}), ('palette.bmp', rgb.convert('P'), {}),
+        ('bits.bmp', grey.convert('1'), {}), ('alpha.bmp', rgba, {}),
+        ('deep.png', Image.fromarray(np.asarray(grey).astype(np.uint16) * 256 + 9), {}),
+    ]
+
+
+@pytest.mark.parametrize('form', forms_of_rarer_kinds(), ids=lambda form: form[0])
+def test_rarer_kinds_are_as_pillow_reads_them(form):
+    """Of animations the first frame; alpha is dropped, and 16 bits keep their upper 8."""
+    name, image, options = form
+    content = encoded(image, name.partition('.')[2].upper(), **options)
+    opened = Image.open(io.BytesIO(content))
+    want = np.asarray(image.convert('RGB') if name == 'alpha.webp' else opened.convert('RGB'))
+    if name == 'deep.png':
+        want = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
+    np.testing.assert_array_equal(crop_all(content), want)
+    dataset = tf.data.Dataset.from_tensors(content)
+    dataset = dataset.map(lambda data: images.decode_crop(data, lambda shape: [2, 3, 11, 13]))
+    [crop] = dataset.as_numpy_iterator()
+    np.testing.assert_array_equal(crop, want[2:13, 3:16])
+
+
+@pytest.mark.parametrize('name', ['moving.webp', 'palette.bmp', 'still.gif', 'still.webp'])
+def test_damaged_rarer_kinds_are_errors(name):
+    [(_, image, options)] = [form for form in forms_of_rarer_kinds() if form[0] == name]
+    content = encoded(image, name.partition('.')[2].upper(), **options)
+    for kept in (2, 4, 10, 14, 20, len(content) // 2):
+        with pytest.raises(tf.errors.OpError):
+            crop_all(content[:kept])
+
+
 @pytest.mark.parametrize('height, width', [(1, 1), (10, 2000), (2000, 10), (1, 7)])
 @pytest.mark.parametrize('file_format', ['PNG', 'JPEG'])
 def test_extreme_shapes(height, width, file_format):

@@ -223,51 +223,6 @@ def test_missing_file_and_broken_metadata(tmp_path):
         locate.find_dataset(settings)
 
 
-def test_image_folder(tmp_path):
-    for split in ('train', 'val'):
-        for name in ('b', 'a'):
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
-            for file in ('2.PNG', '1.jpeg', '3.txt'):
-                (folder / file).write_bytes(b'')
-    info = locate.find_dataset(data(source='image_folder', data_dir=str(tmp_path)))
-    assert info.class_names == ('a', 'b')
-    split = info.split('validation')  # 'val' serves where 'validation' is not there
-    assert split.num_examples == 4 and split.labels == (0, 0, 1, 1)
-    assert [path[len(str(tmp_path)):] for path in split.images] == [
-        '/val/a/1.jpeg', '/val/a/2.PNG', '/val/b/1.jpeg', '/val/b/2.PNG'
-    ]
-    assert '/val/b/1.jpeg' in split.describe(2)
-    for name in ('train[:50%]', 'train+validation'):
-        with pytest.raises(UserError, match='no slices or sums'):
-            info.split(name)
-
-
-def test_bad_image_folders(tmp_path):
-    def settings(**more):
-        return data(source='image_folder', **{'data_dir': str(tmp_path), **more})
-
-    with pytest.raises(UserError, match='does not exist'):
-        locate.find_dataset(settings(data_dir=str(tmp_path / 'nowhere')))
-    with pytest.raises(UserError, match='none of the folders'):
-        locate.find_dataset(settings())
-    (tmp_path / 'train').mkdir()
-    with pytest.raises(UserError, match='no class folders'):
-        locate.find_dataset(settings())
-    (tmp_path / 'train' / 'cat').mkdir()
-    with pytest.raises(UserError, match='cat has no image'):
-        locate.find_dataset(settings())
-    (tmp_path / 'train' / 'cat' / '1.jpg').write_bytes(b'')
-    with pytest.raises(UserError, match="no split 'validation'"):
-        locate.find_dataset(settings())
-    other = tmp_path / 'other'
-    shutil.copytree(tmp_path / 'train', other / 'train')
-    (other / 'val' / 'dog').mkdir(parents=True)
-    (other / 'val' / 'dog' / '1.jpg').write_bytes(b'')
-    with pytest.raises(UserError, match='different classes'):
-        locate.find_dataset(settings(data_dir=str(other)))
-
-
 def test_is_quick_and_imports_no_framework(tmp_path):
     program = (
         'import sys, types\n'

@@ -1,0 +1,119 @@
+"""Decodes the images of a split to find those that training or evaluation would refuse."""
+
+import time
+import typing
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_rs.datasets import records
+from resnet_rs.datasets.images import decode_crop, silent_libraries
+from resnet_rs.datasets.splits import SplitInfo
+from resnet_rs.errors import UserError
+
+MOST_WHOLE = 10_000  # images of a split all of which are decoded
+SAMPLE = 2_000  # images of a larger split that are
+_RECORDS_AT_ONCE = 20  # of each sampled TFRecord file, at least; it can only be read forward
+_PROGRESS_SECONDS = 5
+
+
+class Sample(typing.NamedTuple):
+    """Which examples of a split are decoded.
+
+    Attributes:
+      ranges: disjoint [start, stop) of examples, ascending.
+      text: the same for people, such as 'all 360' or '2,000 of 1,281,167, evenly spaced'.
+    """
+
+    ranges: Sequence[tuple[int, int]]
+    text: str
+
+    @property
+    def size(self) -> int:
+        return sum(stop - start for start, stop in self.ranges)
+
+
+class Decoded(typing.NamedTuple):
+    """What came of a sample.
+
+    Attributes:
+      indices: int [size], numbers of the examples in the split.
+      labels: int [size], class numbers.
+      bad: numbers of the examples that hold no image, or too large or a damaged one.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray
+    bad: list[int]
+
+
+def choose_sample(split: SplitInfo, file_format: str) -> Sample:
+    """Returns all examples of a split up to MOST_WHOLE, about SAMPLE of a larger one.
+
+    Examples of array_record sets and image folders are evenly spaced. Of a TFRecord set they are
+    the first of evenly spaced files.
+    """
+    count = split.num_examples
+    if count <= MOST_WHOLE:
+        return Sample([(0, count)], f'all {count:,}')
+    if file_format != 'tfrecord':
+        places = np.linspace(0, count - 1, SAMPLE).round().astype(int).tolist()
+        text = f'{SAMPLE:,} of {count:,}, evenly spaced'
+        return Sample([(place, place + 1) for place in places], text)
+    lengths = np.array(split.shard_lengths)
+    starts = np.cumsum(lengths) - lengths
+    filled = np.flatnonzero(lengths)
+    wanted = min(len(filled), SAMPLE // _RECORDS_AT_ONCE)
+    chosen = filled[np.linspace(0, len(filled) - 1, wanted).round().astype(int)]
+    stops = starts[chosen] + np.minimum(lengths[chosen], -(-SAMPLE // wanted))
+    ranges = list(zip(starts[chosen].tolist(), stops.tolist(), strict=True))
+    sample = Sample(ranges, '')
+    return sample._replace(
+        text=f'{sample.size:,} of {count:,}, the first of {wanted:,} evenly spaced files')
+
+
+def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> Decoded:
+    """Decodes the images of `sample` whole; where that takes seconds, stderr has the progress.
+
+    Raises UserError, naming the file, for records that cannot be read.
+    """
+    # Only a result that depends on the pixels keeps TensorFlow from leaving the decoding out.
+    def decoded(element):
+        whole = decode_crop(
+            records.load(split, element['data']),
+            lambda shape: tf.stack([0, 0, shape[0], shape[1]]),
+        )
+        return element['index'], element['label'], tf.size(whole) > 0
+
+    def decoded_or_not(element):
+        one = tf.data.Dataset.from_tensors(element)
+        failed = one.map(lambda element: (element['index'], element['label'], False))
+        return one.map(decoded).ignore_errors().concatenate(failed).take(1)
+
+    elements = records.records_of_ranges(split, file_format, sample.ranges, threads=threads)
+    results = elements.interleave(
+        decoded_or_not, cycle_length=threads, block_length=1, num_parallel_calls=threads,
+        deterministic=True,
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    found = []
+    told = time.monotonic()
+    try:
+        with silent_libraries() as stderr:
+            for result in results.with_options(options).as_numpy_iterator():
+                found.append(result)
+                if time.monotonic() > told + _PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    print(f'{split.name}: decoded {len(found):,} of {sample.size:,} images',
+                          file=stderr, flush=True)
+    except records.READ_ERRORS as error:
+        damage = records.damaged_file(split, file_format)
+        if damage is None:
+            raise
+        raise UserError(f'split {split.name} cannot be read: {damage}') from error
+    indices, labels, is_good = (np.array(column) for column in zip(*found, strict=True))
+    return Decoded(indices, labels, indices[~is_good].tolist())

@@ -1,0 +1,203 @@
+"""Folders of images, SPLIT/CLASS/**/FILE: which files are read, in which order, and which are not.
+
+Directories may be local or on a bucket. Nothing here imports TensorFlow.
+"""
+
+import collections
+import functools
+import itertools
+import os
+import pathlib
+
+from absl import logging
+
+from resnet_rs.datasets.splits import MINIVAL, TRAIN_WITHOUT_MINIVAL, DatasetInfo, SplitInfo
+from resnet_rs.errors import UserError, first_of
+
+# Of files that are read as images (datasets.images decodes them), in any case.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
+# Folders that systems hide, beside those whose name begins with a dot: macOS archives and Synology.
+_HIDDEN_FOLDERS = ('__MACOSX', '@eaDir')
+
+
+@functools.lru_cache(maxsize=8)
+def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
+    """Returns the splits `wanted` of directory/SPLIT/CLASS/**/FILE; all must have the same classes.
+
+    Classes are ordered by name. Folders that are all numbers, as those of ImageNet-V2, are classes
+    in the order of the numbers: by name, '10' would come before '2'. A folder `val` serves where
+    `validation` is wanted and does not exist. What is ignored is logged, once per split.
+
+    Raises UserError where there is no such folder, a class has no image or the classes differ.
+    """
+    if not directory.is_dir():
+        raise UserError(f'image folder {directory} does not exist: set data.data_dir')
+    there = {path.name for path in directory.iterdir() if path.is_dir()}
+    names = {name.partition('[')[0] for name in wanted}
+    parts = {name for name in (MINIVAL, TRAIN_WITHOUT_MINIVAL) if name not in there}
+    names = {'train' if name in parts else name for name in names}
+    names = {'val' if name == 'validation' and name not in there else name for name in names}
+    splits = {name: _Split(directory, name) for name in sorted(names & there)}
+    if not splits:
+        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}: set '
+                        'data.train_split and data.eval_split to the names of its folders')
+    first, *others = splits.values()
+    for other in others:
+        if problem := _difference(first, other):
+            raise UserError(f'{directory}: {problem}; give each split the same class folders')
+    infos = {name: split.read() for name, split in splits.items()}
+    return DatasetInfo(
+        str(directory), str(directory), 'image_folder', tuple(first.classes), infos)
+
+
+def read_classes(directory: pathlib.Path) -> tuple[list[str], SplitInfo]:
+    """Returns the names of the classes of directory/CLASS/**/FILE, and its images as one split."""
+    split = _Split(directory.parent, directory.name)
+    return split.classes, split.read()
+
+
+class _Split:
+    """One split while it is read: its class folders, and what is ignored in it.
+
+    Attributes:
+      name: of the folder.
+      classes: names of the class folders in label order.
+    """
+
+    def __init__(self, root: pathlib.Path, name: str):
+        self.name = name
+        self._directory = root / name
+        above = (self._directory, root, *root.absolute().parents) if '://' not in str(root) else ()
+        self._above = {_identity(directory) for directory in above}
+        self._ignored = []  # (kind, place) of every file that is not read
+        files, folders = _entries(self._directory)
+        self.classes = [folder for folder in folders if not _is_hidden_folder(folder)]
+        if not self.classes:
+            raise UserError(f'{self._directory} has no class folders: it must hold CLASS/*.jpg')
+        if all(folder.isdecimal() for folder in self.classes):
+            self.classes.sort(key=int)
+        for file in files:
+            self._ignore(_kind(file) or 'in no class folder', file)
+        for folder in sorted(set(folders) - set(self.classes)):
+            self._images(self._directory / folder, hidden=True)
+
+    def read(self) -> SplitInfo:
+        """Returns the images, ordered by class; logs which files were ignored."""
+        images, labels = [], []
+        for label, class_name in enumerate(self.classes):
+            folder = self._directory / class_name
+            before = len(self._ignored)
+            found = self._images(folder)
+            if not found:
+                ignored = _count_kinds(self._ignored[before:])
+                raise UserError(
+                    f'class folder {folder} has no image ending in {", ".join(IMAGE_SUFFIXES)}'
+                    + (f'; it holds {ignored}' if ignored else ''))
+            images += found
+            labels.extend(itertools.repeat(label, len(found)))
+        self._report(images, labels)
+        return SplitInfo(self.name, len(images), (), tuple(images), tuple(labels))
+
+    def _images(self, top, *, hidden: bool = False) -> list[str]:
+        """Returns the images below `top`: those of a folder by name, then those of its subfolders.
+
+        No folder is read twice, nor one that holds `top`, so that links cannot lead in circles.
+        """
+        images = []
+        visited = set(self._above)
+        stack = [(top, hidden)]
+        while stack:
+            folder, hidden = stack.pop()
+            place = os.path.relpath(folder, self._directory)
+            if (identity := _identity(folder)) in visited:
+                self._ignore('links to a folder that is read already', place)
+                continue
+            visited.update({identity} - {None})
+            files, folders = _entries(folder)
+            for file in files:
+                if kind := 'in hidden folders' if hidden else _kind(file):
+                    self._ignore(kind, os.path.join(place, file))
+                else:
+                    images.append(os.path.join(folder, file))
+            stack += [(folder / name, hidden or _is_hidden_folder(name))
+                      for name in reversed(folders)]
+        return images
+
+    def _ignore(self, kind: str, place: str) -> None:
+        self._ignored.append((kind, place))
+
+    def _report(self, images: list[str], labels: list[int]) -> None:
+        depth = str(self._directory).count('/') + 2
+        deeper = [image for image in images if image.count('/') > depth]
+        if deeper:
+            folders = [os.path.relpath(os.path.dirname(image), self._directory) for image in deeper]
+            logging.info('%s: %d of %d images are in subfolders of their class (%s)',
+                         self._directory, len(deeper), len(images), first_of(folders))
+        if self._ignored:
+            logging.warning(
+                '%s: ignored %s (%s); images end in %s', self._directory,
+                _count_kinds(self._ignored), first_of([place for _, place in self._ignored]),
+                ', '.join(IMAGE_SUFFIXES))
+
+
+def _identity(directory) -> tuple[int, int] | None:
+    """Returns what tells a local folder from all others; None on a bucket, which has no links."""
+    if '://' in str(directory):
+        return None
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino
+
+
+def _entries(directory) -> tuple[list[str], list[str]]:
+    """Returns the names of the files and of the folders in it, both sorted; links are followed."""
+    files, folders = [], []
+    try:
+        if '://' in str(directory):
+            for path in directory.iterdir():
+                # Each question costs a request.
+                is_folder = not path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_dir()
+                (folders if is_folder else files).append(path.name)
+        else:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    # DirEntry.is_dir raises for a link to itself.
+                    is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+                    (folders if is_folder else files).append(entry.name)
+    except OSError as error:
+        raise UserError(f'{directory} cannot be read ({error.strerror or error})') from error
+    return sorted(files), sorted(folders)
+
+
+def _kind(file: str) -> str:
+    """Returns why a file is ignored; '' for an image."""
+    if file.startswith('.'):
+        return 'hidden'
+    suffix = os.path.splitext(file)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return ''
+    return suffix or 'without a suffix'
+
+
+def _is_hidden_folder(name: str) -> bool:
+    return name.startswith('.') or name in _HIDDEN_FOLDERS
+
+
+def _count_kinds(ignored: list[tuple[str, str]]) -> str:
+    """Returns '3 files: 2 .txt, 1 hidden', or '' for none."""
+    if not ignored:
+        return ''
+    kinds = collections.Counter(kind for kind, _ in ignored).most_common()
+    files = 'file' if len(ignored) == 1 else 'files'
+    return f'{len(ignored):,} {files}: ' + ', '.join(f'{count:,} {kind}' for kind, count in kinds)
+
+
+def _difference(first: _Split, second: _Split) -> str:
+    """Returns which classes are in one split only, such as "class 'a' is in b/ but not in c/"."""
+    problems = []
+    for here, there in ((first, second), (second, first)):
+        odd = [repr(name) for name in here.classes if name not in set(there.classes)]
+        if odd:
+            what = f'class {odd[0]} is' if len(odd) == 1 else (
+                f'{len(odd):,} classes ({first_of(odd)}) are')
+            problems.append(f'{what} in {here.name}/ but not in {there.name}/')
+    return ', '.join(problems)

@@ -1,0 +1,186 @@
+"""What a dataset consists of: splits, their slices and sums, and where each example lies."""
+
+import dataclasses
+import itertools
+import re
+
+from resnet_rs.errors import UserError
+
+# The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
+MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'
+_MINIVAL_FILES, _MINIVAL_OF = 20, 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Records [skip, skip + take) of one file (the fields of tfds' FileInstruction)."""
+
+    filename: str
+    skip: int
+    take: int
+    examples_in_shard: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitInfo:
+    """A split or a slice of one: either shards of records or image files.
+
+    Attributes:
+      name: as asked for, such as 'train' or 'train[:99%]'.
+      num_examples: number of examples.
+      shards: the record files in order; empty for an image folder.
+      images: the paths of an image folder, ordered by class, then name; empty otherwise.
+      labels: class numbers of `images`.
+      label_feature: of a record, holds its class number.
+      label_set_feature: of a record, holds any number of right classes; '' where there is none.
+    """
+
+    name: str
+    num_examples: int
+    shards: tuple[Shard, ...] = ()
+    images: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    label_feature: str = 'label'
+    label_set_feature: str = ''
+
+    @property
+    def shard_lengths(self) -> tuple[int, ...]:
+        return tuple(shard.take for shard in self.shards)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return self.images or tuple(shard.filename for shard in self.shards)
+
+    def describe(self, index: int) -> str:
+        """The place of example `index`: an image file, or a record (from 0) of a record file."""
+        if self.images:
+            return f'{self.images[index]} (example {index} of split {self.name})'
+        first = 0
+        for shard in self.shards:
+            if index < first + shard.take:
+                record = shard.skip + index - first
+                return f'record {record} of {shard.filename} (example {index} of {self.name})'
+            first += shard.take
+        raise IndexError(index)
+
+    def slice(self, name: str, start: int, stop: int) -> 'SplitInfo':
+        """Examples [start, stop) of a split of shards."""
+        shards = []
+        first = 0
+        for shard in self.shards:
+            low, high = max(start - first, 0), min(stop - first, shard.take)
+            if low < high:
+                part = dataclasses.replace(shard, skip=shard.skip + low, take=high - low)
+                shards.append(part)
+            first += shard.take
+        count = sum(shard.take for shard in shards)
+        return dataclasses.replace(self, name=name, num_examples=count, shards=tuple(shards))
+
+    def minival(self) -> tuple['SplitInfo', 'SplitInfo']:
+        """The training split in two: (held out, the rest); no example is in both.
+
+        Held out are 20 of every 1024 files where that is a whole number, the first ones: tfds
+        mixes the examples of nearly every set before it writes them. With any other number of
+        files they are the first 20/1024 of the examples, rounded; in an image folder, whose
+        images are ordered by class, 20/1024 of the images at even distances.
+        """
+        names = (MINIVAL, TRAIN_WITHOUT_MINIVAL)
+        if self.images:
+            numbers = range(self.num_examples)
+            held_out = [
+                (number + 1) * _MINIVAL_FILES // _MINIVAL_OF
+                > number * _MINIVAL_FILES // _MINIVAL_OF for number in numbers
+            ]
+            return tuple(
+                SplitInfo(
+                    name, held_out.count(part), (),
+                    tuple(self.images[number] for number in numbers if held_out[number] == part),
+                    tuple(self.labels[number] for number in numbers if held_out[number] == part),
+                ) for name, part in zip(names, (True, False), strict=True)
+            )
+        files, remainder = divmod(len(self.shards) * _MINIVAL_FILES, _MINIVAL_OF)
+        if remainder:
+            count = round(self.num_examples * _MINIVAL_FILES / _MINIVAL_OF)
+        else:
+            count = sum(self.shard_lengths[:files])
+        bounds = ((0, count), (count, self.num_examples))
+        return tuple(self.slice(name, *ends) for name, ends in zip(names, bounds, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """A prepared dataset.
+
+    Attributes:
+      name: as in the config.
+      directory: of the prepared version, or the root of the image folder.
+      file_format: 'array_record', 'tfrecord' or 'image_folder'.
+      class_names: one per class, in label order.
+      splits: whole splits by name.
+    """
+
+    name: str
+    directory: str
+    file_format: str
+    class_names: tuple[str, ...]
+    splits: dict[str, SplitInfo]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def split(self, name: str) -> SplitInfo:
+        """Returns a split by name; of sets of records also slices and sums, written as in tfds.
+
+        For instance 'train[:99%]', 'train[100:]', 'train[:25%]+train[50%:]'. Percentages are
+        rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
+        Raises UserError for a split that does not exist, is empty or holds an example twice.
+        """
+        if self.file_format == 'image_folder' and {'[', '+'} & set(name):
+            raise UserError(
+                f'an image folder has no slices or sums such as {name!r} (its images are ordered '
+                'by class): make one folder per split'
+            )
+        first, *others = parts = [self._split_or_slice(part) for part in name.split('+')]
+        if not others:
+            return first
+        shards = tuple(shard for part in parts for shard in part.shards)
+        ranges = sorted((shard.filename, shard.skip, shard.take) for shard in shards)
+        for (file, skip, take), (next_file, next_skip, _) in itertools.pairwise(ranges):
+            if file == next_file and skip + take > next_skip:
+                raise UserError(f'split {name!r} of {self.name} is wrong: its parts overlap')
+        count = sum(part.num_examples for part in parts)
+        return dataclasses.replace(first, name=name, num_examples=count, shards=shards)
+
+    def _split_or_slice(self, name: str) -> SplitInfo:
+        match = re.fullmatch(r'([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?', name)
+        base = match.group(1) if match else name
+        if base == 'validation' and 'val' in self.splits and 'validation' not in self.splits:
+            base = 'val'
+        splits = self.splits
+        if base in (MINIVAL, TRAIN_WITHOUT_MINIVAL) and 'train' in splits:
+            splits = {part.name: part for part in splits['train'].minival()} | splits
+        if not match or base not in splits:
+            raise UserError(
+                f'{self.directory} has no split {name!r}: it has {", ".join(sorted(self.splits))}'
+            )
+        whole = splits[base]
+        if not whole.num_examples:
+            raise UserError(f'split {base!r} of {self.name} in {self.directory} holds no example')
+        if '[' not in name:
+            return whole
+        start = _bound(match.group(2), 0, whole.num_examples)
+        stop = _bound(match.group(3), whole.num_examples, whole.num_examples)
+        if start >= stop:
+            raise UserError(
+                f'split {name!r} of {self.name} holds no example: {base} has {whole.num_examples}'
+            )
+        return whole.slice(name, start, stop)
+
+
+def _bound(text: str | None, default: int, total: int) -> int:
+    """One end of a slice as a number of examples in [0, total]."""
+    if not text:
+        return default
+    value = round(total * int(text[:-1]) / 100) if text.endswith('%') else int(text)
+    return min(max(value + total if value < 0 else value, 0), total)
