@@ -1,6 +1,6 @@
 """Measures a configuration on the attached accelerator by the paper's protocol (docs/latency.md).
 
-    python -m resnet_rs.latency --config=configs/resnet_rs.py:50@160 [--output=latency.csv]
+    python -m resnet_rs.latency --config=configs/resnet_rs.py:50@160 [--output=FILE.csv]
     python -m resnet_rs.latency --workdir=DIR --image_size=224         # the network of a run
 
 One device, batch 128 halved until it fits, times stated per 128 images; bfloat16 on a TPU, float32
@@ -31,6 +31,9 @@ from resnet_rs.run_log import describe_environment
 PAPER_BATCH = 128
 STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first
 EXAMPLES_PER_EPOCH = 1_281_167  # only the learning rate depends on it
+
+
+DEFAULT_OUTPUT = 'runs/latency.csv'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +243,8 @@ def main(arguments: list[str]) -> None:
         preflight.check_settings(options.config)
         options.config = preflight.with_sizes_of_data(options.config)
         output = pathlib.Path(options.output)
+        if options.output == DEFAULT_OUTPUT:
+            output.parent.mkdir(exist_ok=True)
         check_file(output)
     logging.set_verbosity(logging.INFO)
     platforms.skip_absent_tpu()
@@ -278,7 +283,7 @@ def _flags():
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', help_string='What to measure.', flag_values=values)
     options = dict(flag_values=values)
-    flags.DEFINE_string('output', 'latency.csv', 'Rows are appended to it.', **options)
+    flags.DEFINE_string('output', DEFAULT_OUTPUT, 'Rows are appended to it.', **options)
     flags.DEFINE_string('workdir', None, "Of a run, whose configuration is --config's default.",
                         **options)
     flags.DEFINE_integer('image_size', None, "Pixels, else the configuration's data.image_size.",

@@ -88,6 +88,10 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
             axes.annotate(text, (point.cost, point.top1), xytext=(4, -9),
                           textcoords='offset points', fontsize=7, color=color)
     axes.set_xscale('log')
+    # 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
+    axes.xaxis.set_major_formatter('{x:g}')
+    costs = [point.cost for points in series.values() for point in points]
+    axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 5 * min(costs) else '')
     axes.set_xlabel(cost_label)
     axes.set_ylabel('top-1 (%)')
     axes.set_title(title)

@@ -43,7 +43,7 @@ def write(
             images_at(config, table['index'][worst]),
             [class_names[label] for label in table['label'][worst]],
             [class_names[label] for label in table['ema_prediction'][worst]],
-            f'{len(wrong)} of {evaluation.examples} misclassified'
+            f'{len(wrong)} of {evaluation.examples} misclassified by the EMA weights'
             + (f', the {len(worst)} with the highest loss' if len(worst) < len(wrong) else ''),
         )
     for name, figure in figures.items():
@@ -85,6 +85,8 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
         for source, key, label, color, marker in curves:
             steps = [line['step'] for line in source]
             values = [scale * line[key] for line in source]
+            if len(steps) == 1:  # no line without a second point
+                marker = '.'
             axes.plot(steps, values, label=label, color=color, marker=marker)
         axes.set_xlabel('step')
         axes.grid(alpha=0.3)
@@ -92,7 +94,8 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
     loss_axes.set_title('Loss (training: smoothed labels)')
     top1_axes.set_ylabel('top-1 (%)')
     top1_axes.set_title('Accuracy')
-    top1_axes.legend()
+    figure.legend(
+        *top1_axes.get_legend_handles_labels(), loc='outside lower center', ncols=3)
     return figure
 
 
@@ -111,7 +114,8 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
     axes.set_xlabel('prediction')
     axes.set_ylabel('label')
     right = int(np.trace(matrix))
-    axes.set_title(f'{right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)')
+    axes.set_title(
+        f'EMA weights: {right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)')
     return figure
 
 

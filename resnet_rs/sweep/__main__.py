@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import errno
 import os
+import statistics
 import sys
 
 import tqdm
@@ -78,15 +79,24 @@ def _execute(pairs, workdir: str, options, environment: dict) -> bool:
             total=len(runs), unit='run', dynamic_ncols=True, disable=not sys.stderr.isatty()
         ) as bar:
 
+            seconds = []
+
             def done(outcome):
                 bar.update()
-                bar.write(describe(outcome), file=sys.stderr)
+                if outcome.status == 'finished' and outcome.seconds:
+                    seconds.append(outcome.seconds)
+                line = f'{bar.n} of {len(runs)}: {describe(outcome)}'
+                if seconds and bar.n < len(runs):
+                    left = statistics.mean(seconds) * (len(runs) - bar.n) / len(workers)
+                    line += f'; about {left / 60:.1f} min left'
+                bar.write(line, file=sys.stderr)
 
             runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
             outcomes = runner.execute(runs, done)
         complete = summarise(outcomes)
         for path in report.write(workdir, workdir):
             print(path)
+    print(short_table(workdir))
     return complete
 
 
@@ -103,12 +113,13 @@ def full_disk_told(workdir: str):
 
 
 def describe(outcome) -> str:
-    """A line for people, with the tail of the log of a run that failed."""
-    from resnet_rs.sweep.directory import tail
+    """Returns a line for people, with the tail of the log of a run that failed."""
+    from resnet_rs.sweep.directory import tail, top1
 
     minutes = f', {outcome.seconds / 60:.1f} min' if outcome.seconds else ''
     reason = f': {outcome.reason}' if outcome.reason else ''
-    line = f'{outcome.run.name} {outcome.status}{reason}{minutes}'
+    score = f', top-1 {100 * top1(outcome.run):.2f} %' if outcome.status == 'finished' else ''
+    line = f'{outcome.run.name} {outcome.status}{reason}{score}{minutes}'
     if outcome.status == 'failed':
         line += ''.join(f'\n    {text}' for text in tail(outcome.run).splitlines())
     return line
@@ -124,6 +135,23 @@ def summarise(outcomes) -> bool:
     if counts['interrupted']:
         print('the same command goes on from there')
     return len(counts['finished']) == len(outcomes)
+
+
+def short_table(workdir: str) -> str:
+    """Returns a line for each network of the finished runs: top-1 in percent, mean over seeds."""
+    from resnet_rs import results
+
+    rows = [('network', 'width', 'pixels', 'epochs', 'seeds', 'top-1 EMA', 'top-1 raw')]
+    for row in results.aggregate(results.collect(workdir)[0]):
+        scores = (results.with_deviation(row[name], row[f'{name}_deviation'], 100)
+                  for name in ('ema_top1', 'raw_top1'))
+        epochs = '' if row['epochs'] is None else f'{row["epochs"]:g}'
+        rows.append((row['config'], f'{row["width"]:g}', str(row['resolution']), epochs,
+                     str(row['seeds']), *scores))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+        '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows
+    ) if len(rows) > 1 else ''
 
 
 def _parser() -> CommandParser:

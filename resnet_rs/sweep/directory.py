@@ -59,6 +59,12 @@ def is_finished(run: SweepRun) -> bool:
     )
 
 
+def top1(run: SweepRun) -> float:
+    """Returns the top-1 of the EMA weights, a fraction, in the last evaluation of the run."""
+    lines = read_metrics(run.directory, {'eval': ('ema_top1',)})
+    return [line['ema_top1'] for line in lines if line['kind'] == 'eval'][-1]
+
+
 def tail(run: SweepRun, lines: int = 15) -> str:
     """The last lines of the run's log, of its latest process."""
     path = pathlib.Path(run.directory) / LOG_FILE
