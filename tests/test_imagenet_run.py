@@ -25,7 +25,7 @@ def command(data_dir, workdir, *arguments):
         '--config.batch_size=16', '--config.eval.batch_size=16', f'--config.duration={STEPS} steps',
         '--config.optimizer.warmup=1 step', '--config.log.every=1 step',
         '--config.checkpoint.every=2 steps', f'--config.eval.every={STEPS} steps',
-        '--config.model.width_multiplier=0.25', *arguments,
+        '--config.model.name=resnet_rs_14', '--config.model.width_multiplier=0.25', *arguments,
     ]
 
 
@@ -91,7 +91,7 @@ def test_every_validation_image_is_counted(data_dir, finished):
 def test_one_device_agrees_with_eight(data_dir, tmp_path):
     """In float32 with one batch-norm group, five steps agree in loss to 1e-4."""
     exact = (
-        '--config.model.name=resnet_rs_14', '--config.model.dtype=float32',
+        '--config.model.dtype=float32',
         '--config.model.batch_norm_group_size=-1',
         '--config.duration=5 steps', '--config.optimizer.learning_rate=0.01',
     )
@@ -109,7 +109,7 @@ def test_one_device_agrees_with_eight(data_dir, tmp_path):
 def test_preemption_saves_and_ends_cleanly(data_dir, tmp_path):
     """SIGTERM in the middle of a long run: exit status 75 and a checkpoint of that very step."""
     endless = (
-        '--config.model.name=resnet_rs_14', '--config.duration=100000 steps',
+        '--config.duration=100000 steps',
         '--config.checkpoint.every=100000 steps', '--config.eval.every=100000 steps',
     )
     process = subprocess.Popen(
