@@ -66,9 +66,10 @@ def train_and_evaluate(
     )
 
     agreement.check_shared_workdir(workdir)
-    logging.info('Compiling the training and the evaluation step')
-    program, memory = compile_steps(used, program, list(mesh.devices.flat))
-    logging.info('%s', memory)
+    if preflight.last_checkpoint(workdir) < program.total_steps:
+        logging.info('Compiling the training and the evaluation step')
+        program, memory = compile_steps(used, program, list(mesh.devices.flat))
+        logging.info('%s', memory)
     evaluation = None
     with contextlib.ExitStack() as closing:
         lock_workdir(workdir, closing)

@@ -248,7 +248,16 @@ def _refusal(workdir: epath.Path, name: str, value) -> str:
             f'Use {shlex.quote(f"--config.{name}={value}")} or {start}')
 
 
-def has_checkpoint(workdir: str | os.PathLike) -> bool:
-    """Returns whether `workdir` holds a complete checkpoint; orbax names partial ones otherwise."""
+def last_checkpoint(workdir: str | os.PathLike) -> int:
+    """Returns the step of the last complete checkpoint, -1 without one; converted weights have 0.
+
+    orbax gives partial ones a name that is no number.
+    """
     checkpoints = epath.Path(workdir) / 'checkpoints'
-    return checkpoints.is_dir() and any(path.name.isdecimal() for path in checkpoints.iterdir())
+    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=-1)
+
+
+def has_checkpoint(workdir: str | os.PathLike) -> bool:
+    """Returns whether `workdir` holds a complete checkpoint."""
+    return last_checkpoint(workdir) >= 0
