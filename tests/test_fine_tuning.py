@@ -78,7 +78,7 @@ def test_a_head_for_the_same_classes_is_kept(names, said, source, tmp_path, capl
     directory, ema = source
     if names:
         directory = named(directory, names, tmp_path / 'source')
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, 'absl')
     config = small_config(init_from=str(directory))
     train_lib.train_and_evaluate(config, str(tmp_path / 'run'))
     scores = read_metrics(tmp_path / 'run')[-1]
@@ -100,7 +100,7 @@ def test_another_class_makes_a_new_head(source, tmp_path, caplog):
     for split in ('train', 'val'):
         (pathlib.Path(data) / split / 'class1').rename(pathlib.Path(data) / split / 'apple')
     config = small_config(**{'init_from': str(directory), 'data.data_dir': str(data)})
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, 'absl')
     state = jax.device_get(train_lib.train_and_evaluate(config, str(tmp_path / 'run')))
     new = create_program(config, create_mesh(), 72).init().variables['params']['head']
     for weights in (state.variables, state.ema):

@@ -200,7 +200,7 @@ def bad_files(tmp_path):
 
 def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_files, capsys):
     status, out, err = run(
-        capsys, '--checkpoint=no_such_directory', folder / '0.png', *bad_files, folder / '1.png')
+        capsys, '--workdir=no_such_directory', folder / '0.png', *bad_files, folder / '1.png')
     assert (status, out) == (2, '') and err.count('\n') == 1
     assert err.startswith('error: 5 of 7 files cannot be read: ') and 'add --skip_bad' in err
     assert all(str(file) in err for file in bad_files[:3]) and ' and 2 more' in err
@@ -210,18 +210,18 @@ def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_file
 
 def test_bad_files_can_be_skipped(workdir, folder, bad_files, capsys):
     files = [folder / '0.png', *bad_files, folder / '1.png']
-    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', '--json', *files)
+    status, out, err = run(capsys, f'--workdir={workdir}', '--skip_bad', '--json', *files)
     assert status == 1
-    _, alone, _ = run(capsys, f'--checkpoint={workdir}', '--json', files[0], files[-1])
+    _, alone, _ = run(capsys, f'--workdir={workdir}', '--json', files[0], files[-1])
     assert out == alone and len(json.loads(out)) == 2
     lines = err.splitlines()
     assert len(lines) == 5 and all(
         line.startswith(f'skipped: {file} cannot be decoded')
         for line, file in zip(lines, bad_files, strict=True))
-    status, out, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', *bad_files)
+    status, out, err = run(capsys, f'--workdir={workdir}', '--skip_bad', *bad_files)
     assert (status, out) == (2, '')
     assert err.splitlines()[-1] == 'error: none of the 5 files can be read'
-    status, _, err = run(capsys, f'--checkpoint={workdir}', '--skip_bad', files[0])
+    status, _, err = run(capsys, f'--workdir={workdir}', '--skip_bad', files[0])
     assert (status, err) == (0, '')
 
 

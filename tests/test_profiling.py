@@ -3,8 +3,8 @@
 import pytest
 
 from resnet_rs import profiling
+from resnet_rs.command_line import parse_steps
 from resnet_rs.errors import UserError
-from resnet_rs.preflight import parse_steps
 from resnet_rs.profiling import Profile
 
 

@@ -73,7 +73,7 @@ class Attempts:
             names += [str(folder) for folder in file.parents
                       if folder.is_relative_to(self._directory) and folder != self._directory]
         if self._kind.named == 'setting':
-            names += [*SETTINGS, 'has no setting', '--data_dir', str(file.parent)]
+            names += [*SETTINGS, 'has no setting', '--data_dir', 'data directory', str(file.parent)]
         return 'refused' if any(name in message for name in names) else 'unnamed'
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pathlib
 import h5py
 import numpy as np
 
+from resnet_rs.convert.apart import BrokenDown, call_apart
 from resnet_rs.convert.layer_order import FORM, LEAVES, Layer, arrange
 from resnet_rs.convert.weights import Source
 from resnet_rs.errors import UserError
@@ -21,15 +22,26 @@ def read(path: pathlib.Path, which: str) -> Source:
     """
     del which
     try:
+        size = path.stat().st_size
+        layers, problem = call_apart(_read, path, size=size, library='h5py')
+    except (BrokenDown, OSError) as error:
+        layers, problem = [], str(error)
+    if problem:
+        raise UserError(f'{path} cannot be read as HDF5 ({problem}); it is damaged, cut short or '
+                        'of another format')
+    arrays, names = arrange(layers, str(path))
+    return Source({'raw': arrays, 'ema': arrays}, FORM, lambda key: names.get(key, key))
+
+
+def _read(path: pathlib.Path) -> tuple[list[Layer], str]:
+    """Returns the layers and what is wrong with the file, ''. Raises UserError."""
+    try:
         with h5py.File(path, 'r') as file:
-            layers = _layers(file, path)
+            return _layers(file, path), ''
     except UserError:
         raise
     except Exception as error:  # h5py raises nearly anything for a damaged file
-        raise UserError(f'{path} cannot be read as HDF5 ({error}); it is damaged, cut short or '
-                        'of another format') from error
-    arrays, names = arrange(layers, str(path))
-    return Source({'raw': arrays, 'ema': arrays}, FORM, lambda key: names.get(key, key))
+        return [], str(error)
 
 
 def _layers(file, path):

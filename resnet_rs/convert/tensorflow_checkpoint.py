@@ -1,13 +1,8 @@
 """TensorFlow's V2 checkpoints: a prefix, a directory or a tarball of one."""
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import glob
-import multiprocessing
-import os
 import pathlib
-import resource
 import shutil
 import tarfile
 import tempfile
@@ -15,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from resnet_rs.convert.apart import BrokenDown, call_apart
 from resnet_rs.errors import UserError
 
-GIB = 2**30
 MOST_EXPANDED = 20  # times the size of a tarball; weights hardly shrink when they are compressed
 
 
@@ -28,35 +23,17 @@ def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
     one checkpoint, with or without the index file called `checkpoint`. Raises UserError.
     """
     with _prefix(path) as prefix:
-        problem, tensors = _read_in_another_process(prefix, wanted)
+        parts = pathlib.Path(prefix)
+        size = sum(
+            part.stat().st_size for part in parts.parent.glob(f'{glob.escape(parts.name)}.*'))
+        try:
+            problem, tensors = call_apart(_read, prefix, wanted, size=size, library='tensorflow')
+        except BrokenDown as error:
+            problem = str(error)
     if problem:
         raise UserError(f'{path} cannot be read as a TensorFlow checkpoint ({problem}); it is '
                         'damaged or incomplete')
     return tensors
-
-
-def _read_in_another_process(prefix: str, wanted) -> tuple[str, dict[str, np.ndarray]]:
-    """(what is wrong or '', tensors): TensorFlow ends its process at a wrong number in an index."""
-    parts = pathlib.Path(prefix)
-    size = sum(part.stat().st_size for part in parts.parent.glob(f'{glob.escape(parts.name)}.*'))
-    processes = multiprocessing.get_context('forkserver')
-    processes.set_forkserver_preload(['tensorflow'])
-    with concurrent.futures.ProcessPoolExecutor(
-        1, processes, _prepare_process, (4 * size + GIB,)
-    ) as pool:
-        try:
-            return pool.submit(_read, prefix, wanted).result()
-        except concurrent.futures.process.BrokenProcessPool:
-            return 'TensorFlow broke down over a number in it', {}
-
-
-def _prepare_process(room: int) -> None:
-    """Lets this process take `room` more bytes, and say nothing on stderr while it breaks down."""
-    import tensorflow  # noqa: F401  what it needs itself comes on top
-
-    used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
-    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _read(prefix: str, wanted) -> tuple[str, dict[str, np.ndarray]]:

@@ -47,7 +47,11 @@ def compile_steps(
     memory = memory_of(devices)
     state = program.state
     training = program.train_step.lower(state, batch_shapes(config, 'train'))
-    weights = {'raw': state.variables, 'ema': state.ema}
+    # Evaluation takes whole copies, wherever the state is between steps.
+    weights = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        {'raw': state.variables, 'ema': state.ema},
+    )
     evaluation = program.eval_step.lower(weights, batch_shapes(config, 'eval'))
     per_device = config.batch_size // len(devices)
     train_step, train_bytes = _compile_fitting(

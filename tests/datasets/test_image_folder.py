@@ -63,7 +63,7 @@ def test_every_kind_that_predict_reads_is_an_image(tmp_path):
 
 
 def test_subfolders_are_read_after_the_files_and_the_log_says_so(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, 'absl')
     split = one_split(
         tmp_path, 'cat/z.jpg', 'cat/2020/b.jpg', 'cat/2020/a.jpg', 'cat/2020/may/c.jpg',
         'cat/2019.jpg/d.jpg', 'dog/e.jpg',
@@ -79,7 +79,7 @@ def test_subfolders_are_read_after_the_files_and_the_log_says_so(tmp_path, caplo
 
 
 def test_flat_folder_without_other_files_logs_nothing(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, 'absl')
     one_split(tmp_path, 'cat/a.jpg', 'dog/b.jpg')
     assert not caplog.records
 

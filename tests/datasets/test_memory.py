@@ -79,7 +79,7 @@ def test_training_says_the_sum_and_gives_the_same_batches(caplog):
     config.data.prefetch_batches = 50
     config.data.host_memory_gib = 0.0325  # 2 x 16 MiB and a little
     caplog.clear()
-    with caplog.at_level('INFO'):
+    with caplog.at_level('INFO', 'absl'):
         narrow = next(input_pipeline.train_batches(config))
     (message,) = [r.getMessage() for r in caplog.records if 'host_memory_gib' in r.getMessage()]
     assert 'x 4 streams x 5 records' in message and 'lowered from 50' in message
