@@ -232,8 +232,9 @@ def start_or_resume(
         if head:
             state = fine_tuning_start(config.init_from, state, head)
         logging.info(
-            '%s: %d parameters, %d steps on %d devices', config.model.name,
+            '%s: %d parameters, %d steps on %d device%s', config.model.name,
             count_parameters(state.variables['params']), program.total_steps, mesh.size,
+            's' if mesh.size > 1 else '',
         )
         return state, Run(config.seed, 0.0, group_size)
 

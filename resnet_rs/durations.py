@@ -1,6 +1,7 @@
 """Durations with a unit: '350 epochs', '1000 steps', '5000 examples'."""
 
 import ml_collections
+from absl import logging
 
 from resnet_rs.errors import UserError
 from resnet_rs.rules import DURATION
@@ -26,9 +27,13 @@ def to_steps(duration: str, *, batch_size: int, examples_per_epoch: int) -> int:
 def warmup_steps(
     config: ml_collections.ConfigDict, total_steps: int, examples_per_epoch: int
 ) -> int:
-    """Returns the steps of optimizer.warmup, a tenth of the run where that would not be over."""
+    """Returns the steps of optimizer.warmup, or, said in the log, a tenth of a shorter run."""
     steps = to_steps(
         config.optimizer.warmup, batch_size=config.batch_size,
         examples_per_epoch=examples_per_epoch,
     )
-    return steps if steps < total_steps else total_steps // 10
+    if steps < total_steps:
+        return steps
+    logging.info('The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
+                 config.optimizer.warmup, steps, total_steps // 10, total_steps)
+    return total_steps // 10

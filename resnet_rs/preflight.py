@@ -20,7 +20,7 @@ from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.durations import to_steps, warmup_steps
+from resnet_rs.durations import to_steps
 from resnet_rs.errors import UserError
 from resnet_rs.stored_config import (
     CLASS_NAMES_FILE,
@@ -113,10 +113,7 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
 
 
 def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
-    """Raises UserError unless training lasts a step and a batch is at most an epoch.
-
-    Says so where the run is too short for its warm-up, which `durations.warmup_steps` shortens.
-    """
+    """Raises UserError unless training lasts a step and a batch is at most an epoch."""
     distinct = config.batch_size // config.data.repeated_augmentation
     if distinct > examples and not config.data.allow_batch_beyond_epoch:
         raise UserError(
@@ -130,13 +127,6 @@ def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
         raise UserError(
             f'duration is {config.duration!r}, less than one step of {config.batch_size} images; '
             'make it longer, or lower batch_size'
-        )
-    warmup = to_steps(config.optimizer.warmup, **lengths)
-    shortened = warmup_steps(config, steps, examples)
-    if shortened < warmup:
-        logging.info(
-            'The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
-            config.optimizer.warmup, warmup, shortened, steps,
         )
 
 

@@ -102,10 +102,10 @@ def test_readme_lists_what_may_change_on_a_resume():
 
 def test_a_warm_up_that_is_too_long_becomes_a_tenth_of_the_run(caplog):
     config = config_of(**{'duration': '2 epochs', 'optimizer.warmup': '5 epochs'})
+    check_durations(config, 1600)
     with caplog.at_level('INFO', 'absl'):
-        check_durations(config, 1600)
+        schedule = create_schedule(config, 200, 1600)
     assert 'warm-up of 5 epochs (500 steps) is shortened to 20 of the 200 steps' in caplog.text
-    schedule = create_schedule(config, 200, 1600)
     rates = [float(schedule(step)) for step in range(200)]
     assert int(np.argmax(rates)) == 20 and rates[0] == 0 and rates[10] == pytest.approx(
         rates[20] / 2)
