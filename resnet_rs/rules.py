@@ -11,6 +11,7 @@ from typing import Any
 
 from resnet_rs.errors import UserError
 
+MOST_NAME_BYTES = 255  # of a file, on Linux
 DURATION = re.compile(r'\s*(\d+(?:\.\d*)?)\s*(epoch|step|example)s?\s*')
 
 
@@ -93,8 +94,17 @@ def flag() -> Rule:
 
 
 def text(*, required: bool = False) -> Rule:
-    """Returns the rule of free text, which may be empty unless `required`."""
-    return Rule(str, 'a text that is not empty', bool) if required else Rule(str, 'a text')
+    """Returns the rule of free text, which may be empty unless `required`.
+
+    The texts are names of files and datasets, so each part has to be one that a file can have.
+    """
+    def allows(value):
+        parts = value.encode(errors='surrogateescape').split(b'/')
+        named = all(len(part) <= MOST_NAME_BYTES and b'\0' not in part for part in parts)
+        return named and bool(value or not required)
+
+    kind = 'a text that is not empty' if required else 'a text'
+    return Rule(str, f'{kind}, with at most {MOST_NAME_BYTES} bytes between slashes', allows)
 
 
 def choice(*names: str) -> Rule:

@@ -127,7 +127,8 @@ def with_value(name, value):
 
 
 def test_every_setting_has_values_that_its_rule_refuses():
-    free = {name for name, setting in SETTINGS.items() if setting.rule.takes == 'a text'}
+    free = {name for name, setting in SETTINGS.items()
+            if setting.rule.takes.startswith('a text, with')}
     assert free == set(FREE_TEXT)
     assert SETTINGS.keys() == OUT_OF_RULE.keys() | free
     assert flatten(default_config().to_dict()).keys() == SETTINGS.keys()
@@ -291,3 +292,13 @@ def test_a_config_that_lacks_a_setting_is_refused():
     config = ml_collections.ConfigDict({'seed': 1})
     with pytest.raises(UserError, match='lacks batch_size; start from'):
         check_settings(config)
+
+
+@pytest.mark.parametrize('value', ['a' * 256, '/data/' + 'a' * 256 + '/x', 'ä' * 128, 'a\0b'])
+def test_a_name_that_no_file_can_have_is_refused(value):
+    config = default_config()
+    config.data.data_dir = value
+    with pytest.raises(UserError, match='data.data_dir is .* at most 255 bytes between slashes'):
+        check_settings(config)
+    config.data.data_dir = '/'.join(['a' * 255] * 3)
+    check_settings(config)
