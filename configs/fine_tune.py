@@ -18,7 +18,7 @@ KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
 
 
 def get_config(directory: str = '') -> ConfigDict:
-    """The settings to fine-tune the network in `directory`; locked."""
+    """Returns the settings to fine-tune the network in `directory`; locked."""
     source = read_config(directory) if directory else None
     if source is None:
         raise UserError(

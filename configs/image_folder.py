@@ -16,7 +16,7 @@ VARIANTS = ('standard', 'small')
 
 
 def get_config(variant: str = 'standard') -> ConfigDict:
-    """'standard' or 'small'; locked."""
+    """Returns the settings of a variant, 'standard' or 'small'; locked."""
     if variant not in VARIANTS:
         raise UserError(
             f'configs/image_folder.py has no variant {variant!r}; it has {" and ".join(VARIANTS)}'

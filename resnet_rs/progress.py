@@ -184,7 +184,7 @@ class Bar(tqdm.tqdm):
 
     @property
     def format_dict(self) -> dict:
-        """What the line is made of; `bar_format` is its text, filled in by tqdm."""
+        """Values that tqdm fills into the line; their `bar_format` is the line itself."""
         values = super().format_dict
         columns = values['ncols'] or 80
         # tqdm's own rate of recent steps, until there is a measured one.

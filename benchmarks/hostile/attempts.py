@@ -1,4 +1,4 @@
-"""What the readers of a kind of file do with damaged ones."""
+"""Attempts to read damaged files, and what comes of them."""
 
 import contextlib
 import io

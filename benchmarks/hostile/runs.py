@@ -64,7 +64,7 @@ def write_run_file(name: str, directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_metrics(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As results, compare and a resumed run do."""
+    """Reads metrics.jsonl as results, compare and a resumed run do."""
     results.row_of(directory)
     compare.draw_curves([str(directory)])
     kept = [line for line in run_log.read_metrics(directory) if line['step'] <= 4]
@@ -72,7 +72,7 @@ def read_metrics(directory: pathlib.Path, file: pathlib.Path) -> None:
 
 
 def read_run_config(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As predict, results, compare, --mode=eval and a resumed run do."""
+    """Reads config.json as predict, results, compare, --mode=eval and a resumed run do."""
     load_workdir(directory, 'ema')
     results.row_of(directory)
     compare.compare(directory, directory)
@@ -105,7 +105,7 @@ def write_run_checkpoint(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_checkpoint(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """As predict, --mode=eval, fine-tuning and a resumed run do."""
+    """Reads a checkpoint as predict, --mode=eval, fine-tuning and a resumed run do."""
     config = small_config()
     model = load_model(config)
     load_workdir(directory, 'ema', 'best')

@@ -79,15 +79,16 @@ def _execute(pairs, workdir: str, options, environment: dict) -> bool:
             total=len(runs), unit='run', dynamic_ncols=True, disable=not sys.stderr.isatty()
         ) as bar:
 
-            seconds = []
+            ended, seconds = [], []
 
             def done(outcome):
-                bar.update()
+                bar.update()  # counts nothing away from a terminal
+                ended.append(outcome)
                 if outcome.status == 'finished' and outcome.seconds:
                     seconds.append(outcome.seconds)
-                line = f'{bar.n} of {len(runs)}: {describe(outcome)}'
-                if seconds and bar.n < len(runs):
-                    left = statistics.mean(seconds) * (len(runs) - bar.n) / len(workers)
+                line = f'{len(ended)} of {len(runs)}: {describe(outcome)}'
+                if seconds and len(ended) < len(runs):
+                    left = statistics.mean(seconds) * (len(runs) - len(ended)) / len(workers)
                     line += f'; about {left / 60:.1f} min left'
                 bar.write(line, file=sys.stderr)
 

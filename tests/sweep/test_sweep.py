@@ -78,6 +78,7 @@ def test_stopped_then_finished_then_left_alone(command, tmp_path):
     assert finished.returncode == 0, notes
     assert 'seed0 goes on from step' in notes and 'seed1 starts' in notes
     assert '2 finished' in output
+    assert '1 of 2: ' in notes and '2 of 2: ' in notes and ', top-1 ' in notes
     rows = results.read_table(runs / 'results.csv')
     assert [(row['run'], row['seed'], row['step']) for row in rows] == [
         ('seed0', 0, 40), ('seed1', 1, 40)]
