@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_rs.models.initializers import fan_in_truncated_normal
+
 Dtype = Any
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'swish': nn.swish}
 
-# The initialiser of the authors' TF1 code: tf.variance_scaling_initializer() with its defaults.
-kernel_init = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
@@ -169,7 +169,9 @@ class SqueezeExcite(nn.Module):
     def __call__(self, branch: Affine) -> Affine:
         channels = branch.x.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
-        options = dict(kernel_init=kernel_init, dtype=self.dtype, param_dtype=self.param_dtype)
+        options = dict(
+            kernel_init=fan_in_truncated_normal, dtype=self.dtype, param_dtype=self.param_dtype
+        )
         gate = branch.spatial_mean().astype(self.dtype)
         gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))

@@ -48,8 +48,8 @@ def _dtype(dtype) -> jnp.dtype:
 def init_variables(model: ResNet, image_size: int, seed: int = 0) -> dict:
     """Parameters and batch statistics, float32, for square images of `image_size` pixels.
 
-    Called outside jit this draws leaf by leaf and compiles one small program for each shape of
-    kernel, of which the deepest network has no more than the shallowest.
+    Called outside jit this draws leaf by leaf with a few small programs (`initializers`), of which
+    the deepest network needs no more than the shallowest.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), model.architecture.dtype)
     return model.lazy_init(jax.random.key(seed), images, train=False)

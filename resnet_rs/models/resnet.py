@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.errors import UserError
-from resnet_rs.models import rematerialisation
+from resnet_rs.models import initializers, rematerialisation
 from resnet_rs.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -21,7 +21,6 @@ from resnet_rs.models.layers import (
     StochasticDepth,
     accumulation_dtype,
     explicit_padding,
-    kernel_init,
 )
 from resnet_rs.models.stacked import STACKED
 from resnet_rs.models.widening import WideningConvolution
@@ -75,7 +74,7 @@ class ArchitectureModule(nn.Module):
             strides=stride,
             padding=explicit_padding(kernel_size, self.architecture.padding),
             use_bias=False,
-            kernel_init=kernel_init,
+            kernel_init=initializers.fan_in_truncated_normal,
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
             name=name,
@@ -260,7 +259,7 @@ class ResNet(ArchitectureModule):
         x = nn.Dropout(architecture.dropout_rate, deterministic=not train)(x)
         return nn.Dense(
             architecture.num_classes,
-            kernel_init=nn.initializers.normal(0.01),
+            kernel_init=initializers.normal(0.01),
             dtype=head_dtype,
             param_dtype=architecture.param_dtype,
             name='head',

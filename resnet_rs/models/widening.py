@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_rs.models.initializers import fan_in_truncated_normal
 from resnet_rs.models.layers import (
     Dtype,
     Moments,
     group_count,
     group_means,
-    kernel_init,
     spatial_mean,
 )
 
@@ -34,7 +34,7 @@ class WideningConvolution(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
         """y [batch, height, width, features] in `dtype`; its moments where `train` needs them."""
         shape = (1, 1, x.shape[-1], self.features)
-        kernel = self.param('kernel', kernel_init, shape, self.param_dtype)[0, 0]
+        kernel = self.param('kernel', fan_in_truncated_normal, shape, self.param_dtype)[0, 0]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if not train:
             return _convolve(x, kernel), None
