@@ -26,6 +26,14 @@ from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
 
+# orbax cuts every replicated array into one slice for each device, to write them in parallel. Most
+# arrays of a network are so small that the cutting takes longer than the writing.
+ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
+    override=True,
+)
+
 
 @flax.struct.dataclass
 class TrainState:

@@ -73,6 +73,7 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
         text=f'{sample.size:,} of {count:,}, the first of {wanted:,} evenly spaced files')
 
 
+@tf.autograph.experimental.do_not_convert  # there is no Python control flow to look for
 def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> Decoded:
     """Decodes the images of `sample` whole; where that takes seconds, stderr has the progress.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from resnet_rs.datasets import records
@@ -46,7 +47,10 @@ class Reader(Iterator):
 
     def _open(self):
         known = tuple(sorted(self._undecodable))
-        return self._open_at(self.position, self._guarded, known).as_numpy_iterator()
+        # No transform has Python control flow that depends on tensors, and looking for some takes
+        # autograph seconds.
+        open_at = tf.autograph.experimental.do_not_convert(self._open_at)
+        return open_at(self.position, self._guarded, known).as_numpy_iterator()
 
     def __next__(self):
         if self._guarded and self.position >= self._calm_at:
