@@ -26,14 +26,6 @@ from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
 
-# orbax cuts every replicated array into one slice for each device, to write them in parallel. Most
-# arrays of a network are so small that the cutting takes longer than the writing.
-ocp.type_handlers.register_type_handler(
-    jax.Array,
-    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
-    override=True,
-)
-
 
 @flax.struct.dataclass
 class TrainState:
@@ -92,8 +84,8 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
             ),
             item_handlers={
-                'weights': ocp.PyTreeCheckpointHandler(),  # can restore a part
-                'training': ocp.StandardCheckpointHandler(),
+                'weights': _array_handler(),
+                'training': _array_handler(),
                 'run': ocp.JsonCheckpointHandler(),
             },
         )
@@ -134,7 +126,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 weights=ocp.args.PyTreeSave({'raw': state.variables, 'ema': state.ema}),
-                training=ocp.args.StandardSave(training),
+                training=ocp.args.PyTreeSave(training),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
             metrics=metrics or NOT_EVALUATED,
@@ -166,7 +158,7 @@ class Checkpoints:
             step, self._manager.restore, step,
             args=ocp.args.Composite(
                 weights=_restore_arguments(weights),
-                training=ocp.args.StandardRestore(training),
+                training=_restore_arguments(training, whole=True),
                 run=ocp.args.JsonRestore(),
             ),
         )
@@ -301,12 +293,29 @@ def _shapes(tree: dict) -> dict:
     return jax.tree.map(lambda leaf: tuple(leaf.shape), dict(tree))
 
 
-def _restore_arguments(weights: dict) -> ocp.args.PyTreeRestore:
-    """Reads the leaves of `weights`, each with its sharding, and no others."""
+def _array_handler() -> ocp.PyTreeCheckpointHandler:
+    """Returns a handler of arrays that writes small ones whole.
+
+    orbax cuts every replicated array into a slice for each device, to write them in parallel. Most
+    arrays of a network are so small that the cutting takes longer than the writing.
+    """
+    arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
+    return ocp.PyTreeCheckpointHandler(
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler()),
+        )
+    )
+
+
+def _restore_arguments(tree: dict, *, whole: bool = False) -> ocp.args.PyTreeRestore:
+    """Returns arguments that read the leaves of `tree`, each with its sharding.
+
+    Others are left out; if `whole`, they are an error.
+    """
     return ocp.args.PyTreeRestore(
-        item=weights,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(weights),
-        partial_restore=True,
+        item=tree,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
+        partial_restore=not whole,
     )
 
 
