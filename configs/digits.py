@@ -33,10 +33,11 @@ def get_config(variant: str = 'demo') -> ConfigDict:
     # Small shifts and turns, with the frame filled by reflection: a digit stays what it is.
     config.data.augment = 'randaugment_model_garden'
     config.data.randaugment_layers = 1
-    config.data.randaugment_magnitude = 4
+    config.data.randaugment_magnitude = 2
     config.data.randaugment_operations = (
         'Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY'
     )
+    config.data.mixup_alpha = 0.2
     config.data.eval_crop = 'fraction 1'
     config.data.mean_rgb = (78.0, 78.0, 78.0)
     config.data.std_rgb = (96.0, 96.0, 96.0)
@@ -54,6 +55,7 @@ def get_config(variant: str = 'demo') -> ConfigDict:
         config.duration = '12 steps'
         config.model.width_multiplier = 0.125
         config.batch_size = 16
+        config.data.mixup_alpha = 0.0
         config.optimizer.warmup = '4 steps'
         config.eval.batch_size = 64
         config.eval.every = '6 steps'
