@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.stored_config import CLASS_NAMES_FILE, read_class_names
 
 IMAGENET_FILE = pathlib.Path(__file__).with_name('imagenet_classes.txt')
@@ -46,7 +46,8 @@ def transfer_head(
     """
     if stored_number != len(names):
         return HeadTransfer(
-            None, f'with a new head: the source has {stored_number} classes, not {len(names)}'
+            None, f'with a new head: the source has {count_of(stored_number, "class")}, not '
+            f'{len(names)}'
         )
     in_order = tuple(range(len(names)))
     if tuple(stored) == tuple(names):
@@ -83,8 +84,8 @@ def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[st
     if path.exists():
         names = tuple(read_class_names(workdir))
         if len(names) != num_classes:
-            raise UserError(f'{path} has {len(names)} names, but the network tells {num_classes} '
-                            'classes apart; mend the file or remove it')
+            raise UserError(f'{path} has {count_of(len(names), "name")}, but the network has '
+                            f'{count_of(num_classes, "class")}; correct the file or remove it')
         return names
     known = tuple(imagenet_names())
     return known if num_classes == len(known) else ()

@@ -7,7 +7,7 @@ from absl import logging
 
 from resnet_rs.datasets import records
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
 NO_LABEL = -1
@@ -83,9 +83,10 @@ class Reader(Iterator):
         wrong &= batch['mask'] > 0
         if wrong.any():
             first = np.argmax(wrong)
+            place = self._split.describe(batch['index'][first])
             raise UserError(
-                f'label {batch["label"][first]} is outside the {self._num_classes} classes in '
-                f'{self._split.describe(batch["index"][first])}: mend or rebuild the dataset'
+                f'label {batch["label"][first]} is outside the '
+                f'{count_of(self._num_classes, "class")} in {place}: mend or rebuild the dataset'
             )
 
     def _count_corrupt(self, batch):
@@ -96,7 +97,7 @@ class Reader(Iterator):
             more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
             raise UserError(
                 f'cannot decode the image in {self._split.describe(new[0])}{more}: replace it, or '
-                "set data.corrupt_images='skip' to train without such images"
+                'train without such images: --config.data.corrupt_images=skip'
             )
         for index in new:
             logging.warning('Skipping undecodable image: %s', self._split.describe(index))

@@ -7,7 +7,7 @@ import pathlib
 import jax
 import ml_collections
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
@@ -55,13 +55,13 @@ def compile_steps(
     evaluation = program.eval_step.lower(weights, batch_shapes(config, 'eval'))
     per_device = config.batch_size // len(devices)
     train_step, train_bytes = _compile_fitting(
-        training, memory, f'a training step of {per_device} images',
-        'a smaller batch_size, more optimizer.accumulation_steps or more devices',
+        training, memory, f'a training step of {count_of(per_device, "image")}',
+        'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
     per_device = config.eval.batch_size // len(devices)
     eval_step, eval_bytes = _compile_fitting(
-        evaluation, memory, f'an evaluation step of {per_device} images',
-        'a smaller eval.batch_size or more devices',
+        evaluation, memory, f'an evaluation step of {count_of(per_device, "image")}',
+        'a smaller --config.eval.batch_size or more devices',
     )
     return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
         f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 INSTALL = 'pip install libtpu==0.0.42.1'
 CACHE_DIRECTORY = pathlib.Path.home() / '.cache' / 'resnet_rs' / 'plans'
@@ -171,7 +171,8 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
         ) from error
     count = len(found.devices)
     if devices is not None and devices > count:
-        raise UserError(f'{name} has {count} devices, fewer than {devices}; name a larger slice')
+        raise UserError(
+            f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice')
     return Topology(name, tuple(found.devices[:devices]), hardware)
 
 
