@@ -27,19 +27,22 @@ from resnet_rs.evaluation import (
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
-from resnet_rs.plan.attached import compile_steps
+from resnet_rs.plan.attached import compile_evaluation, compile_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
 from resnet_rs.steps import (
     Program,
+    batch_shapes,
     create_eval_step,
     create_program,
     first_nonfinite,
     model_of,
 )
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
+
+DATA_CHECK_SECONDS = 7 * 24 * 3600.0
 
 
 def train_and_evaluate(
@@ -155,12 +158,16 @@ def evaluate_checkpoint(
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    split = info.split(config.data.eval_split)
+    batch = batch_shapes(config, 'eval', label_sets=bool(split.label_set_feature))
     with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
+        eval_step, memory = compile_evaluation(
+            config, eval_step, shapes, batch, list(mesh.devices.flat))
+        logging.info('%s', memory)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
         path = checkpoints.directory / str(step)
     evaluation = evaluate_split(config, eval_step, weights, mesh)
-    split = info.split(config.data.eval_split)
     result = {
         'checkpoint': str(path), 'step': step, 'data': info.name, 'split': config.data.eval_split,
         'image_size': config.eval.image_size or config.data.image_size,
@@ -276,8 +283,6 @@ def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> 
         variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
     logging.info('starting from the EMA weights of step %d in %s, %s', step, directory,
                  head.described)
-    if head.warning:
-        logging.warning('%s: %s', directory, head.warning)
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
 
@@ -346,10 +351,10 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     used = with_smaller_eval_batch(config, info, mesh)
     program = create_program(used, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
-    hosts.barrier('data checked')
+    # The others wait for as long as reading takes; a lost process is noticed apart from this.
+    hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
-        lines += [f'WARNING: {head.warning}'] if head.warning else []
     lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
     epochs = program.total_steps * config.batch_size / split.num_examples
     return '\n'.join([*lines, (

@@ -95,8 +95,17 @@ def find_head(
         )
     number = stored.model.num_classes
     return transfer_head(
-        stored_class_names(config.init_from, number), number, info.class_names
+        stored_class_names(config.init_from, number), number, info.class_names,
+        same_dataset=_dataset_of(stored) == _dataset_of(config),
     )
+
+
+def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
+    """Returns what tells a dataset from others: its name, or the place of an image folder."""
+    data = config.data
+    if data.source == 'image_folder':
+        return data.source, os.path.abspath(data.data_dir)
+    return data.source, data.name.partition(':')[0]  # without the version
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:

@@ -157,17 +157,25 @@ def create_program(
     )
 
 
-def batch_shapes(config: ml_collections.ConfigDict, which: str) -> dict:
-    """Returns the shapes and dtypes of a global batch of input_pipeline, 'train' or 'eval'."""
+def batch_shapes(
+    config: ml_collections.ConfigDict, which: str, *, label_sets: bool = False
+) -> dict:
+    """Returns the shapes and dtypes of a global batch of input_pipeline, 'train' or 'eval'.
+
+    `label_sets` says that a batch has the set of right classes of each example.
+    """
     size, pixels = config.batch_size, config.data.image_size
     if which == 'eval':
         size, pixels = config.eval.batch_size, config.eval.image_size or pixels
-    return {
+    shapes = {
         'image': jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8),
         'label': jax.ShapeDtypeStruct((size,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if label_sets:
+        shapes['label_set'] = jax.ShapeDtypeStruct((size, config.model.num_classes), bool)
+    return shapes
 
 
 def create_eval_step(

@@ -1,11 +1,13 @@
 """How messages name settings and count things."""
 
 import ast
+import logging
 import pathlib
 import re
 
 import pytest
 
+from resnet_rs.command_line import ShortLines
 from resnet_rs.config import SETTINGS
 from resnet_rs.errors import count_of
 
@@ -25,6 +27,15 @@ ADVICE = re.compile(
 ])
 def test_count_of(number, noun, text):
     assert count_of(number, noun) == text
+
+
+@pytest.mark.parametrize('level, with_date, text', [
+    (logging.INFO, False, r'\d\d:\d\d:\d\d 3 images'),
+    (logging.WARNING, True, r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING: 3 images'),
+])
+def test_lines_of_the_log_are_short(level, with_date, text):
+    record = logging.LogRecord('absl', level, __file__, 1, '%d images', (3,), None)
+    assert re.fullmatch(text, ShortLines(with_date).format(record))
 
 
 def texts_of(path):

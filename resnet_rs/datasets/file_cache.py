@@ -122,14 +122,21 @@ def _reading(split: SplitInfo, copies: dict[str, str]) -> SplitInfo:
 
 
 def _sizes_and_times(files) -> dict[str, tuple[int, int]]:
-    """{file: (bytes, whole seconds of the last modification)}"""
+    """Returns {file: (bytes, whole seconds of the last modification)} of the files that exist.
+
+    A broken link in an image folder has no copy either, and is treated like a damaged image.
+    """
 
     def stat(file):
-        found = epath.Path(file).stat()
+        try:
+            found = epath.Path(file).stat()
+        except FileNotFoundError:
+            return None
         return found.length, int(found.mtime)
 
     with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-        return dict(zip(files, pool.map(stat, files), strict=True))
+        found = zip(files, pool.map(stat, files), strict=True)
+        return {file: size_and_time for file, size_and_time in found if size_and_time}
 
 
 @functools.cache

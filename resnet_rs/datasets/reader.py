@@ -1,5 +1,6 @@
 """Host batches of a tf.data pipeline, watched for images and labels that cannot be used."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,8 +64,10 @@ class Reader(Iterator):
 
     def _next_guarded(self, error):
         if not self._guarded:
-            first_line = str(error).strip().split('\n')[0]
-            logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
+            # Without the name of TensorFlow's operation: '{{function_node ...}} Unknown image ...'.
+            reason = re.sub(r'^\{\{.*?\}\} *', '', str(error).strip().partition('\n')[0])
+            logging.warning('batch %d failed (%s); reading it again to find the image',
+                            self.position, reason)
             self._guarded = True
             self._calm_at = self.position + CALM_BATCHES
             self._iterator = self._open()
@@ -100,7 +103,7 @@ class Reader(Iterator):
                 'train without such images: --config.data.corrupt_images=skip'
             )
         for index in new:
-            logging.warning('Skipping undecodable image: %s', self._split.describe(index))
+            logging.warning('skipping undecodable image: %s', self._split.describe(index))
             self._calm_at = self.position + 1 + CALM_BATCHES
         self._undecodable.update(new)
 
