@@ -84,21 +84,23 @@ def log_for_people() -> None:
         return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
 
     logging.get_absl_handler().addFilter(is_for_people)
-    logging.get_absl_handler().setFormatter(ShortLines(with_date=not sys.stderr.isatty()))
+    logging.get_absl_handler().setFormatter(ShortLines(in_terminal=sys.stderr.isatty()))
 
 
 class ShortLines(standard_logging.Formatter):
     """A formatter of log lines: the time, 'WARNING: ' or worse, and the message.
 
-    with_date: whether the time has its date, as in the file of a run that lasts for days.
+    In a terminal a line replaces the progress line, which is drawn again below it. Elsewhere the
+    time has its date, for runs that last for days.
     """
 
-    def __init__(self, with_date: bool):
-        super().__init__(datefmt='%Y-%m-%d %H:%M:%S' if with_date else '%H:%M:%S')
+    def __init__(self, in_terminal: bool):
+        super().__init__(datefmt='%H:%M:%S' if in_terminal else '%Y-%m-%d %H:%M:%S')
+        self._start = '\r\x1b[K' if in_terminal else ''
 
     def format(self, record: standard_logging.LogRecord) -> str:
         level = '' if record.levelno <= standard_logging.INFO else f'{record.levelname}: '
-        text = f'{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}'
+        text = f'{self._start}{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}'
         return f'{text}\n{self.formatException(record.exc_info)}' if record.exc_info else text
 
 

@@ -31,8 +31,8 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     config = config.copy_and_resolve_references().unlock()
     config.data.cache = ''  # a look at the data is no reason to copy all of it
     info = input_pipeline.dataset_info(config)
-    lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}, in '
-             f'{info.directory}']
+    place = '' if info.name == info.directory else f', in {info.directory}'
+    lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
     for split in info.splits.values():
         lines += check_split(info, split)
     used = [info.split(name) for name in

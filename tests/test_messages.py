@@ -29,13 +29,13 @@ def test_count_of(number, noun, text):
     assert count_of(number, noun) == text
 
 
-@pytest.mark.parametrize('level, with_date, text', [
-    (logging.INFO, False, r'\d\d:\d\d:\d\d 3 images'),
-    (logging.WARNING, True, r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING: 3 images'),
+@pytest.mark.parametrize('level, in_terminal, text', [
+    (logging.INFO, True, '\r\x1b\\[K' r'\d\d:\d\d:\d\d 3 images'),
+    (logging.WARNING, False, r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING: 3 images'),
 ])
-def test_lines_of_the_log_are_short(level, with_date, text):
+def test_lines_of_the_log_are_short(level, in_terminal, text):
     record = logging.LogRecord('absl', level, __file__, 1, '%d images', (3,), None)
-    assert re.fullmatch(text, ShortLines(with_date).format(record))
+    assert re.fullmatch(text, ShortLines(in_terminal).format(record))
 
 
 def texts_of(path):
