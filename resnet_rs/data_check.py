@@ -108,7 +108,7 @@ def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
     if len(wrong):
         raise UserError(
             f'label {labels[wrong[0]]} is outside the {count_of(info.num_classes, "class")} in '
-            f'{split.describe(indices[wrong[0]])}: mend or rebuild the dataset'
+            f'{split.describe(indices[wrong[0]])}: repair or rebuild the dataset'
         )
 
 

@@ -299,7 +299,7 @@ def test_batches_that_do_not_divide():
     with pytest.raises(UserError, match='batch_size is 20.*use --config.batch_size=16 or 24'):
         batch_norm_group_size(config, 8)
     config = small_config(**{'model.batch_norm_group_size': 3})
-    with pytest.raises(UserError, match='groups of model.batch_norm_group_size=3; use 15 or 18'):
+    with pytest.raises(UserError, match='of model.batch_norm_group_size=3; make it 15 or 18'):
         batch_norm_group_size(config, 8)
     config = small_config(**{'eval.batch_size': 4})
     with pytest.raises(UserError, match='eval.batch_size is 4.*use 8'):

@@ -173,7 +173,7 @@ def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, in
     existing = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     arithmetic = (f'{count_of(len(files), "file")} of {info.name}, '
-                  f'{len(files) - len(missing):,} of them there already, '
+                  f'{len(files) - len(missing):,} of them copied before, '
                   f'{needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free')
     if needed > free:
         raise UserError(f'the copies of data.cache do not fit into data.cache_dir={data.cache_dir}'

@@ -89,7 +89,7 @@ class Reader(Iterator):
             place = self._split.describe(batch['index'][first])
             raise UserError(
                 f'label {batch["label"][first]} is outside the '
-                f'{count_of(self._num_classes, "class")} in {place}: mend or rebuild the dataset'
+                f'{count_of(self._num_classes, "class")} in {place}: repair or rebuild the dataset'
             )
 
     def _count_corrupt(self, batch):
