@@ -134,7 +134,7 @@ class TrainBatches(Iterator):
         repeats, distinct, threads = data.repeated_augmentation, plan.examples, _threads(data)
         streams, local, memory = plan.streams, plan.local_batch, plan.memory
         self.memory = memory
-        logging.info('Input: %s', memory.text)
+        logging.info('The input pipeline needs %s', memory.text)
         source = cached_split(split, info, data)
         decode, augment = _train_transforms(config)
 
@@ -380,8 +380,8 @@ def _eval_transform(data, size):
 def _local_batch_size(batch_size: int, process_count: int, name: str) -> int:
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
-            f'{name} is {batch_size}, which {process_count} processes cannot share evenly: make '
-            f'it a multiple of {process_count}'
+            f'{name} is {batch_size}, which {process_count} processes cannot share evenly; '
+            f'make it a multiple of {process_count}'
         )
     return batch_size // process_count
 

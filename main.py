@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> None:
         preflight.check_config(config, workdir)
 
     platforms.skip_absent_tpu()
+    platforms.import_tensorflow_quietly()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
     from resnet_rs import compilation_cache, distributed, hosts
 
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    command_line.hide_messages_of_libraries()
+    command_line.log_for_people()
     with one_line_errors(*MISTAKES):
         main(arguments)
 

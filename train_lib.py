@@ -16,7 +16,7 @@ from resnet_rs.class_names import HeadTransfer
 from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import Stopped, UserError
+from resnet_rs.errors import Stopped, UserError, count_of
 from resnet_rs.evaluation import (
     Evaluation,
     describe_weights,
@@ -27,19 +27,22 @@ from resnet_rs.evaluation import (
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
-from resnet_rs.plan.attached import compile_steps
+from resnet_rs.plan.attached import compile_evaluation, compile_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
 from resnet_rs.sharding import create_mesh, replicated, shardings_of
 from resnet_rs.steps import (
     Program,
+    batch_shapes,
     create_eval_step,
     create_program,
     first_nonfinite,
     model_of,
 )
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
+
+DATA_CHECK_SECONDS = 7 * 24 * 3600.0
 
 
 def train_and_evaluate(
@@ -116,7 +119,7 @@ def train_and_evaluate(
                     evaluation = evaluate_split(used, program.eval_step, weights, mesh)
                 scores = evaluation.metrics
                 log.write(step, 'eval', scores, {'elapsed_seconds': progress.elapsed_seconds})
-                progress.note(describe(step, evaluation, info.num_classes))
+                progress.note(describe(step, evaluation))
             if step % checkpoint_every == 0 or scores or stopping:
                 check_finite(state, workdir)
                 with progress.paused('saving'):
@@ -155,12 +158,16 @@ def evaluate_checkpoint(
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    split = info.split(config.data.eval_split)
+    batch = batch_shapes(config, 'eval', label_sets=bool(split.label_set_feature))
     with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
+        eval_step, memory = compile_evaluation(
+            config, eval_step, shapes, batch, list(mesh.devices.flat))
+        logging.info('%s', memory)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
         path = checkpoints.directory / str(step)
     evaluation = evaluate_split(config, eval_step, weights, mesh)
-    split = info.split(config.data.eval_split)
     result = {
         'checkpoint': str(path), 'step': step, 'data': info.name, 'split': config.data.eval_split,
         'image_size': config.eval.image_size or config.data.image_size,
@@ -187,8 +194,8 @@ def with_smaller_eval_batch(
     if config.eval.batch_size <= whole_split:
         return config
     logging.info(
-        'Evaluation takes the %d images of %s in one batch, not eval.batch_size=%d', examples,
-        config.data.eval_split, config.eval.batch_size,
+        'Evaluation takes %s of %s in one batch, fewer than eval.batch_size=%d',
+        count_of(examples, 'image'), config.data.eval_split, config.eval.batch_size,
     )
     smaller = config.copy_and_resolve_references().unlock()
     smaller.eval.batch_size = whole_split
@@ -232,19 +239,24 @@ def start_or_resume(
         if head:
             state = fine_tuning_start(config.init_from, state, head)
         logging.info(
-            '%s: %d parameters, %d steps on %d device%s', config.model.name,
-            count_parameters(state.variables['params']), program.total_steps, mesh.size,
-            's' if mesh.size > 1 else '',
+            '%s: %s, %s on %s', config.model.name,
+            count_of(count_parameters(state.variables['params']), 'parameter'),
+            count_of(program.total_steps, 'step'), count_of(mesh.size, 'device'),
         )
         return state, Run(config.seed, 0.0, group_size)
 
     state, run = checkpoints.restore(steps[-1], program.state)
-    logging.info('going on from step %d of %d', steps[-1], program.total_steps)
+    if steps[-1] == program.total_steps:
+        logging.info('the run is finished, after step %d; --mode=eval evaluates it', steps[-1])
+    else:
+        logging.info('resuming from step %d of %d', steps[-1], program.total_steps)
     if run.batch_norm_group_size != group_size:
         logging.warning(
-            'batch norm groups were of %s examples and are now of %s (model.batch_norm_group_size '
-            'is %d, and the number of devices changed); set it to the former to keep them',
+            'batch norm groups had %s examples and now have %s, because '
+            'model.batch_norm_group_size is %d and the number of devices changed; a new run with '
+            '--config.model.batch_norm_group_size=%s has the same groups on any number of devices',
             run.batch_norm_group_size, group_size, config.model.batch_norm_group_size,
+            run.batch_norm_group_size,
         )
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
 
@@ -271,8 +283,6 @@ def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> 
         variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
     logging.info('starting from the EMA weights of step %d in %s, %s', step, directory,
                  head.described)
-    if head.warning:
-        logging.warning('%s: %s', directory, head.warning)
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
 
@@ -310,22 +320,22 @@ def check_finite(state: TrainState, workdir: str) -> None:
     numbers = ', '.join(f'{name.replace("_", " ")} {value}' for name, value in numbers.items())
     raise FloatingPointError(
         f'not finite at step {step}: {numbers}; the last good checkpoint is in {workdir}. A '
-        'smaller optimizer.learning_rate or optimizer.gradient_clip_norm may help'
+        'smaller --config.optimizer.learning_rate or a --config.optimizer.gradient_clip_norm may '
+        'help'
     )
 
 
-def describe(step: int, evaluation: Evaluation, num_classes: int) -> str:
+def describe(step: int, evaluation: Evaluation) -> str:
     """Returns the line of an evaluation."""
     def scores(weights):
         top1, top5, loss = (
-            evaluation.metrics[f'{weights}_{name}'] for name in ('top1', 'top5', 'loss')
+            evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
         )
-        # Of five classes every one is among the first five.
-        top5 = f'top-5 {100 * top5:.2f} %, ' if num_classes > 5 else ''
+        top5 = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
         return f'{weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
 
-    images = 'image' if evaluation.examples == 1 else 'images'
-    return f'step {step}, {evaluation.examples} {images}, {", ".join(map(scores, WEIGHTS))}'
+    images = count_of(evaluation.examples, 'image')
+    return f'step {step}, {images}, {", ".join(map(scores, WEIGHTS))}'
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
@@ -341,15 +351,16 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     used = with_smaller_eval_batch(config, info, mesh)
     program = create_program(used, mesh, split.num_examples)
     lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
-    hosts.barrier('data checked')
+    # The others wait for as long as reading takes; a lost process is noticed apart from this.
+    hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
-        lines += [f'WARNING: {head.warning}'] if head.warning else []
     lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
     epochs = program.total_steps * config.batch_size / split.num_examples
     return '\n'.join([*lines, (
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
-        f'{program.total_steps} steps of {config.batch_size} images or {epochs:.4g} epochs, '
-        f'{split.num_examples} training and '
-        f'{info.split(config.data.eval_split).num_examples} evaluation images of {info.name}'
+        f'{count_of(program.total_steps, "step")} of {count_of(config.batch_size, "image")} or '
+        f'{epochs:.4g} epochs, {count_of(split.num_examples, "training image")} and '
+        f'{count_of(info.split(config.data.eval_split).num_examples, "evaluation image")} of '
+        f'{info.name}'
     )])

@@ -6,7 +6,7 @@ Compiles the training step of each row of configs/resnet_rs.py at batch 128, hal
 fits, as the paper measured, and normalises to 128 images. Rows come in the table's order, each
 larger in depth or resolution than the one before, so a batch that did not fit is not tried again.
 A row takes one to six minutes of two CPU cores and up to 13 GB of memory; what is compiled is kept,
-so the same command goes on where it was stopped. Needs libtpu (requirements-dev.txt).
+so the same command resumes. Needs libtpu (requirements-dev.txt).
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 Compiles the training step at --per_device images on each device and prints a line of a Markdown
 table per topology and choice. A compilation takes minutes; what is compiled is kept, so the same
-command goes on where it was stopped. Needs libtpu (requirements-dev.txt).
+command resumes. Needs libtpu (requirements-dev.txt).
 """
 
 import argparse

@@ -13,6 +13,10 @@ from resnet_rs.config import default_config
 from resnet_rs.errors import UserError
 
 VARIANTS = ('standard', 'small')
+SMALL_IMAGE_OPERATIONS = (
+    'AutoContrast', 'Brightness', 'Color', 'Contrast', 'Equalize', 'Rotate', 'Sharpness', 'ShearX',
+    'ShearY', 'TranslateX', 'TranslateY',
+)
 
 
 def get_config(variant: str = 'standard') -> ConfigDict:
@@ -46,5 +50,9 @@ def get_config(variant: str = 'standard') -> ConfigDict:
         config.model.width_multiplier = 0.5
         config.model.dtype = 'float32'  # CPUs have no fast bfloat16
         config.data.image_size = 64
+        # At this magnitude the authors' form translates by 50 pixels and cuts out squares of 40:
+        # little would be left of a small image.
+        config.data.augment = 'randaugment_model_garden'
         config.data.randaugment_magnitude = 5
+        config.data.randaugment_operations = SMALL_IMAGE_OPERATIONS
     return config.lock()

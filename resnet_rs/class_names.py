@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.stored_config import CLASS_NAMES_FILE, read_class_names
 
 IMAGENET_FILE = pathlib.Path(__file__).with_name('imagenet_classes.txt')
@@ -27,36 +27,40 @@ class HeadTransfer:
 
     columns: for each class of the data its column in the stored classifier; None for a new one.
     described: in words, for the log.
-    warning: what could not be told, '' if nothing.
     """
 
     columns: tuple[int, ...] | None
     described: str
-    warning: str = ''
 
 
 def transfer_head(
-    stored: Sequence[str], stored_number: int, names: Sequence[str]
+    stored: Sequence[str], stored_number: int, names: Sequence[str], *, same_dataset: bool = False
 ) -> HeadTransfer:
     """Returns which columns of a classifier for `stored_number` classes belong to the classes
     `names`.
 
     `stored` are the names of its classes, empty where they are not known. All columns are taken,
-    in the order of `names`, or none.
+    in the order of `names`, or none. Names that are only numbers, as in sets of digits, tell
+    nothing; `same_dataset` says that both sides nevertheless number the same classes.
     """
     if stored_number != len(names):
         return HeadTransfer(
-            None, f'with a new head: the source has {stored_number} classes, not {len(names)}'
+            None, f'with a new head: the source has {count_of(stored_number, "class")}, not '
+            f'{len(names)}'
         )
-    in_order = tuple(range(len(names)))
-    if tuple(stored) == tuple(names):
-        return HeadTransfer(in_order, 'with its head')
-    if not are_comparable(stored, names):
-        which = 'the source' if not are_comparable(stored) else 'the data'
+    if not stored:
         return HeadTransfer(
-            in_order, 'with its head',
-            f'{which} has no class names: the head is kept because both have {len(names)} '
-            'classes, right only if they are the same classes in the same order',
+            None, f'with a new head: the source has no {CLASS_NAMES_FILE}; to keep its head, write '
+            'the names of its classes there, one a line in the order of the classifier',
+        )
+    is_numbered = not are_comparable(stored, names)
+    if tuple(stored) == tuple(names) and (same_dataset or not is_numbered):
+        return HeadTransfer(tuple(range(len(names))), 'with its head')
+    if is_numbered:
+        which = 'the data' if are_comparable(stored) else 'the source'
+        return HeadTransfer(
+            None, f'with a new head: the classes of {which} have numbers for names, which do not '
+            'say whether they are the same classes',
         )
     if unknown := sorted(set(names) - set(stored)):
         return HeadTransfer(
@@ -83,8 +87,8 @@ def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[st
     if path.exists():
         names = tuple(read_class_names(workdir))
         if len(names) != num_classes:
-            raise UserError(f'{path} has {len(names)} names, but the network tells {num_classes} '
-                            'classes apart; mend the file or remove it')
+            raise UserError(f'{path} has {count_of(len(names), "name")}, but the network has '
+                            f'{count_of(num_classes, "class")}; correct the file or remove it')
         return names
     known = tuple(imagenet_names())
     return known if num_classes == len(known) else ()

@@ -5,6 +5,7 @@ import logging as standard_logging
 import os
 import pathlib
 import re
+import sys
 import traceback
 
 from absl import flags, logging
@@ -76,13 +77,31 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
     return rest
 
 
-def hide_messages_of_libraries() -> None:
-    """Leaves out of the log what libraries say of each file and backend below a warning."""
+def log_for_people() -> None:
+    """Makes the lines of the log short, and leaves out what libraries say below a warning."""
     def is_for_people(record):
         quiet = record.levelno <= standard_logging.INFO
         return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
 
     logging.get_absl_handler().addFilter(is_for_people)
+    logging.get_absl_handler().setFormatter(ShortLines(in_terminal=sys.stderr.isatty()))
+
+
+class ShortLines(standard_logging.Formatter):
+    """A formatter of log lines: the time, 'WARNING: ' or worse, and the message.
+
+    In a terminal a line replaces the progress line, which is drawn again below it. Elsewhere the
+    time has its date, for runs that last for days.
+    """
+
+    def __init__(self, in_terminal: bool):
+        super().__init__(datefmt='%H:%M:%S' if in_terminal else '%Y-%m-%d %H:%M:%S')
+        self._start = '\r\x1b[K' if in_terminal else ''
+
+    def format(self, record: standard_logging.LogRecord) -> str:
+        level = '' if record.levelno <= standard_logging.INFO else f'{record.levelname}: '
+        text = f'{self._start}{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}'
+        return f'{text}\n{self.formatException(record.exc_info)}' if record.exc_info else text
 
 
 def _config_file_problem(file: str, error: BaseException | None) -> str:

@@ -17,14 +17,15 @@ import zipfile
 import numpy as np
 
 from resnet_rs.config import flatten
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, count_of, one_line_errors
 from resnet_rs.run_log import PREDICTIONS_FILE, WEIGHTS, read_metrics
 from resnet_rs.stored_config import read_config
 
 NOT_SET = '(not set)'
-# Of predictions.npz, which has predictions, too.
+# Of predictions.npz, which has predictions, too. For five classes or fewer it has no top5.
 COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in ('raw', 'ema')
-                               for name in ('top1', 'top5', 'loss')))
+                               for name in ('top1', 'loss')))
+OPTIONAL_COLUMNS = ('raw_top5', 'ema_top5')
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
 CURVES = (('loss', 'cross entropy (nats)', 1), ('top1', 'top-1 (%)', 100))
@@ -124,11 +125,14 @@ def draw_curves(runs: list[str]):
 def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:
     parts = []
     for name in ('top1', 'top5'):
+        if f'{weights}_{name}' not in table:
+            continue
         right = table[f'{weights}_{name}']
         low, high = wilson_interval(int(right.sum()), len(right))
-        parts.append(f'{name} {100 * right.mean():.2f} % [{100 * low:.2f}, {100 * high:.2f}]')
+        interval = f'[{100 * low:.2f}, {100 * high:.2f}]'
+        parts.append(f'top-{name[-1]} {100 * right.mean():.2f} % {interval}')
     loss = table[f'{weights}_loss'].mean(dtype=np.float64)
-    return f'{", ".join(parts)}, loss {loss:.4f}, {len(right)} images'
+    return f'{", ".join(parts)}, loss {loss:.4f}, {count_of(len(right), "image")}'
 
 
 def _read(reader, run, file):
@@ -144,7 +148,8 @@ def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f'{path} is missing: a run writes it at its end; finish the run first')
     try:
         with zipfile.ZipFile(path) as archive:
-            table = {name: _read_column(archive, f'{name}.npy') for name in COLUMNS}
+            there = [name for name in OPTIONAL_COLUMNS if f'{name}.npy' in archive.namelist()]
+            table = {name: _read_column(archive, f'{name}.npy') for name in (*COLUMNS, *there)}
     # The archive, its compression and NumPy's headers each have errors of their own.
     except Exception as error:
         raise UserError(f'{path} is damaged ({error}); {AGAIN}') from error

@@ -14,7 +14,7 @@ from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import decoding, records
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
-from resnet_rs.errors import UserError, first_of
+from resnet_rs.errors import UserError, count_of, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
@@ -31,27 +31,31 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     config = config.copy_and_resolve_references().unlock()
     config.data.cache = ''  # a look at the data is no reason to copy all of it
     info = input_pipeline.dataset_info(config)
-    lines = [f'{info.name}: {info.file_format}, {info.num_classes:,} classes, in {info.directory}']
+    place = '' if info.name == info.directory else f', in {info.directory}'
+    lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
     for split in info.splits.values():
         lines += check_split(info, split)
     used = [info.split(name) for name in
             dict.fromkeys((config.data.train_split, config.data.eval_split))]
     for split in used:
         if split.name not in info.splits:
-            lines.append(f'{split.name}: {split.num_examples:,} examples')
+            lines.append(f'{split.name}: {count_of(split.num_examples, "example")}')
     lines += check_decoding(config, info, used)
     directory = epath.Path(workdir) / 'check'
     directory.mkdir(parents=True, exist_ok=True)
-    for name, batch in (('train', training_sample(config)), ('eval', evaluation_sample(config))):
+    for name, purpose, batch in (
+        ('train', 'training', training_sample(config)),
+        ('eval', 'evaluation', evaluation_sample(config)),
+    ):
         titles = [class_title(info.class_names[label]) for label in batch['label']]
         split = config.data[f'{name}_split']
         figure = report.draw_images(
-            batch['image'], titles, f'{split}: what the network sees ({name}), '
+            batch['image'], titles, f'{split}: what the network sees in {purpose}, '
             f'{batch["image"].shape[1]} pixels', columns=SHEET_COLUMNS,
         )
         path = directory / f'{name}.png'
         report.save_figure(figure, path)
-        lines.append(f'{len(titles)} images of {split}, decoded and cropped: {path}')
+        lines.append(f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}')
     return lines
 
 
@@ -59,7 +63,8 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     """Two lines: how many examples and bytes against how many there should be; labels."""
     if not split.num_examples:
         return [f'{split.name}: empty']
-    text = f'{split.name}: {split.num_examples:,} examples in {len(split.files):,} files'
+    text = (f'{split.name}: {count_of(split.num_examples, "example")} in '
+            f'{count_of(len(split.files), "file")}')
     if split.shards:
         text += f', {total_bytes(split) / 1e9:,.3g} GB'
     known = KNOWN_SIZES.get(info.name.partition(':')[0].partition('/')[0], {}).get(split.name)
@@ -70,9 +75,9 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     counts, source = label_counts(info, split)
     return [
         text,
-        f'  labels of {source}: {np.count_nonzero(counts):,} of {info.num_classes:,} classes, '
-        f'per class {counts.min():,} at least, {np.median(counts):,g} median, '
-        f'{counts.max():,} at most',
+        f'  labels of {source}: {np.count_nonzero(counts):,} of '
+        f'{count_of(info.num_classes, "class")}, per class {counts.min():,} at least, '
+        f'{np.median(counts):,g} median, {counts.max():,} at most',
     ]
 
 
@@ -87,14 +92,14 @@ def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> li
         sample = decoding.choose_sample(split, info.file_format)
         result = decoding.decode(split, info.file_format, sample, threads)
         _check_labels(info, split, result.labels, result.indices)
-        lines.append(f'{split.name}: decoded {sample.text} images, {len(result.bad):,} failed')
+        lines.append(f'{split.name}: decoded {sample.text}, {len(result.bad):,} failed')
         if result.bad:
             places = first_of([split.describe(index) for index in result.bad])
-            problems.append(f'{len(result.bad):,} of {sample.size:,} images of {split.name} that '
-                            f'were tried cannot be decoded: {places}')
+            problems.append(f'{len(result.bad):,} of {count_of(sample.size, "image")} of '
+                            f'{split.name} that were tried cannot be decoded: {places}')
     if problems and config.data.corrupt_images == 'fail':
-        raise UserError('; '.join(problems) + "; replace them, or set data.corrupt_images='skip' "
-                        'to train without such images')
+        raise UserError('; '.join(problems) + '; replace them, or train without them: '
+                        '--config.data.corrupt_images=skip')
     return lines + [f'WARNING: {problem}; they will be skipped' for problem in problems]
 
 
@@ -102,8 +107,8 @@ def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
     if len(wrong):
         raise UserError(
-            f'label {labels[wrong[0]]} is outside the {info.num_classes} classes in '
-            f'{split.describe(indices[wrong[0]])}: mend or rebuild the dataset'
+            f'label {labels[wrong[0]]} is outside the {count_of(info.num_classes, "class")} in '
+            f'{split.describe(indices[wrong[0]])}: repair or rebuild the dataset'
         )
 
 
@@ -150,8 +155,9 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
         _check_labels(info, part, labels, range(len(labels)))
         counts += np.bincount(labels, minlength=info.num_classes)
     if len(chosen) == len(filled):
-        return counts, f'all {counts.sum():,} examples, read and counted'
-    return counts, f'{len(chosen)} files, {counts.sum():,} examples, read and counted'
+        return counts, f'all {count_of(counts.sum(), "example")}, read and counted'
+    return counts, (f'{count_of(len(chosen), "file")}, {count_of(counts.sum(), "example")}, read '
+                    'and counted')
 
 
 def training_sample(config: ml_collections.ConfigDict) -> dict:

@@ -50,6 +50,12 @@ def first_of(names: Sequence[object], most: int = 3) -> str:
     return ', '.join(names[:most]) + more
 
 
+def count_of(number: int, noun: str) -> str:
+    """Returns a number and its noun: '1 image', '2,048 images', '3 classes'."""
+    ending = 'es' if noun.endswith(('s', 'ch')) else 's'
+    return f'{number:,} {noun}{ending if number != 1 else ""}'
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser of a command's arguments that reports a mistake in one line, with status 2.
 

@@ -16,6 +16,7 @@ from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.run_log import WEIGHTS
 from resnet_rs.sharding import replicated
 
+SCORES = ('top1', 'top5', 'loss')
 RESULTS_DIRECTORY = 'evaluations'
 
 
@@ -23,7 +24,8 @@ RESULTS_DIRECTORY = 'evaluations'
 class Evaluation:
     """Results on one split.
 
-    metrics: {'raw_top1', 'raw_top5', 'raw_loss', 'ema_top1', ...}, fractions and nats.
+    metrics: {'raw_top1', 'raw_top5', 'raw_loss', 'ema_top1', ...}, fractions and nats; like the
+      table without top5 for five classes or fewer.
     examples: how many were counted.
     table: per-example arrays in the order of the split: index, label, and for both weights
       {name}_prediction, {name}_top1, {name}_top5, {name}_loss.
@@ -64,21 +66,22 @@ def evaluate(
     }
     metrics = {
         f'{weight}_{name}': float(np.mean(table[f'{weight}_{name}'], dtype=np.float64))
-        for weight in WEIGHTS for name in ('top1', 'top5', 'loss')
+        for weight in WEIGHTS for name in SCORES if f'{weight}_{name}' in table
     }
     return Evaluation(metrics, examples, table)
 
 
 def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
-    """Returns {'raw': results, 'ema': results}: top1, top5 and loss, and how many were right."""
+    """Returns {'raw': results, 'ema': results}: the metrics, and how many were right."""
     results = {}
     for weights in WEIGHTS:
         scores = {
-            name: evaluation.metrics[f'{weights}_{name}'] for name in ('top1', 'top5', 'loss')
+            name: evaluation.metrics[f'{weights}_{name}'] for name in SCORES
+            if f'{weights}_{name}' in evaluation.metrics
         }
         right = {
             f'{name}_count': int(evaluation.table[f'{weights}_{name}'].sum())
-            for name in ('top1', 'top5')
+            for name in scores if name != 'loss'
         }
         results[weights] = scores | right
     return results

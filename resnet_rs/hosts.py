@@ -25,7 +25,7 @@ import traceback
 from jax._src.distributed import global_state
 from jax.errors import JaxRuntimeError
 
-from resnet_rs.errors import Stopped, UserError, print_line
+from resnet_rs.errors import Stopped, UserError, count_of, print_line
 
 BARRIER_SECONDS = 600  # the slowest host may read a dataset's metadata or restore a checkpoint
 HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: nothing is wrong with the run, start it again
@@ -102,7 +102,7 @@ def agree_or_raise(what: str, problem: str, timeout_seconds: float = BARRIER_SEC
     """Raises the same UserError on all processes if any of them has a `problem`."""
     problems = gather(what, problem, timeout_seconds)
     if found := [problem for problem in problems if problem]:
-        more = f' (and {len(found) - 3} processes more)' if len(found) > 3 else ''
+        more = f' (and {count_of(len(found) - 3, "more process")})' if len(found) > 3 else ''
         raise UserError('; '.join(found[:3]) + more)
 
 
@@ -214,7 +214,7 @@ class _Watch(threading.Thread):
                 time.sleep(GRACE_SECONDS * (2 if index() == 0 else 1))
             if self._closing.is_set():
                 return
-            hint = '; the same command goes on from the last checkpoint'
+            hint = '; the same command resumes from the last checkpoint'
             try:
                 print_line(end['reason'] + hint * (end['status'] == HOST_LOST_STATUS))
             finally:

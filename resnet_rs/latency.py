@@ -269,12 +269,12 @@ def main(arguments: list[str]) -> None:
 def describe(measurement: Measurement) -> str:
     """The result of a measurement in two lines."""
     m = measurement
-    on_device = 'not told by a profiler' if m.device_ms is None else f'{m.device_ms:.2f} ms'
+    on_device = '' if m.device_ms is None else f'; {m.device_ms:.2f} ms on the device'
     return (
         f'{m.config} {m.step}: {m.median_ms_per_128_images:.1f} ms per {PAPER_BATCH} images, '
         f'{m.images_per_second:.0f} images/s ({m.device_kind}, {m.dtype}, batch {m.batch_size})\n'
         f'  a step: median {m.median_ms:.2f} ms, quartiles {m.lower_quartile_ms:.2f} and '
-        f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}; on the device {on_device}; '
+        f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}{on_device}; '
         f'compiled in {m.compile_seconds:.1f} s'
     )
 

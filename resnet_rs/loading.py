@@ -134,6 +134,10 @@ def load(
       image_size: pixels; None for the evaluation's of the run.
       dtype: of activations, 'float32' or 'bfloat16'; the logits are float32 with both.
 
+    Where libtpu is installed and no TPU is attached, JAX is told to use the CPU alone
+    (JAX_PLATFORMS=cpu, for this process and those that it starts): it would load libtpu, which
+    complains. Set JAX_PLATFORMS yourself to decide it.
+
     Raises UserError for a directory without such a checkpoint.
     """
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)

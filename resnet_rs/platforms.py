@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 
+ERRORS, FATAL_ERRORS = '2', '3'  # values of TF_CPP_MIN_LOG_LEVEL
 DECIDING = {'JAX_PLATFORMS', 'TPU_NAME', 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'}
 
 
@@ -30,6 +31,26 @@ def use_cpu() -> None:
     os.environ['JAX_PLATFORMS'] = 'cpu'
     if 'jax' in sys.modules:  # has read the environment already
         sys.modules['jax'].config.update('jax_platforms', 'cpu')
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow so that its native code writes nothing to stderr unless it has to end.
+
+    It would write a line of its own for each damaged image, beside the error of Python that names
+    the image. JAX is imported before: its native code reads the same variable, once, and keeps its
+    messages. Whoever sets TF_CPP_MIN_LOG_LEVEL to another value than resnet_rs's keeps it.
+    """
+    import jax  # noqa: F401
+
+    level = os.environ.get('TF_CPP_MIN_LOG_LEVEL')
+    if level != ERRORS:
+        import tensorflow  # noqa: F401
+        return
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = FATAL_ERRORS
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.environ['TF_CPP_MIN_LOG_LEVEL'] = level
 
 
 def keep_devices_from_tensorflow() -> None:

@@ -30,6 +30,7 @@ from resnet_rs.errors import (
     Renamed,
     UserError,
     checkpoint_name,
+    count_of,
     first_of,
     one_line_errors,
     positive_integer,
@@ -101,8 +102,8 @@ def _refuse(bad: dict[str, str], files) -> None:
         return
     names, reason = list(bad), next(iter(bad.values()))
     if len(bad) > 1:
-        reason = (f'{len(bad):,} of {len(files):,} files cannot be read: {first_of(names)}; '
-                  f'the first: {reason}')
+        reason = (f'{len(bad):,} of {count_of(len(files), "file")} cannot be read: '
+                  f'{first_of(names)}; the first: {reason}')
     raise UserError(f'{reason}; leave it out, or add --skip_bad')
 
 
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
             print_line(problem, 'skipped')
         good = [file for file in files if str(file) not in bad]
         if not good:
-            raise UserError(f'none of the {len(files)} files can be read')
+            raise UserError('no file can be read' if len(files) > 1 else 'the file cannot be read')
         predictions = _predict_readable(options.workdir, good, **settings)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)

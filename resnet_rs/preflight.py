@@ -21,7 +21,7 @@ from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.stored_config import (
     CLASS_NAMES_FILE,
     CONFIG_FILE,
@@ -39,13 +39,14 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     if info.num_classes != config.model.num_classes:
         raise UserError(
             f'model.num_classes is {config.model.num_classes}, but {info.name} has '
-            f'{info.num_classes} classes; use --config.model.num_classes={info.num_classes}'
+            f'{count_of(info.num_classes, "class")}; use '
+            f'--config.model.num_classes={info.num_classes}'
         )
     split = info.split(config.data.train_split)
     if split.label_set_feature:
         raise UserError(
             f'{info.name} has sets of labels ({split.label_set_feature}): it is for evaluation '
-            'only; train on another data.name'
+            'only; train on another set with --config.data.name'
         )
     check_durations(config, split.num_examples)
     check_cache(info, config.data)
@@ -71,7 +72,8 @@ def with_sizes_of_data(config: ml_collections.ConfigDict) -> ml_collections.Conf
         examples = info.split(config.data.train_split).num_examples
         power = max(examples // STEPS_PER_EPOCH, 1).bit_length() - 1
         sized.batch_size = min(max(2**power, 8), 256)
-        logging.info('batch_size is %d, for %d training images', sized.batch_size, examples)
+        logging.info('batch_size is %d, for %s', sized.batch_size,
+                     count_of(examples, 'training image'))
     return sized.lock()
 
 
@@ -89,12 +91,21 @@ def find_head(
     if stored is None:
         raise UserError(
             f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '
-            'directory of a run or of converted weights'
+            'directory of a run or of converted weights with --config.init_from'
         )
     number = stored.model.num_classes
     return transfer_head(
-        stored_class_names(config.init_from, number), number, info.class_names
+        stored_class_names(config.init_from, number), number, info.class_names,
+        same_dataset=_dataset_of(stored) == _dataset_of(config),
     )
+
+
+def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
+    """Returns what tells a dataset from others: its name, or the place of an image folder."""
+    data = config.data
+    if data.source == 'image_folder':
+        return data.source, os.path.abspath(data.data_dir)
+    return data.source, data.name.partition(':')[0]  # without the version
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
@@ -117,16 +128,18 @@ def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
     distinct = config.batch_size // config.data.repeated_augmentation
     if distinct > examples and not config.data.allow_batch_beyond_epoch:
         raise UserError(
-            f'batch_size is {config.batch_size}, but {config.data.train_split} has {examples} '
-            f'images, so that a step would be {distinct / examples:.3g} epochs; use a smaller '
-            '--config.batch_size, or allow it with --config.data.allow_batch_beyond_epoch'
+            f'batch_size is {config.batch_size}, but {config.data.train_split} has '
+            f'{count_of(examples, "image")}, so that a step would be {distinct / examples:.3g} '
+            'epochs; use a smaller --config.batch_size, or allow it with '
+            '--config.data.allow_batch_beyond_epoch'
         )
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)
     steps = to_steps(config.duration, **lengths)
     if steps < 1:
         raise UserError(
-            f'duration is {config.duration!r}, less than one step of {config.batch_size} images; '
-            'make it longer, or lower batch_size'
+            f'duration is {config.duration!r}, less than one step of '
+            f'{count_of(config.batch_size, "image")}; use a longer --config.duration or a smaller '
+            '--config.batch_size'
         )
 
 
@@ -149,7 +162,7 @@ def check_evaluation(
     number = stored.model.num_classes
     if info.num_classes != number:
         raise UserError(
-            f'the network in {workdir} tells {number} classes apart, but {info.name} has '
+            f'the network in {workdir} has {count_of(number, "class")}, but {info.name} has '
             f'{info.num_classes}; evaluate it on data of its own classes'
         )
     return info

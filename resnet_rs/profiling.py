@@ -14,7 +14,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 
 class Profile:
@@ -30,8 +30,8 @@ class Profile:
         self._first, self._last = steps or (0, -1)
         if self._last > total_steps:
             raise UserError(
-                f'--profile_steps is {self._first}:{self._last}, but the run has {total_steps} '
-                'steps'
+                f'--profile_steps is {self._first}:{self._last}, but the run has '
+                f'{count_of(total_steps, "step")}'
             )
         self._workdir = workdir
         self._trace = contextlib.ExitStack()

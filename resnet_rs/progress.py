@@ -44,6 +44,8 @@ class Progress:
         self._given_at = self._window_started
         self._completed_at = self._window_started
         self._steps = []
+        self._completed = 0
+        self._is_measured = False  # a window was closed
 
     @property
     def elapsed_seconds(self) -> float:
@@ -52,9 +54,17 @@ class Progress:
     def advance(self, result: jax.Array) -> None:
         """Counts a step that the devices were given; `result` is an output of it that stays."""
         self._last_step += 1
-        completion = self._watcher.submit(_completion, result)
+        completion = self._watcher.submit(self._complete, result)
         self._steps.append((self._last_step, self._given_at, completion))
+        seconds = time.monotonic() - self._window_started
+        if not self._is_measured and self._completed and seconds > 0:
+            self._bar.estimate(self._completed * self._batch_size / seconds)
         self._bar.update()
+
+    def _complete(self, result: jax.Array) -> float:
+        result.block_until_ready()
+        self._completed += 1  # in the one thread of the watcher
+        return time.monotonic()
 
     @contextlib.contextmanager
     def waiting_for_input(self):
@@ -109,6 +119,7 @@ class Progress:
             f'{1000 * seconds:.1f} ms a step: {1000 * times["device_seconds_per_step"]:.1f} on the '
             f'device, {1000 * times["input_seconds_per_step"]:.1f} waiting for input'
         )
+        self._is_measured = True
         self._bar.show(scores, rate, parts)
         if self._shown and self._bar.disable:
             per_device = ''
@@ -147,8 +158,9 @@ class Progress:
             error.add_note(f'in {place}')
             return
         raise UserError(
-            f'{place} found too little memory: {reason}; use a smaller batch_size or '
-            'eval.batch_size, or more optimizer.accumulation_steps'
+            f'{place} found too little memory: {reason}; use a smaller '
+            '--config.batch_size or --config.eval.batch_size, or more '
+            '--config.optimizer.accumulation_steps'
         ) from error
 
     def _device_seconds(self) -> float:
@@ -182,17 +194,19 @@ class Bar(tqdm.tqdm):
         self._scores, self._rate, self._parts = scores, rate, parts
         self.refresh()
 
+    def estimate(self, rate: float) -> None:
+        """Takes the images per second so far; steps that wait for the device do not count."""
+        self._rate = rate
+
     @property
     def format_dict(self) -> dict:
         """Values that tqdm fills into the line; their `bar_format` is the line itself."""
         values = super().format_dict
         columns = values['ncols'] or 80
-        # tqdm's own rate of recent steps, until there is a measured one.
-        rate = self._rate or self._batch_size * (values['rate'] or 0)
         parts = [f'step {self.n}/{self.total}', self._scores]
-        if rate:
-            left = (self.total - self.n) * self._batch_size / rate
-            parts += [f'{rate:.0f} images/s', f'{_duration(left)} left']
+        if self._rate:
+            left = (self.total - self.n) * self._batch_size / self._rate
+            parts += [f'{self._rate:.0f} images/s', f'{_duration(left)} left']
         if columns >= self.PARTS_COLUMNS:
             parts.append(self._parts)
         line = '{desc}' + ', '.join(filter(None, parts)).replace('{', '{{').replace('}', '}}')
@@ -203,8 +217,3 @@ class Bar(tqdm.tqdm):
 
 def _duration(seconds: float) -> datetime.timedelta:
     return datetime.timedelta(seconds=round(seconds))
-
-
-def _completion(result: jax.Array) -> float:
-    result.block_until_ready()
-    return time.monotonic()

@@ -89,6 +89,7 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
                 marker = '.'
             axes.plot(steps, values, label=label, color=color, marker=marker)
         axes.set_xlabel('step')
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     loss_axes.set_ylabel('cross entropy (nats)')
     loss_axes.set_title('Loss (training: smoothed labels)')

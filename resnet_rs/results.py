@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from resnet_rs.config import experiment_settings
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, count_of, first_of, one_line_errors
 from resnet_rs.platforms import use_cpu
 from resnet_rs.run_log import METRICS_FILE, read_metrics
 from resnet_rs.stored_config import CONFIG_FILE, read_config
@@ -30,10 +30,10 @@ from resnet_rs.text_files import read_json
 
 SCORES = tuple(f'{weights}_{name}' for weights in ('raw', 'ema') for name in
                ('top1', 'top5', 'loss'))
-# Fractions, nats, seconds, bytes. epochs is null for a duration in another unit; step is the last
-# evaluated one; seconds_per_step is the median over the logged windows; memory_bytes is the most
-# in use on a device, or by the process where devices do not tell (CPUs); settings is a digest of
-# the configuration apart from its seed.
+# Fractions, nats, seconds, bytes. top5 is null for five classes or fewer, epochs for a duration in
+# another unit; step is the last evaluated one; seconds_per_step is the median over the logged
+# windows; memory_bytes is the most in use on a device, or by the process where devices do not tell
+# (CPUs); settings is a digest of the configuration apart from its seed.
 SCHEMA = pa.schema({
     'run': pa.string(), 'config': pa.string(), 'dataset': pa.string(),
     'depth': pa.int64(), 'width': pa.float64(), 'resolution': pa.int64(),
@@ -45,7 +45,8 @@ SCHEMA = pa.schema({
     'memory_bytes': pa.int64(), 'devices': pa.string(), 'commit': pa.string(),
     'workdir': pa.string(), 'settings': pa.string(),
 })
-MAY_BE_NULL = {'depth', 'epochs', 'memory_bytes', 'commit'}
+TOP5 = {'raw_top5', 'ema_top5'}
+MAY_BE_NULL = TOP5 | {'depth', 'epochs', 'memory_bytes', 'commit'}
 IDENTITY = ('config', 'dataset', 'depth', 'width', 'resolution', 'epochs', 'parameters',
             'multiply_adds', 'settings')
 # What is averaged over seeds.
@@ -54,13 +55,16 @@ AVERAGED = (*SCORES, 'seconds_per_step', 'images_per_second', 'images_per_second
 
 
 def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
-    """Rows of the evaluated runs in a directory, by name, and what is wrong with the others."""
+    """Returns rows of the evaluated runs in a directory, by name, and why others are left out.
+
+    Runs without an evaluation are one entry: how many, and the first names.
+    """
     directory = pathlib.Path(directory)
     if (directory / CONFIG_FILE).exists():
         runs = [directory]
     else:
         runs = sorted(path.parent for path in directory.glob(f'*/{CONFIG_FILE}'))
-    rows, problems = [], []
+    rows, problems, waiting = [], [], []
     for run in runs:
         try:
             row = row_of(run)
@@ -68,9 +72,11 @@ def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
             problems.append(f'{run.name}: {error}')
             continue
         if row is None:
-            problems.append(f'{run.name}: not evaluated yet')
+            waiting.append(run.name)
         else:
             rows.append(row)
+    if waiting:
+        problems.append(f'{count_of(len(waiting), "run")} not evaluated yet: {first_of(waiting)}')
     return rows, problems
 
 
@@ -78,7 +84,8 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     """The row of one run; None before its first evaluation."""
     workdir = pathlib.Path(workdir)
     config = read_config(workdir)
-    lines = read_metrics(workdir, {'train': ('time.seconds_per_step',), 'eval': SCORES})
+    lines = read_metrics(workdir, {'train': ('time.seconds_per_step',), 'eval': tuple(
+        name for name in SCORES if name not in TOP5)})
     evaluations = [line for line in lines if line['kind'] == 'eval']
     if not evaluations:
         return None
@@ -102,7 +109,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
         'step': last['step'],
         'parameters': parameters,
         'multiply_adds': multiply_adds,
-        **{name: last[name] for name in SCORES},
+        **{name: last.get(name) for name in SCORES},
         'seconds_per_step': step_time,
         'images_per_second': config.batch_size / step_time,
         'images_per_second_per_device': config.batch_size / step_time / int(

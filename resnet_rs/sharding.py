@@ -14,7 +14,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from resnet_rs.checkpoint import TrainState
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 # sharding.strategy: the parts of the state that are split over the devices of a slice.
 STRATEGIES = {
@@ -36,8 +36,8 @@ def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mes
     slices = slices or found
     if slices < 1 or len(devices) % slices or found not in (1, slices):
         raise UserError(
-            f'sharding.slices is {slices}, but there are {len(devices)} devices in {found} '
-            f'{"slice" if found == 1 else "slices"}; use 0 to take what the devices say'
+            f'sharding.slices is {slices}, but there are {count_of(len(devices), "device")} in '
+            f'{count_of(found, "slice")}; --config.sharding.slices=0 takes what the devices say'
         )
     per_slice = len(devices) // slices
     if slices == 1:
@@ -121,6 +121,8 @@ def check_divides(name: str, batch_size: int, pieces: int, what: str) -> None:
     if batch_size % pieces or batch_size < pieces:
         below, above = batch_size // pieces * pieces, -(-batch_size // pieces) * pieces
         nearest = ' or '.join(str(size) for size in sorted({below, above}) if size)
+        # `name` may be a quotient of settings.
+        change = f'make it {nearest}' if '/' in name else f'use --config.{name}={nearest}'
         raise UserError(
-            f'{name} is {batch_size}, which does not divide over {what}; use {nearest}'
+            f'{name} is {batch_size}, which does not divide over {what}; {change}'
         )

@@ -10,6 +10,7 @@ import optax
 
 from resnet_rs.checkpoint import TrainState
 from resnet_rs.durations import to_steps
+from resnet_rs.errors import count_of
 from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
@@ -64,7 +65,7 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
     passes = config.optimizer.accumulation_steps
     check_divides(
         'batch_size', config.batch_size, device_count * passes,
-        f'{device_count} devices x {passes} accumulation steps',
+        f'{count_of(device_count, "device")} x {count_of(passes, "accumulation step")}',
     )
     in_one_pass = config.batch_size // passes
     size = config.model.batch_norm_group_size
@@ -156,17 +157,25 @@ def create_program(
     )
 
 
-def batch_shapes(config: ml_collections.ConfigDict, which: str) -> dict:
-    """Returns the shapes and dtypes of a global batch of input_pipeline, 'train' or 'eval'."""
+def batch_shapes(
+    config: ml_collections.ConfigDict, which: str, *, label_sets: bool = False
+) -> dict:
+    """Returns the shapes and dtypes of a global batch of input_pipeline, 'train' or 'eval'.
+
+    `label_sets` says that a batch has the set of right classes of each example.
+    """
     size, pixels = config.batch_size, config.data.image_size
     if which == 'eval':
         size, pixels = config.eval.batch_size, config.eval.image_size or pixels
-    return {
+    shapes = {
         'image': jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8),
         'label': jax.ShapeDtypeStruct((size,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if label_sets:
+        shapes['label_set'] = jax.ShapeDtypeStruct((size, config.model.num_classes), bool)
+    return shapes
 
 
 def create_eval_step(
@@ -174,13 +183,14 @@ def create_eval_step(
 ) -> Callable:
     """eval_step({'raw': variables, 'ema': variables}, batch): results of every example.
 
-    For both weights 'loss' (without smoothing), 'prediction', 'top1' and 'top5', each [batch];
-    beside them the batch's 'index', 'label' and 'mask'. With a 'label_set' in the batch a
-    prediction is right when it is in the set, and the loss is that of the whole set's
-    probability. Raises UserError for an eval.batch_size
-    that does not divide over the mesh.
+    For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
+    classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
+    'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
+    the whole set's probability. Raises UserError for an eval.batch_size that does not divide over
+    the mesh.
     """
-    check_divides('eval.batch_size', config.eval.batch_size, mesh.size, f'{mesh.size} devices')
+    check_divides(
+        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device'))
 
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
@@ -309,6 +319,8 @@ def _accumulated_gradients(config, model, state, batch, place):
 def _per_example_results(logits, labels, label_sets=None):
     """Loss without smoothing, prediction, and whether a right label is first or in the first five.
 
+    The latter, 'top5', only for more than five classes.
+
     Right is the label, or, where they are given, any class of the set, bool [batch, classes].
     """
     right = jax.nn.one_hot(jnp.maximum(labels, 0), logits.shape[-1], dtype=bool)
@@ -319,12 +331,14 @@ def _per_example_results(logits, labels, label_sets=None):
     finite = jnp.isfinite(logits).all(-1)
     prediction = logits.argmax(-1).astype(jnp.int32)
     is_right = jnp.take_along_axis(right, prediction[:, None], axis=-1)[:, 0]
-    return {
+    results = {
         'loss': jax.nn.logsumexp(logits, -1) - jax.nn.logsumexp(logits, -1, where=right),
         'prediction': prediction,
         'top1': is_right & is_known & finite,
-        'top5': ((logits > of_label).sum(-1) < 5) & finite,
     }
+    if logits.shape[-1] > 5:  # of five classes every one is among the first five
+        results['top5'] = ((logits > of_label).sum(-1) < 5) & finite
+    return results
 
 
 def _empty_window():

@@ -35,7 +35,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     path = epath.Path(workdir) / CONFIG_FILE
     if not path.exists():
         return None
-    remedy = 'mend it, or use another --workdir'
+    remedy = 'correct it, or use another --workdir'
     stored = read_json(path, remedy)
     config = default_config()
     try:
@@ -66,7 +66,7 @@ def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 def read_class_names(workdir: str | os.PathLike) -> list[str]:
     """The lines of class_names.txt; none where there is no such file."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE
-    return read_text(path, 'mend the file or remove it').splitlines() if path.exists() else []
+    return read_text(path, 'correct the file or remove it').splitlines() if path.exists() else []
 
 
 def _tuples(value):

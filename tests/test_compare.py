@@ -61,7 +61,7 @@ def test_the_report(tmp_path, capsys):
     compare.main([a, b, f'--output={tmp_path}/out'])
     report = capsys.readouterr().out
     assert '  optimizer.momentum: 0.9 | 0.8\n\n' in report
-    assert 'A: top1 60.00 % [31.27, 83.18]' in report  # the formula above for 6 of 10
+    assert 'A: top-1 60.00 % [31.27, 83.18]' in report  # the formula above for 6 of 10
     assert 'B - A: +30.00 points; only A right 1, only B right 4, p = 0.375' in report
     assert (tmp_path / 'out' / 'curves.png').stat().st_size > 1000
     axes = compare.draw_curves([a, b]).axes[1]

@@ -187,7 +187,7 @@ def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, r
     ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
     ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
     ({'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
-     "data.cache='memory' is for sets of records"),
+     "data.cache is 'memory', which is for sets of records"),
     ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
     ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
     ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),

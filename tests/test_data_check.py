@@ -23,7 +23,7 @@ def test_whole_set_is_counted_and_shown(tmp_path):
     config.data.data_dir = prepared.data_dir('digits', 'array_record')
     config.data.image_size = 48
     text = '\n'.join(check_data(config, tmp_path))
-    assert 'train: 1,437 examples in 1 files' in text and '(as expected)' in text
+    assert 'train: 1,437 examples in 1 file,' in text and '(as expected)' in text
     assert 'validation: 360 examples' in text and 'WARNING' not in text
     from sklearn.datasets import load_digits
 
@@ -119,7 +119,7 @@ def test_images_that_training_would_refuse_are_named(tmp_path):
         assert f'4 of 12 images of {split} that were tried cannot be decoded: ' in message
         for number in (1, 4, 5):
             assert f'{tmp_path}/data/{split}/a/00{number}.jpg (example {number} ' in message
-    assert message.count(' and 1 more') == 2 and "data.corrupt_images='skip'" in message
+    assert message.count(' and 1 more') == 2 and '--config.data.corrupt_images=skip' in message
     assert not (tmp_path / 'check').exists()
 
 
@@ -134,9 +134,9 @@ def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
 
 
 @pytest.mark.parametrize('source, text, count', [
-    ('array_record', '20 of 210, evenly spaced', 20),
-    ('tfrecord', '20 of 210, the first of 4 evenly spaced files', 20),
-    ('image_folder', '20 of 72, evenly spaced', 20),
+    ('array_record', '20 of 210 images, evenly spaced', 20),
+    ('tfrecord', '20 of 210 images, the first of 4 evenly spaced files', 20),
+    ('image_folder', '20 of 72 images, evenly spaced', 20),
 ])
 def test_of_a_large_set_a_sample_is_decoded(source, text, count, monkeypatch):
     monkeypatch.setattr(decoding, 'MOST_WHOLE', 50)
@@ -189,5 +189,5 @@ def test_record_longer_than_its_file_is_named(length, tmp_path):
     path.write_bytes(content[:second] + length.to_bytes(8, 'little') + content[second + 8:])
     config = prepared.config('tfrecord')
     config.data.data_dir = str(tmp_path / 'data')
-    with pytest.raises(UserError, match=f'{path} is damaged after 1 records .*{length:,} bytes'):
+    with pytest.raises(UserError, match=f'{path} is damaged after 1 record .*{length:,} bytes'):
         check_data(config, tmp_path)

@@ -12,12 +12,16 @@ from hash_filled import hash_filled_variables
 
 import input_pipeline
 import train_lib
+from configs import digits
+from resnet_rs import preflight
 from resnet_rs.class_names import imagenet_names, stored_class_names, transfer_head
 from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.errors import UserError
 from resnet_rs.run_log import read_metrics
 from resnet_rs.sharding import create_mesh
 from resnet_rs.steps import create_program, model_of, normalise
+from resnet_rs.stored_config import write_config
 
 CLASSES = ('class0', 'class1', 'class2')
 ROTATED = ('class2', 'class0', 'class1')
@@ -72,25 +76,20 @@ def evaluation_of(config, variables, names):
 @pytest.mark.parametrize('names, said', [
     (CLASSES, 'with its head'),
     (ROTATED, 'with its head, its columns put in the order of these classes'),
-    ((), 'with its head'),
 ])
 def test_a_head_for_the_same_classes_is_kept(names, said, source, tmp_path, caplog):
     directory, ema = source
-    if names:
-        directory = named(directory, names, tmp_path / 'source')
+    directory = named(directory, names, tmp_path / 'source')
     caplog.set_level(logging.INFO, 'absl')
     config = small_config(init_from=str(directory))
     train_lib.train_and_evaluate(config, str(tmp_path / 'run'))
     scores = read_metrics(tmp_path / 'run')[-1]
-    top1, loss = evaluation_of(config, ema, list(names or CLASSES))
+    top1, loss = evaluation_of(config, ema, list(names))
     for weights in ('raw', 'ema'):
         assert scores[f'{weights}_top1'] == pytest.approx(top1)
         assert scores[f'{weights}_loss'] == pytest.approx(loss, rel=1e-4)
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith('starting from') and line.endswith(said) for line in lines), lines
-    warnings = [record for record in caplog.records if record.levelname == 'WARNING']
-    assert ['the source has no class names' in record.getMessage() for record in warnings] == (
-        [] if names else [True])
 
 
 def test_another_class_makes_a_new_head(source, tmp_path, caplog):
@@ -122,7 +121,7 @@ def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch)
     text = train_lib.check(small_config(init_from=str(directory)), str(tmp_path / 'run'))
     assert f'starts from the EMA weights in {directory}, with its head, its columns' in text
     text = train_lib.check(small_config(init_from=str(source[0])), str(tmp_path / 'run'))
-    assert 'with its head\nWARNING: the source has no class names' in text
+    assert 'with a new head: the source has no class_names.txt; to keep its head, write' in text
     config = small_config(**{'init_from': str(directory), 'model.width_multiplier': 0.5})
     with pytest.raises(UserError, match='of shape .* the network of this configuration'):
         train_lib.check(config, str(tmp_path / 'run'))
@@ -130,7 +129,7 @@ def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch)
 
 def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_path):
     directory = named(source[0], ('class0', 'class1'), tmp_path / 'source')
-    with pytest.raises(UserError, match='class_names.txt has 2 names, but the network tells 3'):
+    with pytest.raises(UserError, match='class_names.txt has 2 names, but the network has 3'):
         train_lib.train_and_evaluate(
             small_config(init_from=str(directory)), str(tmp_path / 'run'))
     assert not (tmp_path / 'run').exists()
@@ -139,10 +138,10 @@ def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_pat
 @pytest.mark.parametrize('stored, names, columns', [
     (CLASSES, CLASSES, (0, 1, 2)),
     (ROTATED, CLASSES, (1, 2, 0)),
-    (('0', '1', '2'), CLASSES, (0, 1, 2)),
-    (CLASSES, ('0', '1', '2'), (0, 1, 2)),
-    ((), CLASSES, (0, 1, 2)),
-    (('0', '1', '2'), ('0', '1', '2'), (0, 1, 2)),
+    (('0', '1', '2'), CLASSES, None),
+    (CLASSES, ('0', '1', '2'), None),
+    ((), CLASSES, None),
+    (('0', '1', '2'), ('0', '1', '2'), None),
     (('class0', 'class1', 'other'), CLASSES, None),
     (CLASSES[:2], CLASSES, None),
     (('0', '1'), CLASSES, None),
@@ -150,6 +149,23 @@ def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_pat
 def test_columns_of_a_head(stored, names, columns):
     number = len(stored) or 3
     assert transfer_head(stored, number, names).columns == columns
+
+
+@pytest.mark.parametrize('settings, kept', [
+    ({}, True), ({'data.name': 'digits:1.0.0'}, True), ({'data.name': 'mnist'}, False),
+    ({'data.source': 'image_folder', 'data.data_dir': 'digits'}, False),
+])
+def test_numbered_classes_are_the_same_in_the_same_dataset_alone(settings, kept, tmp_path):
+    """'0' to '9' of scanned digits may be anything in another set of ten numbered classes."""
+    names = tuple(map(str, range(10)))
+    config = digits.get_config().unlock()
+    write_config(tmp_path, config)
+    (tmp_path / 'class_names.txt').write_text('\n'.join(names) + '\n')
+    config.update_from_flattened_dict({'init_from': str(tmp_path)} | settings)
+    info = DatasetInfo('any', 'any', 'tfrecord', names, {})
+    head = preflight.find_head(config, info, tmp_path / 'new')
+    assert head.columns == (tuple(range(10)) if kept else None)
+    assert head.described.startswith('with its head' if kept else 'with a new head: the classes')
 
 
 def test_converted_weights_of_1000_classes_are_those_of_imagenet(tmp_path):

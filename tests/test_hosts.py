@@ -32,7 +32,7 @@ def test_processes_wait_by_name_and_a_killed_one_ends_the_others():
         assert "waited 1.5 s at 'lunch' for process 2 of 3 (" in lunch
         line, = error_lines(errors)
         assert 'process 2 of 3 (' in line and 'stopped answering' in line
-        assert 'the same command goes on' in line
+        assert 'the same command resumes' in line
         assert status == 75 and 'Traceback' not in errors
 
 

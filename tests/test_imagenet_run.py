@@ -73,7 +73,7 @@ def test_killed_process_resumes_to_the_same_numbers(data_dir, finished, tmp_path
     assert process.wait() == -signal.SIGKILL
     result = run(data_dir, tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert 'going on from step' in result.stderr or without_time(tmp_path)[-1]['step'] == STEPS
+    assert 'resuming from step' in result.stderr or without_time(tmp_path)[-1]['step'] == STEPS
     assert without_time(tmp_path) == without_time(finished)
 
 

@@ -50,6 +50,19 @@ def bad_files():
     return [good, good[: len(good) // 2], good, b'', good, b'not an image', good, good[:100], good]
 
 
+@pytest.mark.parametrize('cache', ['', 'disk'])
+def test_a_broken_link_is_a_corrupt_image(tmp_path, cache):
+    config = folder_of(tmp_path / 'data', [good_file()] * 6)
+    (tmp_path / 'data' / 'train' / 'a' / 'lost.jpg').symlink_to('gone.jpg')
+    config.data.cache, config.data.cache_dir = cache, str(tmp_path / 'cache')
+    with pytest.raises(UserError, match=r'cannot decode the image in .*/train/a/lost\.jpg'):
+        take(input_pipeline.train_batches(config), 10)
+    config.data.corrupt_images = 'skip'
+    batches = input_pipeline.train_batches(config)
+    take(batches, 10)
+    assert batches.corrupt_images
+
+
 @pytest.mark.parametrize('kind', ['training', 'evaluation'])
 def test_corrupt_images_fail_and_are_named(tmp_path, kind):
     config = folder_of(tmp_path, bad_files())
@@ -134,7 +147,7 @@ def test_label_outside_the_classes_is_named(tmp_path):
             example.features.feature['label'].int64_list.value[0] = 1000
 
     config, path = rewritten(tmp_path, change)
-    with pytest.raises(UserError, match=f'label 1000 .* 1000 classes in record 4 of {path}'):
+    with pytest.raises(UserError, match=f'label 1000 .* 1,000 classes in record 4 of {path}'):
         list(input_pipeline.eval_batches(config, split='train'))
 
 

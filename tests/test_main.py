@@ -93,4 +93,4 @@ def test_check_says_what_the_run_will_be_or_why_not(data_dir, tmp_path):
     result = main(
         DIGITS, workdir, '--mode=check', '--config.batch_size=20', TFDS_DATA_DIR=data_dir
     )
-    assert_refused(result, 'batch_size is 20', 'use 16 or 24')
+    assert_refused(result, 'batch_size is 20', 'use --config.batch_size=16 or 24')

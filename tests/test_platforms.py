@@ -21,6 +21,18 @@ print(jax.devices()[0].platform)
 """
 
 
+QUIET = """
+import os
+from resnet_rs import platforms
+platforms.import_tensorflow_quietly()
+import tensorflow as tf
+try:
+    tf.io.decode_jpeg(open('tests/pixels/photographs/flowers/dahlia.jpg', 'rb').read()[:2000])
+except tf.errors.InvalidArgumentError:
+    print(os.environ['TF_CPP_MIN_LOG_LEVEL'])
+"""
+
+
 def clean_environment():
     settings = ('TPU_', 'JAX_', 'XLA_', 'ALLOW_')
     return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
@@ -34,6 +46,16 @@ def test_jax_finds_the_cpu_and_prints_nothing():
         env=clean_environment(), timeout=120,
     )
     assert done.stdout == 'cpu\n' and done.stderr == ''
+
+
+def test_tensorflow_prints_nothing_beside_the_error_that_it_raises():
+    environment = clean_environment()
+    environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
+    done = subprocess.run(
+        [sys.executable, '-c', QUIET], capture_output=True, text=True, check=True, cwd=ROOT,
+        env=environment, timeout=120,
+    )
+    assert (done.stdout, done.stderr) == ('2\n', '')
 
 
 @pytest.mark.parametrize('environment, devices, plugins, libtpu, expected', [

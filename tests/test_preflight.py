@@ -29,8 +29,8 @@ def config_of(**settings):
     ({'batch_size': 20}, 'batch_size is 20, which does not divide over 8 devices'),
     ({'eval.batch_size': 20}, 'eval.batch_size is 20, which does not divide'),
     ({'sharding.slices': 3}, 'sharding.slices is 3'),
-    ({'data.host_memory_gib': 1e-4}, 'the input needs .* raise it'),
-    ({'data.cache': 'memory', 'data.host_memory_gib': 1e-9}, "data.cache='memory' needs"),
+    ({'data.host_memory_gib': 1e-4}, 'needs .* a larger --config.data.host_memory_gib'),
+    ({'data.cache': 'memory', 'data.host_memory_gib': 1e-9}, "data.cache is 'memory', which needs"),
     ({'init_from': 'nowhere'}, "init_from is 'nowhere', which holds no config.json"),
 ])
 def test_a_failed_start_leaves_nothing(settings, message, tmp_path):

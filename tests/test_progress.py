@@ -111,6 +111,24 @@ def test_no_part_of_a_step_is_longer_than_the_step(monkeypatch, seed):
                 assert 0 < times['input_seconds_per_step'] <= most
 
 
+def test_the_first_estimate_counts_finished_steps(monkeypatch):
+    """One step of 80 images was done after 10 s; three more only wait for the device."""
+    clock = Clock()
+    monkeypatch.setattr(progress_module, 'time', types.SimpleNamespace(monotonic=clock.monotonic))
+    finish = threading.Event()
+    waiting = types.SimpleNamespace(block_until_ready=finish.wait)
+    bar = Bar(80, total=100, ncols=80, file=io.StringIO())
+    with Progress(100, 0, 80, 1, 0.0, shown=False) as progress:
+        progress._bar = bar
+        progress.advance(Result(clock, 10))
+        progress._steps[0][2].result()
+        clock.now = 10
+        for _ in range(3):
+            progress.advance(waiting)
+        finish.set()
+    assert 'step 4/100, 8 images/s, 0:16:00 left' in str(bar)
+
+
 def test_what_goes_wrong_on_the_device_is_raised():
     class Broken:
         def block_until_ready(self):

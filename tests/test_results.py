@@ -60,9 +60,9 @@ def test_unfinished_and_damaged_runs_are_named_and_left_out(tmp_path):
     (tmp_path / 'plots').mkdir()
     rows, problems = results.collect(tmp_path)
     assert [row['run'] for row in rows] == ['a']
-    assert problems[0] == 'b: not evaluated yet'
-    assert 'c/metrics.jsonl is damaged' in problems[1]
-    assert 'd/environment.json is missing' in problems[2]
+    assert 'c/metrics.jsonl is damaged' in problems[0]
+    assert 'd/environment.json is missing' in problems[1]
+    assert problems[2:] == ['1 run not evaluated yet: b']
 
 
 def test_seeds_are_one_row_with_mean_and_deviation(tmp_path):

@@ -296,13 +296,13 @@ def test_evaluation_in_numpy_on_any_batching():
 
 def test_batches_that_do_not_divide():
     config = small_config(batch_size=20)
-    with pytest.raises(UserError, match='batch_size is 20.*use 16 or 24'):
+    with pytest.raises(UserError, match='batch_size is 20.*use --config.batch_size=16 or 24'):
         batch_norm_group_size(config, 8)
     config = small_config(**{'model.batch_norm_group_size': 3})
-    with pytest.raises(UserError, match='groups of model.batch_norm_group_size=3; use 15 or 18'):
+    with pytest.raises(UserError, match='of model.batch_norm_group_size=3; make it 15 or 18'):
         batch_norm_group_size(config, 8)
     config = small_config(**{'eval.batch_size': 4})
-    with pytest.raises(UserError, match='eval.batch_size is 4.*use 8'):
+    with pytest.raises(UserError, match='eval.batch_size is 4.*use --config.eval.batch_size=8'):
         create_program(config, create_mesh(), EXAMPLES)
 
 

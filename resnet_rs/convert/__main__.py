@@ -15,6 +15,7 @@ from resnet_rs.errors import (
     CommandParser,
     UserError,
     checkpoint_name,
+    count_of,
     one_line_errors,
     positive_integer,
 )
@@ -70,7 +71,7 @@ def import_weights(options: argparse.Namespace) -> None:
         partial.mkdir()
         write_workdir(partial, network_config(network, image_size, source.data), weights)
     parameters = count_parameters(weights['ema']['params'])
-    print(f'{network.name}: {parameters:,} parameters, {network.num_classes} classes')
+    print(f'{network.name}: {parameters:,} parameters, {count_of(network.num_classes, "class")}')
     for name, value in network.settings.items():
         print(f'  model.{name} = {value!r}')
     print(f'  data.image_size = {image_size}: {why}')

@@ -55,7 +55,7 @@ def arrange(layers: list[Layer], what: str) -> tuple[Arrays, dict[str, str]]:
     if kinds['head']:
         placed['head'] = kinds['head'].pop()
     if left_over := [layer.name for group in kinds.values() for layer in group]:
-        raise UserError(f'{what} has {len(left_over)} layers too many for a ResNet-RS: '
+        raise UserError(f'{what} has too many layers for a ResNet-RS: '
                         f'{", ".join(left_over[:3])}; it is of another network')
     return _arrays(placed, what)
 

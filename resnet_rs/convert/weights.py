@@ -14,7 +14,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.models import VARIANTS, create_model, init_variables
 from resnet_rs.models.layers import squeeze_excite_width
 from resnet_rs.models.resnet import STAGE_WIDTHS, Architecture, ResNet
@@ -135,9 +135,10 @@ def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
     notes = ()
     new_head = {}
     if head is None or head.shape[-1] != network.num_classes:
-        had = 'no classifier' if head is None else f'a classifier of {head.shape[-1]} classes'
+        had = 'no classifier' if head is None else (
+            f'a classifier of {count_of(head.shape[-1], "class")}')
         notes = (
-            f'the file has {had}: the one of {network.num_classes} classes is NEWLY '
+            f'the file has {had}: the one of {count_of(network.num_classes, "class")} is NEWLY '
             'INITIALISED and predicts nothing before it is trained',
         )
         init = jax.jit(lambda: init_variables(model, 64)['params']['head'])  # only this is run
@@ -164,7 +165,7 @@ def check_known(names, known, what: str) -> None:
     near = difflib.get_close_matches(left_over[0], known, n=1, cutoff=0.9)
     hint = f' (similar: {near[0]})' if near else ''
     raise UserError(
-        f'{what} has {len(left_over)} tensors that no network of this project has: '
+        f'{what} has {count_of(len(left_over), "tensor")} that no network of this project has: '
         f'{_some(left_over)}{hint}; it is of another network or another framework'
     )
 
@@ -210,8 +211,8 @@ def _head_size(arrays, num_classes):
     size = arrays['head/kernel'].shape[-1]
     if size != 1000:
         raise UserError(
-            f"the file's classifier has {size} classes, not the 1000 of ImageNet; give "
-            f'--num_classes={size} to keep it, or another number for a newly initialised one'
+            f'the classifier of the file has {count_of(size, "class")}, not the 1000 of ImageNet; '
+            f'give --num_classes={size} to keep it, or another number for a newly initialised one'
         )
     return size
 
@@ -226,12 +227,12 @@ def _array(source, path):
 def _check_fit(arrays, expected, source, network):
     if missing := sorted(expected.keys() - arrays.keys()):
         names = _some([source.name_of(path) for path in missing])
-        raise UserError(f'{len(missing)} tensors of {network.name} are missing in the file: '
+        raise UserError(f'the file lacks {count_of(len(missing), "tensor")} of {network.name}: '
                         f'{names}; get the complete file')
     if left_over := sorted(arrays.keys() - expected.keys()):
         names = _some([source.name_of(path) for path in left_over])
-        raise UserError(f'{len(left_over)} tensors of the file have no place in {network.name}: '
-                        f'{names}; it is of another network')
+        raise UserError(f'the file has {count_of(len(left_over), "tensor")} without a place in '
+                        f'{network.name}: {names}; it is of another network')
     for path, shape in sorted(expected.items()):
         if arrays[path].shape != shape:
             raise UserError(f'tensor {source.name_of(path)} has shape {arrays[path].shape} (in '

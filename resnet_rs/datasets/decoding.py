@@ -10,7 +10,7 @@ import tensorflow as tf
 from resnet_rs.datasets import records
 from resnet_rs.datasets.images import decode_crop, silent_libraries
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 MOST_WHOLE = 10_000  # images of a split all of which are decoded
 SAMPLE = 2_000  # images of a larger split that are
@@ -23,7 +23,7 @@ class Sample(typing.NamedTuple):
 
     Attributes:
       ranges: disjoint [start, stop) of examples, ascending.
-      text: the same for people, such as 'all 360' or '2,000 of 1,281,167, evenly spaced'.
+      text: the same for people: 'all 360 images', '2,000 of 1,281,167 images, evenly spaced'.
     """
 
     ranges: Sequence[tuple[int, int]]
@@ -56,10 +56,10 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     """
     count = split.num_examples
     if count <= MOST_WHOLE:
-        return Sample([(0, count)], f'all {count:,}')
+        return Sample([(0, count)], f'all {count_of(count, "image")}')
     if file_format != 'tfrecord':
         places = np.linspace(0, count - 1, SAMPLE).round().astype(int).tolist()
-        text = f'{SAMPLE:,} of {count:,}, evenly spaced'
+        text = f'{SAMPLE:,} of {count:,} images, evenly spaced'
         return Sample([(place, place + 1) for place in places], text)
     lengths = np.array(split.shard_lengths)
     starts = np.cumsum(lengths) - lengths
@@ -70,7 +70,8 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     ranges = list(zip(starts[chosen].tolist(), stops.tolist(), strict=True))
     sample = Sample(ranges, '')
     return sample._replace(
-        text=f'{sample.size:,} of {count:,}, the first of {wanted:,} evenly spaced files')
+        text=f'{sample.size:,} of {count:,} images, the first of {wanted:,} evenly spaced '
+             'files')
 
 
 @tf.autograph.experimental.do_not_convert  # there is no Python control flow to look for
@@ -109,7 +110,8 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
                 found.append(result)
                 if time.monotonic() > told + _PROGRESS_SECONDS:
                     told = time.monotonic()
-                    print(f'{split.name}: decoded {len(found):,} of {sample.size:,} images',
+                    print(f'{split.name}: decoded {len(found):,} of '
+                          f'{count_of(sample.size, "image")}',
                           file=stderr, flush=True)
     except records.READ_ERRORS as error:
         damage = records.damaged_file(split, file_format)

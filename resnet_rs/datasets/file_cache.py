@@ -19,7 +19,7 @@ from absl import logging
 from etils import epath
 
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.open_files import allow_open_files
 
 GIB = 2**30
@@ -73,9 +73,10 @@ def memory_bytes(split: SplitInfo, data) -> int:
     needed = sum(size for size, _ in _sizes_and_times(files).values())
     if needed > data.host_memory_gib * GIB:
         raise UserError(
-            f"data.cache='memory' needs {needed / GIB:.4g} GiB for the {len(files):,} files "
-            f'of {split.name}, but data.host_memory_gib is {data.host_memory_gib}: raise it if '
-            "the host has as much, use data.cache='disk', or no cache"
+            f"data.cache is 'memory', which needs {needed / GIB:.4g} GiB for the "
+            f'{count_of(len(files), "file")} of {split.name}, but data.host_memory_gib is '
+            f'{data.host_memory_gib}: use a larger --config.data.host_memory_gib if the host has '
+            'as much memory, --config.data.cache=disk, or --config.data.cache= for no cache'
         )
     return needed
 
@@ -84,7 +85,7 @@ def _in_memory(split: SplitInfo) -> SplitInfo:
     """`split` with every file copied into the memory of this process, once in its life."""
     files = _sizes_and_times(_files(split))
     allow_open_files(2 * len(files))
-    logging.info('Cache: reading the %d files of %s into memory', len(files), split.name)
+    logging.info('Cache: reading %s of %s into memory', count_of(len(files), 'file'), split.name)
     with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
         copies = pool.map(lambda file: _copy_in_memory(file, *files[file]), files)
         return _reading(split, dict(zip(files, copies, strict=True)))
@@ -121,14 +122,21 @@ def _reading(split: SplitInfo, copies: dict[str, str]) -> SplitInfo:
 
 
 def _sizes_and_times(files) -> dict[str, tuple[int, int]]:
-    """{file: (bytes, whole seconds of the last modification)}"""
+    """Returns {file: (bytes, whole seconds of the last modification)} of the files that exist.
+
+    A broken link in an image folder has no copy either, and is treated like a damaged image.
+    """
 
     def stat(file):
-        found = epath.Path(file).stat()
+        try:
+            found = epath.Path(file).stat()
+        except FileNotFoundError:
+            return None
         return found.length, int(found.mtime)
 
     with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
-        return dict(zip(files, pool.map(stat, files), strict=True))
+        found = zip(files, pool.map(stat, files), strict=True)
+        return {file: size_and_time for file, size_and_time in found if size_and_time}
 
 
 @functools.cache
@@ -164,11 +172,13 @@ def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, in
     cache_dir = pathlib.Path(data.cache_dir).expanduser().absolute()
     existing = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    arithmetic = (f'{len(files):,} files of {info.name}, {len(files) - len(missing):,} of them '
-                  f'there already, {needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free')
+    arithmetic = (f'{count_of(len(files), "file")} of {info.name}, '
+                  f'{len(files) - len(missing):,} of them copied before, '
+                  f'{needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free')
     if needed > free:
-        raise UserError(f"data.cache='disk' does not fit into data.cache_dir={data.cache_dir}: "
-                        f'{arithmetic}; free some space, name another disk, or use no cache')
+        raise UserError(f'the copies of data.cache do not fit into data.cache_dir={data.cache_dir}'
+                        f': {arithmetic}; free some space, name another disk with '
+                        '--config.data.cache_dir, or use --config.data.cache= for no cache')
     if missing:
         logging.info('Cache: %s: %s', cache_dir, arithmetic)
     return missing
@@ -188,5 +198,5 @@ def _copy_to_disk(file: str, place: pathlib.Path, size: int, modified: int) -> N
 
 def _check_size(file: str, copied: int, size: int) -> None:
     if copied != size:
-        raise UserError(f'{file} had {size} bytes, but {copied} were read: it changed or was cut '
-                        'off while it was copied into the cache; start again')
+        raise UserError(f'{file} had {count_of(size, "byte")}, but {copied} were read: it '
+                        'changed or was cut off while it was copied into the cache; start again')

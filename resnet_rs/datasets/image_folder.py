@@ -12,7 +12,7 @@ import pathlib
 from absl import logging
 
 from resnet_rs.datasets.splits import MINIVAL, TRAIN_WITHOUT_MINIVAL, DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError, first_of
+from resnet_rs.errors import UserError, count_of, first_of
 
 # Of files that are read as images (datasets.images decodes them), in any case.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
@@ -31,7 +31,8 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     Raises UserError where there is no such folder, a class has no image or the classes differ.
     """
     if not directory.is_dir():
-        raise UserError(f'image folder {directory} does not exist: set data.data_dir')
+        raise UserError(f'image folder {directory} does not exist; name another with '
+                        '--config.data.data_dir')
     there = {path.name for path in directory.iterdir() if path.is_dir()}
     names = {name.partition('[')[0] for name in wanted}
     parts = {name for name in (MINIVAL, TRAIN_WITHOUT_MINIVAL) if name not in there}
@@ -39,8 +40,8 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     names = {'val' if name == 'validation' and name not in there else name for name in names}
     splits = {name: _Split(directory, name) for name in sorted(names & there)}
     if not splits:
-        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}: set '
-                        'data.train_split and data.eval_split to the names of its folders')
+        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}; name its '
+                        'folders with --config.data.train_split and --config.data.eval_split')
     first, *others = splits.values()
     for other in others:
         if problem := _difference(first, other):
@@ -130,9 +131,11 @@ class _Split:
         depth = str(self._directory).count('/') + 2
         deeper = [image for image in images if image.count('/') > depth]
         if deeper:
+            are = 'is in a subfolder of its class' if len(deeper) == 1 else (
+                'are in subfolders of their class')
             folders = [os.path.relpath(os.path.dirname(image), self._directory) for image in deeper]
-            logging.info('%s: %d of %d images are in subfolders of their class (%s)',
-                         self._directory, len(deeper), len(images), first_of(folders))
+            logging.info('%s: %d of %s %s (%s)', self._directory, len(deeper),
+                         count_of(len(images), 'image'), are, first_of(folders))
         if self._ignored:
             logging.warning(
                 '%s: ignored %s (%s); images end in %s', self._directory,
@@ -187,8 +190,8 @@ def _count_kinds(ignored: list[tuple[str, str]]) -> str:
     if not ignored:
         return ''
     kinds = collections.Counter(kind for kind, _ in ignored).most_common()
-    files = 'file' if len(ignored) == 1 else 'files'
-    return f'{len(ignored):,} {files}: ' + ', '.join(f'{count:,} {kind}' for kind, count in kinds)
+    kinds = ', '.join(f'{count:,} {kind}' for kind, count in kinds)
+    return f'{count_of(len(ignored), "file")}: {kinds}'
 
 
 def _difference(first: _Split, second: _Split) -> str:
@@ -198,6 +201,6 @@ def _difference(first: _Split, second: _Split) -> str:
         odd = [repr(name) for name in here.classes if name not in set(there.classes)]
         if odd:
             what = f'class {odd[0]} is' if len(odd) == 1 else (
-                f'{len(odd):,} classes ({first_of(odd)}) are')
+                f'{count_of(len(odd), "class")} ({first_of(odd)}) are')
             problems.append(f'{what} in {here.name}/ but not in {there.name}/')
     return ', '.join(problems)

@@ -12,7 +12,7 @@ import re
 
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.text_files import read_json, read_text
 
 MOST_EXAMPLES = 2**31 - 1  # of a split; batches number them in int32
@@ -120,7 +120,8 @@ def _class_names(directory, label_feature, features, names_there, again) -> tupl
     if file in names_there:
         names = tuple(read_text(directory / file, again).split('\n')[:-1])
         if count is not None and len(names) != int(count):
-            raise UserError(f'{directory / file} has {len(names)} names, not {count}: {again}')
+            raise UserError(f'{directory / file} has {count_of(len(names), "name")}, not {count}: '
+                            f'{again}')
         return names
     if count is None:
         raise UserError(f'the feature {label_feature!r} in {directory} is not a class label')
@@ -138,8 +139,9 @@ def _version_directory(root, name: str, command: str):
     if not versions and directory.is_dir():
         configs = sorted(path.name for path in directory.iterdir() if _version_names(path))
         if configs:
-            raise UserError(f'dataset {name} has configurations: set data.name to one of '
-                            + ', '.join(f'{base}/{config}' for config in configs))
+            names = [f'{base}/{config}' for config in configs]
+            raise UserError(f'dataset {name} has configurations: {", ".join(names)}; name one with '
+                            f'--config.data.name={names[0]}')
     versions = fnmatch.filter(versions, wanted or '*')
     if not versions:
         raise UserError(f'dataset {name} is not prepared in {root}; run: {command}')

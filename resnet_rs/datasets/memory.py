@@ -65,27 +65,24 @@ def plan_memory(
         most = (budget - scratch - (OTHER_BATCHES + 1) * batch) // max(
             WINDOW_COPIES * streams * record, 1)
         advice = (
-            f'lower data.shuffle_window to {most}' if record and most >= 1
-            else 'lower batch_size, or use more hosts'
+            f'--config.data.shuffle_window={most} or less' if record and most >= 1
+            else 'a smaller --config.batch_size, or more hosts'
         )
         needed = (cache + windows + scratch + (OTHER_BATCHES + 1) * batch) / GIB
         raise UserError(
             f'the input needs {needed:.3g} GiB of memory, but data.host_memory_gib is '
-            f'{data.host_memory_gib}: raise it, or {advice}'
+            f'{data.host_memory_gib}: use a larger --config.data.host_memory_gib if the host '
+            f'has as much memory, or {advice}'
         )
     prefetch = min(data.prefetch_batches, fitting)
     batches = (prefetch + OTHER_BATCHES) * batch
-    parts = [f'{prefetch + OTHER_BATCHES} batches of {batch / GIB:.3g} GiB',
-             f'{threads} threads of {BYTES_PER_THREAD / GIB:.3g} GiB']
-    if record:
-        parts.insert(0, f'{WINDOW_COPIES} x {streams} streams x {data.shuffle_window} records of '
-                        f'{record / 1000:.0f} kB')
-    if cache:
-        parts.append(f'{cache / GIB:.4g} GiB of cached files')
-    text = (f'{" + ".join(parts)} = {(cache + windows + batches + scratch) / GIB:.3g} GiB of '
-            f'data.host_memory_gib={data.host_memory_gib}')
+    parts = {'shuffle windows': windows, 'batches': batches, 'threads': scratch,
+             'cached files': cache}
+    largest = max(parts, key=parts.get)
+    text = (f'{sum(parts.values()) / GIB:.2f} of the {data.host_memory_gib:g} GiB allowed '
+            f'(data.host_memory_gib), {parts[largest] / GIB:.2f} of them for {largest}')
     if prefetch < data.prefetch_batches:
-        text += f'; data.prefetch_batches lowered from {data.prefetch_batches} to {prefetch}'
+        text += f'; data.prefetch_batches is lowered from {data.prefetch_batches} to {prefetch}'
     return MemoryPlan(windows, batches, scratch, cache, prefetch, text)
 
 

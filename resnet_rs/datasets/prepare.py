@@ -7,7 +7,7 @@ import shutil
 import types
 
 from resnet_rs.datasets import locate
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, count_of, one_line_errors
 from resnet_rs.open_files import allow_open_files
 
 # The archives that tfds cannot fetch because they need an account.
@@ -125,8 +125,9 @@ def main(arguments=None):
     with one_line_errors(UserError):
         info = prepare(**vars(flags))
     for split in info.splits.values():
-        print(f'{split.name}: {split.num_examples:,} examples in {len(split.shards)} files')
-    print(f'{info.num_classes:,} classes, {info.file_format}, in {info.directory}')
+        print(f'{split.name}: {count_of(split.num_examples, "example")} in '
+              f'{count_of(len(split.shards), "file")}')
+    print(f'{count_of(info.num_classes, "class")}, {info.file_format}, in {info.directory}')
 
 
 if __name__ == '__main__':

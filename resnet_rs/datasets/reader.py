@@ -1,5 +1,6 @@
 """Host batches of a tf.data pipeline, watched for images and labels that cannot be used."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ from absl import logging
 
 from resnet_rs.datasets import records
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
 NO_LABEL = -1
@@ -67,8 +68,10 @@ class Reader(Iterator):
 
     def _next_guarded(self, error):
         if not self._guarded:
-            first_line = str(error).strip().split('\n')[0]
-            logging.warning('Batch %d failed, reading it again: %s', self.position, first_line)
+            # Without the name of TensorFlow's operation: '{{function_node ...}} Unknown image ...'.
+            reason = re.sub(r'^\{\{.*?\}\} *', '', str(error).strip().partition('\n')[0])
+            logging.warning('batch %d failed (%s); reading it again to find the image',
+                            self.position, reason)
             self._guarded = True
             self._calm_at = self.position + CALM_BATCHES
             self._iterator = self._open()
@@ -87,9 +90,10 @@ class Reader(Iterator):
         wrong &= batch['mask'] > 0
         if wrong.any():
             first = np.argmax(wrong)
+            place = self._split.describe(batch['index'][first])
             raise UserError(
-                f'label {batch["label"][first]} is outside the {self._num_classes} classes in '
-                f'{self._split.describe(batch["index"][first])}: mend or rebuild the dataset'
+                f'label {batch["label"][first]} is outside the '
+                f'{count_of(self._num_classes, "class")} in {place}: repair or rebuild the dataset'
             )
 
     def _count_corrupt(self, batch):
@@ -100,10 +104,10 @@ class Reader(Iterator):
             more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
             raise UserError(
                 f'cannot decode the image in {self._split.describe(new[0])}{more}: replace it, or '
-                "set data.corrupt_images='skip' to train without such images"
+                'train without such images: --config.data.corrupt_images=skip'
             )
         for index in new:
-            logging.warning('Skipping undecodable image: %s', self._split.describe(index))
+            logging.warning('skipping undecodable image: %s', self._split.describe(index))
             self._calm_at = self.position + 1 + CALM_BATCHES
         self._undecodable.update(new)
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet_rs.datasets import order
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.open_files import allow_open_files
 
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
@@ -51,9 +51,10 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
                 count += 1
         except (tf.errors.OpError, RuntimeError) as error:
             reason = (str(error).splitlines() or ['not a whole file'])[0]
-            return f'{shard.filename} is damaged after {count} records ({reason})'
+            return f'{shard.filename} is damaged after {count_of(count, "record")} ({reason})'
         if count != shard.examples_in_shard:
-            return f'{shard.filename} holds {count} records instead of {shard.examples_in_shard}'
+            return (f'{shard.filename} holds {count_of(count, "record")} instead of '
+                    f'{shard.examples_in_shard}')
     return None
 
 
@@ -74,8 +75,8 @@ def overlong_record(path: str) -> str | None:
             length = int.from_bytes(file.read(8), 'little')
             position += length + _FRAME_BYTES
             if position > size:
-                return (f'{path} is damaged after {count} records (the next claims {length:,} '
-                        f'bytes, the whole file has {size:,})')
+                return (f'{path} is damaged after {count_of(count, "record")} (the next claims '
+                        f'{length:,} bytes, the whole file has {size:,})')
             count += 1
     return None
 
@@ -196,9 +197,10 @@ def _streamed(
     if streams % process_count:
         choices = [n for n in range(1, streams + 1) if streams % n == 0]
         raise UserError(
-            f'{process_count} processes cannot share the {streams} streams of a TFRecord set '
-            f'(data.streams, lowered to a divisor of the batch size {batch_size}): the number of '
-            f'processes must be one of {choices}, or prepare the set as array_record'
+            f'{process_count} processes cannot share the {count_of(streams, "stream")} of a '
+            f'TFRecord set (data.streams, lowered to a divisor of the batch size {batch_size}): '
+            f'the number of processes must be one of {", ".join(map(str, choices))}, or prepare '
+            'the set as array_record'
         )
     per_stream = batch_size // streams
     own = range(

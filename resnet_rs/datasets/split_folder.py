@@ -16,7 +16,7 @@ import pathlib
 import shutil
 
 from resnet_rs.datasets.image_folder import read_classes
-from resnet_rs.errors import CommandParser, UserError, first_of, one_line_errors
+from resnet_rs.errors import CommandParser, UserError, count_of, first_of, one_line_errors
 
 PARTS = ('train', 'validation', 'test')
 
@@ -41,7 +41,7 @@ def split_folder(
     if 'train' in classes and set(classes) <= {*PARTS, 'val'}:
         raise UserError(f'{source} holds {", ".join(classes)}: it is split already')
     if missing := [image for image in split.images if not os.path.isfile(image)]:
-        raise UserError(f'{len(missing):,} links of {source} lead nowhere: {first_of(missing)}')
+        raise UserError(f'{source} has broken links: {first_of(missing)}')
     images_of = [[] for _ in classes]
     for image, label in zip(split.images, split.labels, strict=True):
         images_of[label].append(os.path.relpath(image, source))
@@ -145,10 +145,10 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors(UserError):
         counts, copied = split_folder(**vars(options))
     total = sum(counts.values())
-    print(', '.join(f'{part}: {count:,} images' for part, count in counts.items()), end='; ')
+    parts = ', '.join(f'{part}: {count_of(count, "image")}' for part, count in counts.items())
     kinds = ((total - copied, 'linked'), (copied, 'copied'))
     kinds = ' and '.join(f'{count:,} {kind}' for count, kind in kinds if count)
-    print(f'{kinds} into {options.output}')
+    print(f'{parts}; {kinds} into {options.output}')
 
 
 if __name__ == '__main__':

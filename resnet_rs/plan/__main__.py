@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from resnet_rs import command_line, preflight
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs.errors import UserError, count_of, one_line_errors
 from resnet_rs.plan import topology as topologies
 
 
@@ -143,8 +143,8 @@ def check_processes(topology: topologies.Topology, processes: int | None) -> Non
     """Raises UserError for more processes than hosts, and for a number that hosts do not split."""
     if processes and processes != topology.hosts:
         raise UserError(
-            f'--processes={processes}, but {topology.name} has {topology.hosts} hosts; a slice '
-            'runs one process on each'
+            f'--processes={processes}, but {topology.name} has {count_of(topology.hosts, "host")}; '
+            'a slice runs one process on each'
         )
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 import jax
 import ml_collections
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
@@ -47,25 +48,42 @@ def compile_steps(
     memory = memory_of(devices)
     state = program.state
     training = program.train_step.lower(state, batch_shapes(config, 'train'))
-    # Evaluation takes whole copies, wherever the state is between steps.
-    weights = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        {'raw': state.variables, 'ema': state.ema},
-    )
-    evaluation = program.eval_step.lower(weights, batch_shapes(config, 'eval'))
     per_device = config.batch_size // len(devices)
     train_step, train_bytes = _compile_fitting(
-        training, memory, f'a training step of {per_device} images',
-        'a smaller batch_size, more optimizer.accumulation_steps or more devices',
+        training, memory, f'a training step of {count_of(per_device, "image")}',
+        'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
-    per_device = config.eval.batch_size // len(devices)
-    eval_step, eval_bytes = _compile_fitting(
-        evaluation, memory, f'an evaluation step of {per_device} images',
-        'a smaller eval.batch_size or more devices',
-    )
+    eval_step, eval_bytes = _compile_evaluation(
+        config, program.eval_step, state.variables, batch_shapes(config, 'eval'), devices)
     return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
         f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
         f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
+    )
+
+
+def compile_evaluation(
+    config: ml_collections.ConfigDict, eval_step: Callable, variables: dict, batch: dict,
+    devices: list[jax.Device],
+) -> tuple[jax.stages.Compiled, str]:
+    """Compiles `eval_step` for shapes of `variables` and of a global batch; no array is made.
+
+    Returns the compiled step and a line on the memory that it takes. Raises UserError for a step
+    that needs more than there is.
+    """
+    compiled, needed = _compile_evaluation(config, eval_step, variables, batch, devices)
+    memory = memory_of(devices)
+    return compiled, (f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
+                      'step, by the compiler')
+
+
+def _compile_evaluation(config, eval_step, variables, batch, devices):
+    # Evaluation takes whole copies of both weights, wherever the state is between steps.
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+    per_device = config.eval.batch_size // len(devices)
+    return _compile_fitting(
+        eval_step.lower({'raw': shapes, 'ema': shapes}, batch), memory_of(devices),
+        f'an evaluation step of {count_of(per_device, "image")}',
+        'a smaller --config.eval.batch_size or more devices',
     )
 
 

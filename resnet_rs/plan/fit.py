@@ -5,7 +5,7 @@ from collections.abc import Callable
 import ml_collections
 
 from resnet_rs.config import flatten
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.steps import batch_norm_group_size
 
@@ -64,7 +64,8 @@ def largest_batch(
         guess = None
         try:
             attempt(
-                with_batch(config, devices, sizes[middle]), f'{sizes[middle]} images per device'
+                with_batch(config, devices, sizes[middle]),
+                f'{count_of(sizes[middle], "image")} per device',
             )
             fits = middle
         except DoesNotFit:

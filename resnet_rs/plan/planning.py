@@ -5,6 +5,7 @@ import sys
 
 import ml_collections
 
+from resnet_rs.errors import count_of
 from resnet_rs.plan import estimate, fit, report
 from resnet_rs.plan.cache import DoesNotFit, PlanCache
 from resnet_rs.plan.program import compile_step
@@ -26,8 +27,9 @@ def make_plan(
     devices = len(topology.devices)
     if per_device:
         config = fit.with_batch(config, devices, per_device)
-    check_divides('batch_size', config.batch_size, devices, f'{devices} devices')
-    check_divides('eval.batch_size', config.eval.batch_size, devices, f'{devices} devices')
+    check_divides('batch_size', config.batch_size, devices, count_of(devices, 'device'))
+    check_divides(
+        'eval.batch_size', config.eval.batch_size, devices, count_of(devices, 'device'))
     cache = PlanCache(cache_dir)
     plan = report.Plan(report.topology_record(topology), {})
 

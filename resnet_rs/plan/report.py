@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+from resnet_rs.errors import count_of
 from resnet_rs.plan.estimate import EXCLUDED, RunTime, StepTime, sent_bytes
 from resnet_rs.plan.hlo import Operation
 from resnet_rs.plan.program import CompiledStep
@@ -132,8 +133,8 @@ def _all_details(plan):
     if plan.run:
         run = plan.run
         lines.append(
-            f'  {run["duration"]}: {_count(run["steps"], "step")} and '
-            f'{_count(run["evaluations"], "evaluation")}; {run["without"]}'
+            f'  {run["duration"]}: {count_of(run["steps"], "step")} and '
+            f'{count_of(run["evaluations"], "evaluation")}; {run["without"]}'
         )
     return lines
 
@@ -186,7 +187,8 @@ def _details(name, step):
     lines = []
     for each in step['collectives']:
         lines.append(
-            f'  {name}: {each["count"]} x {each["kind"]} over {each["group_size"]} devices, '
+            f'  {name}: {each["count"]} x {each["kind"]} over '
+            f'{count_of(each["group_size"], "device")}, '
             f'{each["bytes"] / 1e6:.2f} MB'
         )
     for loop in step['loops']:
@@ -213,7 +215,7 @@ def _fit(fit):
     lines = [f'  the {fit["step"]} step does not fit: {fit["missing"]}']
     if fit['largest_batch']:
         lines.append(
-            f'  largest batch that does: {fit["largest_batch"]} images per device '
+            f'  largest batch that does: {count_of(fit["largest_batch"], "image")} per device '
             f'(--batch_per_device={fit["largest_batch"]})'
         )
     elif fit['searched']:
@@ -253,11 +255,7 @@ def _operation(each, total):
 
 def _place(topology):
     return (f'{topology["name"]} ({topology["devices"]} x {topology["device_kind"]}, '
-            f'{_count(topology["chips"], "chip")}, {_count(topology["hosts"], "host")})')
-
-
-def _count(number, name):
-    return f'{number:,} {name}{"s" if number != 1 else ""}'
+            f'{count_of(topology["chips"], "chip")}, {count_of(topology["hosts"], "host")})')
 
 
 def _time(seconds):

@@ -2,15 +2,17 @@
 
 import dataclasses
 import importlib.metadata
+import math
 import os
 import pathlib
 import re
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 
 INSTALL = 'pip install libtpu==0.0.42.1'
 CACHE_DIRECTORY = pathlib.Path.home() / '.cache' / 'resnet_rs' / 'plans'
 GIB = 2**30
+CUBE = 64  # chips of v4 and v5p
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,22 +117,43 @@ def check_libtpu() -> str:
 def slice_name(name: str) -> str:
     """Returns the topology 'v3:4x4' of Google Cloud's accelerator type 'v3-32'; others unchanged.
 
-    The number is of cores for v2 to v5p and of chips for v5e (also v5litepod) and v6e, as in
-    docs.cloud.google.com/tpu/docs/supported-tpu-configurations.
+    The number is of cores for v2 to v5p and of chips for v5e (also v5litepod) and v6e. Shapes are
+    those of the tables in docs.cloud.google.com/tpu/docs/v5e and v5p; for v4 the page
+    types-topologies gives v4-32 and the rule, the shape that is most like a cube. Those pages have
+    no table for v2, v3 and v6e: a square or twice as long as wide, as for v5e.
     """
     found = re.fullmatch(r'(v2|v3|v4|v5p|v5e|v5litepod|v6e)-(\d+)', name)
     if not found:
         return name
     generation, number = found[1].replace('v5litepod', 'v5e'), int(found[2])
-    chips = number if generation in ('v5e', 'v6e') else number // 2
-    if chips < 1 or chips & (chips - 1):
+    cores = 1 if generation in ('v5e', 'v6e') else 2
+    shape = (_box if generation in ('v4', 'v5p') else _rectangle)(number // cores)
+    if number % cores or not shape:
         return name
+    return f'{generation}:{"x".join(map(str, shape))}'
+
+
+def _rectangle(chips: int) -> tuple[int, ...]:
+    """Returns the sides of a slice in two dimensions, () for a number that has none."""
+    if chips < 1 or chips & (chips - 1) or chips == 2:
+        return ()
     power = chips.bit_length() - 1
-    if generation in ('v4', 'v5p'):
-        sides = [2 ** ((power + extra) // 3) for extra in range(3)] if chips > 4 else [2, 2, 1]
-    else:
-        sides = [2 ** (power // 2), 2 ** (power - power // 2)]
-    return f'{generation}:{"x".join(map(str, sides))}'
+    return 2 ** (power // 2), 2 ** (power - power // 2)
+
+
+def _box(chips: int) -> tuple[int, ...]:
+    """Returns the sides of a slice in three dimensions, () for a number that has none.
+
+    Larger ones are made of cubes of 4x4x4.
+    """
+    if chips < CUBE:
+        return {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}.get(chips, ())
+    cubes = chips // CUBE
+    shapes = [
+        (a, b, cubes // (a * b)) for a in range(1, round(cubes ** (1 / 3)) + 1) if cubes % a == 0
+        for b in range(a, math.isqrt(cubes // a) + 1) if cubes // a % b == 0
+    ]
+    return () if chips % CUBE else tuple(4 * side for side in min(shapes, key=sum))
 
 
 def check_name(name: str) -> Hardware:
@@ -157,6 +180,8 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
     from jax.experimental import topologies
 
     options = {'chip_config_name': hardware.chip_config} if hardware.chip_config else {}
+    if name.endswith(':1x1'):  # libtpu takes four chips to a host unless it is told
+        options['chips_per_host_bounds'] = [1, 1, 1]
     try:
         found = topologies.get_topology_desc(platform='tpu', topology_name=name, **options)
     except jax.errors.JaxRuntimeError as error:
@@ -171,7 +196,8 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
         ) from error
     count = len(found.devices)
     if devices is not None and devices > count:
-        raise UserError(f'{name} has {count} devices, fewer than {devices}; name a larger slice')
+        raise UserError(
+            f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice')
     return Topology(name, tuple(found.devices[:devices]), hardware)
 
 

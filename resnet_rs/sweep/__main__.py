@@ -5,20 +5,22 @@
     python -m resnet_rs.sweep --sweep=... --workdir=DIR --print=slurm          # a job array
     python -m resnet_rs.sweep --sweep=... --workdir=DIR --dry_run              # what it would cost
 
-The same command again goes on: finished runs are skipped, interrupted ones resumed. Ctrl-C lets
-the runs save first. The exit status is 0 when every run is finished.
+The same command again resumes: finished runs are skipped, interrupted ones resumed. Ctrl-C lets
+the runs save first. The exit status is 0 when every run is finished (docs/tpu.md).
 """
 
 import argparse
 import contextlib
 import errno
 import os
+import signal
 import statistics
 import sys
 
 import tqdm
 
 from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.interruption import INTERRUPTED, RESUMABLE
 from resnet_rs.platforms import use_cpu
 
 
@@ -27,12 +29,12 @@ def main(arguments: list[str] | None = None) -> None:
     environment = dict(os.environ)
     use_cpu()  # the accelerators are left to the runs
     with one_line_errors(UserError), full_disk_told(options.workdir):
-        complete = sweep(options, environment)
-    sys.exit(0 if complete else 1)
+        status = sweep(options, environment)
+    sys.exit(status)
 
 
-def sweep(options: argparse.Namespace, environment: dict) -> bool:
-    """Does what the command line says; whether everything asked for is done."""
+def sweep(options: argparse.Namespace, environment: dict) -> int:
+    """Does what the command line says; returns the exit status."""
     from resnet_rs.sweep.definition import check_runs, load_sweep
 
     pairs = load_sweep(options.sweep)
@@ -43,7 +45,7 @@ def sweep(options: argparse.Namespace, environment: dict) -> bool:
             pairs, options.topology, examples=options.examples,
             eval_examples=options.eval_examples,
         ))
-        return True
+        return 0
     if '://' in options.workdir and not options.print:
         raise UserError(f'--workdir={options.workdir} cannot be locked; use a directory that all '
                         'hosts see, or --print a job array')
@@ -53,11 +55,11 @@ def sweep(options: argparse.Namespace, environment: dict) -> bool:
 
         runs = prepare(check_runs(pairs, workdir), workdir, options.sweep)
         print(SCHEDULERS[options.print](runs, workdir))
-        return True
+        return 0
     return _execute(pairs, workdir, options, environment)
 
 
-def _execute(pairs, workdir: str, options, environment: dict) -> bool:
+def _execute(pairs, workdir: str, options, environment: dict) -> int:
     from resnet_rs.lock import SWEEP_LOCK, locked
     from resnet_rs.stored_config import write_config
     from resnet_rs.sweep import directory, report
@@ -76,12 +78,17 @@ def _execute(pairs, workdir: str, options, environment: dict) -> bool:
             for host in hosts for _ in range(options.parallel)
         ]
         with tqdm.tqdm(
-            total=len(runs), unit='run', dynamic_ncols=True, disable=not sys.stderr.isatty()
+            total=len(runs), dynamic_ncols=True, disable=not sys.stderr.isatty(),
+            bar_format='{percentage:3.0f}% |{bar:20}| {n} of {total} runs, {elapsed}',
         ) as bar:
 
             ended, seconds = [], []
 
             def done(outcome):
+                if outcome.status == 'interrupted':
+                    if outcome.seconds:  # the others never started
+                        bar.write(describe(outcome), file=sys.stderr)
+                    return
                 bar.update()  # counts nothing away from a terminal
                 ended.append(outcome)
                 if outcome.status == 'finished' and outcome.seconds:
@@ -94,11 +101,11 @@ def _execute(pairs, workdir: str, options, environment: dict) -> bool:
 
             runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
             outcomes = runner.execute(runs, done)
-        complete = summarise(outcomes)
+        status = summarise(outcomes, runner.stop_signal)
         for path in report.write(workdir, workdir):
             print(path)
     print(short_table(workdir))
-    return complete
+    return status
 
 
 @contextlib.contextmanager
@@ -110,7 +117,7 @@ def full_disk_told(workdir: str):
         if error.errno != errno.ENOSPC:
             raise
         raise UserError(f'the disk that holds {error.filename or workdir} is full; make room and '
-                        'give the same command again, it goes on') from error
+                        'give the same command again, it resumes') from error
 
 
 def describe(outcome) -> str:
@@ -118,7 +125,8 @@ def describe(outcome) -> str:
     from resnet_rs.sweep.directory import tail, top1
 
     minutes = f', {outcome.seconds / 60:.1f} min' if outcome.seconds else ''
-    reason = f': {outcome.reason}' if outcome.reason else ''
+    separator = ' ' if outcome.status == 'finished' else ': '
+    reason = f'{separator}{outcome.reason}' if outcome.reason else ''
     score = f', top-1 {100 * top1(outcome.run):.2f} %' if outcome.status == 'finished' else ''
     line = f'{outcome.run.name} {outcome.status}{reason}{score}{minutes}'
     if outcome.status == 'failed':
@@ -126,16 +134,23 @@ def describe(outcome) -> str:
     return line
 
 
-def summarise(outcomes) -> bool:
-    """Prints how many runs ended how; whether all are finished."""
+def summarise(outcomes, stop_signal: int | None) -> int:
+    """Prints how many runs ended how; returns the exit status.
+
+    `stop_signal` is what stopped the sweep, None for a sweep that ended by itself.
+    """
     counts = {status: [outcome for outcome in outcomes if outcome.status == status]
               for status in ('finished', 'interrupted', 'failed')}
     print(', '.join(f'{len(ended)} {status}' for status, ended in counts.items() if ended))
     for outcome in counts['failed']:
         print(f'failed: {outcome.run.name}: {outcome.reason} ({outcome.run.directory}/log.txt)')
     if counts['interrupted']:
-        print('the same command goes on from there')
-    return len(counts['finished']) == len(outcomes)
+        print('the same command resumes')
+    if len(counts['finished']) == len(outcomes):
+        return 0
+    if counts['failed'] or stop_signal is None:
+        return 1
+    return INTERRUPTED if stop_signal == signal.SIGINT else RESUMABLE
 
 
 def short_table(workdir: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import ml_collections
 
 from resnet_rs import preflight
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.plan import topology as topologies
 
 HEADER = ('run', 'parameters', 'multiply-adds', 'HBM (GiB)', 'ms/step', 'chip-hours')
@@ -55,7 +55,7 @@ def dry_run(
     if topology:
         lines.append(
             f'{topology}: {sum(known):,.2f} chip-hours of training for {len(known)} of '
-            f'{len(pairs)} runs, without evaluation, compiling and waiting for data'
+            f'{count_of(len(pairs), "run")}, without evaluation, compiling and waiting for data'
         )
     return '\n'.join(lines)
 

@@ -9,6 +9,7 @@ import pathlib
 import matplotlib
 import matplotlib.figure
 
+from resnet_rs.errors import count_of
 from resnet_rs.results import aggregate, with_deviation
 from resnet_rs.run_log import read_metrics
 
@@ -57,7 +58,8 @@ def write_page(
 ) -> pathlib.Path:
     """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
-    title = f'{len(rows)} runs of {len(aggregate(rows))} configurations'
+    title = (f'{count_of(len(rows), "run")} of '
+             f'{count_of(len(aggregate(rows)), "configuration")}')
     runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
     path.write_text('\n'.join([
         '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from resnet_rs.errors import UserError
+from resnet_rs.errors import UserError, count_of
 from resnet_rs.interruption import INTERRUPTED, RESUMABLE
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import is_finished, steps_done, tail
@@ -32,6 +32,7 @@ class StopRequest:
 
     def __enter__(self):
         self.count = 0
+        self.signal = None
         self._previous = {
             number: signal.signal(number, self._add) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -42,8 +43,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _add(self, number, frame):
-        del number, frame
+        del frame
         self.count += 1
+        self.signal = number
 
 
 class Runner:
@@ -52,6 +54,9 @@ class Runner:
     A run that ends unfinished is taken up again `retries` times, from its last checkpoint. A
     mistake in its settings, a damaged metrics file and a full disk are reported at once. A host
     that cannot be reached is left out.
+
+    Attributes:
+      stop_signal: the number of the signal that stopped `execute`; None where none did.
     """
 
     def __init__(self, workers: list[Worker], retries: int, note: Callable[[str], None]):
@@ -61,6 +66,7 @@ class Runner:
         self._note = note
         self._attempts = collections.Counter()
         self._outcomes: list[Outcome] = []
+        self.stop_signal: int | None = None
 
     def execute(
         self, runs: list[SweepRun], done: Callable[[Outcome], None] = lambda outcome: None
@@ -81,6 +87,7 @@ class Runner:
                     status = worker.poll()
                     if status is not None:
                         self._ended(worker, status, stopping=stop.count > 0)
+        self.stop_signal = stop.signal
         why = 'stopped' if stop.count else 'no host is left'
         for run in self._waiting:
             self._end(Outcome(run, 'interrupted', f'{why} before it could start'))
@@ -89,7 +96,7 @@ class Runner:
     def _start(self, run: SweepRun) -> None:
         try:
             if is_finished(run):
-                self._end(Outcome(run, 'finished', 'was finished before'))
+                self._end(Outcome(run, 'finished', 'earlier'))
                 return
             worker = self._idle[0]
             worker.start(run)
@@ -100,12 +107,13 @@ class Runner:
         self._busy[worker] = (run, time.monotonic())
         step = steps_done(run)
         where = f' on {worker.host}' if worker.host else ''
-        how = f'goes on from step {step} of {run.total_steps}' if step else 'starts'
+        how = f'resumes from step {step} of {run.total_steps}' if step else 'starts'
         self._note(f'{run.name} {how}{where}')
 
     def _pass_on(self, earlier: int) -> None:
         if not earlier:
-            self._note(f'stopping: {len(self._busy)} runs save first; Ctrl-C again kills them')
+            self._note(f'stopping: waiting for {count_of(len(self._busy), "run")} to save; '
+                       'Ctrl-C again ends at once')
         for worker in self._busy:
             worker.kill() if earlier else worker.stop()
 
@@ -125,7 +133,8 @@ class Runner:
         if finished:
             self._end(Outcome(run, 'finished', '', seconds))
         elif stopping:
-            reason = f'saved at step {steps_done(run)} of {run.total_steps}'
+            step = steps_done(run)
+            reason = f'saved at step {step} of {run.total_steps}' if step else 'nothing to save yet'
             self._end(Outcome(run, 'interrupted', reason, seconds))
         else:
             self._retry(run, status, seconds)

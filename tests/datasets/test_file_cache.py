@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_refused_before_it_is_copied(source, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=30_999))
     for refuse in (file_cache.check_cache, lambda info, data: file_cache.cached_split(
             split, info, data)):
-        with pytest.raises(UserError, match='2 files of set, 0 of them there already, 3.1e-05 GB'):
+        with pytest.raises(UserError, match='2 files of set, 0 of them copied before, 3.1e-05 GB'):
             refuse(info, data)
     assert not list(pathlib.Path(data.cache_dir).rglob('set-*'))
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=31_000))

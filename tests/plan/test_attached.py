@@ -55,7 +55,7 @@ def test_a_step_that_does_not_fit_is_an_error(monkeypatch):
     monkeypatch.setattr(attached, 'machine_memory', lambda: 4 * 2**20)
     with pytest.raises(UserError, match=(
         r'a training step of 16 images per device does not fit, 0\.\d+ GiB are needed: this '
-        r'machine has 0\.00 GiB; use a smaller batch_size'
+        r'machine has 0\.00 GiB; use a smaller --config.batch_size'
     )):
         steps_of(16)
 

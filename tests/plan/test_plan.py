@@ -150,7 +150,23 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     ('v3-2048', 'v3:32x32'), ('v4-8', 'v4:2x2x1'), ('v4-32', 'v4:2x2x4'), ('v4-64', 'v4:2x4x4'),
     ('v4-512', 'v4:4x8x8'), ('v5p-16', 'v5p:2x2x2'), ('v5litepod-1', 'v5e:1x1'),
     ('v5e-8', 'v5e:2x4'), ('v6e-256', 'v6e:16x16'), ('v3:2x2', 'v3:2x2'), ('v3-12', 'v3-12'),
+    ('v4-1536', 'v4:8x8x12'), ('v5p-64', 'v5p:2x4x4'), ('v5p-128', 'v5p:4x4x4'),
+    ('v5p-384', 'v5p:4x4x12'), ('v5p-1024', 'v5p:8x8x8'), ('v5p-8192', 'v5p:16x16x16'),
+    ('v5p-12288', 'v5p:16x16x24'), ('v5litepod-16', 'v5e:4x4'), ('v5litepod-128', 'v5e:8x16'),
+    ('v5litepod-2', 'v5litepod-2'), ('v5p-48', 'v5p-48'), ('v4-9', 'v4-9'), ('v3-0', 'v3-0'),
 ])
 def test_accelerator_types_are_slices(accelerator_type, name):
-    """By the tables of docs.cloud.google.com/tpu/docs for each generation."""
+    """v5e and v5p by the tables of docs.cloud.google.com/tpu/docs; v4 by the defaults of Google's
+    xpk (src/xpk/core/system_characteristics.py).
+    """
     assert topology.slice_name(accelerator_type) == name
+
+
+@pytest.mark.parametrize('accelerator_type, devices', [
+    ('v2-512', 512), ('v3-32', 32), ('v3-2048', 2048), ('v4-64', 32), ('v5litepod-1', 1),
+    ('v6e-1', 1), ('v6e-64', 64),
+])
+def test_libtpu_knows_the_slice_of_an_accelerator_type(accelerator_type, devices):
+    """A core is a device for v2 and v3, a chip for the others."""
+    found = topology.open_topology(topology.slice_name(accelerator_type))
+    assert len(found.devices) == devices

@@ -88,7 +88,7 @@ def test_every_run_ends_as_it_must_and_none_takes_another_with_it(tmp_path):
     assert outcomes['full'].reason == f'the disk that holds {tmp_path}/full is full'
     assert f'{tmp_path}/damaged/metrics.jsonl is damaged' in outcomes['damaged'].reason
     assert any('died: killed by SIGKILL' in note for note in notes)
-    assert 'died goes on from step 4 of 10' in notes
+    assert 'died resumes from step 4 of 10' in notes
 
 
 def test_finished_runs_are_not_started_again(tmp_path):
@@ -97,7 +97,7 @@ def test_finished_runs_are_not_started_again(tmp_path):
     assert [first[name].status for name in 'ab'] == ['finished', 'failed']
     second, _ = execute(runs, tmp_path)
     assert [second[name].status for name in 'ab'] == ['finished', 'finished']
-    assert second['a'].reason == 'was finished before'
+    assert second['a'].reason == 'earlier'
     assert [started(run) for run in runs] == [['finish'], ['crash', 'finish']]
 
 
@@ -120,7 +120,7 @@ def test_a_stop_lets_runs_save_and_the_next_sweep_goes_on(tmp_path, number):
     assert started(runs[2]) == []
     outcomes, notes = execute(runs, tmp_path, parallel=2)
     assert [outcomes[name].status for name in 'abc'] == ['finished'] * 3
-    assert {'a goes on from step 4 of 10', 'c starts'} <= set(notes)
+    assert {'a resumes from step 4 of 10', 'c starts'} <= set(notes)
 
 
 def test_a_second_signal_kills(tmp_path):

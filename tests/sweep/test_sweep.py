@@ -69,14 +69,15 @@ def test_stopped_then_finished_then_left_alone(command, tmp_path):
     wait_for_checkpoint(stopped, runs / 'seed0')
     stopped.send_signal(signal.SIGINT)
     output, notes = stopped.communicate(timeout=400)
-    assert stopped.returncode == 1, notes
-    assert 'seed0 interrupted: saved at step' in notes
-    assert 'the same command goes on from there' in output
+    assert stopped.returncode == 130, notes
+    assert 'seed0 interrupted: saved at step' in notes and 'seed1 interrupted' not in notes
+    assert notes.endswith('left out: 2 runs not evaluated yet: seed0, seed1\n')
+    assert '2 interrupted\nthe same command resumes' in output
 
     finished = command('--retries=0')
     output, notes = finished.communicate(timeout=900)
     assert finished.returncode == 0, notes
-    assert 'seed0 goes on from step' in notes and 'seed1 starts' in notes
+    assert 'seed0 resumes from step' in notes and 'seed1 starts' in notes
     assert '2 finished' in output
     assert '1 of 2: ' in notes and '2 of 2: ' in notes and ', top-1 ' in notes
     rows = results.read_table(runs / 'results.csv')
@@ -91,7 +92,7 @@ def test_stopped_then_finished_then_left_alone(command, tmp_path):
     again = command()
     output, notes = again.communicate(timeout=400)
     assert again.returncode == 0, notes
-    assert 'seed1 finished: was finished before' in notes
+    assert 'seed1 finished earlier' in notes
     assert all(os.stat(path).st_mtime_ns == time for path, time in before.items())
 
     other = command(steps=44)
