@@ -26,9 +26,9 @@ from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.memory import MemoryPlan, plan_memory
 from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.errors import UserError
-from resnet_rs.platforms import keep_devices_from_tensorflow
-from resnet_rs.rules import crop_fraction
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.platforms import keep_devices_from_tensorflow
+from resnet_rs.utils.rules import crop_fraction
 
 
 def dataset_info(config) -> DatasetInfo:

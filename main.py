@@ -11,8 +11,9 @@ import json
 from absl import app, flags
 from ml_collections import config_flags
 
-from resnet_rs import command_line, platforms, preflight
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs import command_line, preflight
+from resnet_rs.utils import platforms
+from resnet_rs.utils.errors import UserError, one_line_errors
 
 CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has get_config().')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found again to resume.')
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> None:
     platforms.skip_absent_tpu()
     platforms.import_tensorflow_quietly()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
-    from resnet_rs import compilation_cache, distributed, hosts
+    from resnet_rs import distributed, hosts
+    from resnet_rs.utils import compilation_cache
 
     compilation_cache.enable()
     distributed.connect(**config.hosts)

@@ -16,7 +16,6 @@ from resnet_rs.class_names import HeadTransfer
 from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import Stopped, UserError, count_of
 from resnet_rs.evaluation import (
     Evaluation,
     describe_weights,
@@ -41,6 +40,7 @@ from resnet_rs.steps import (
     model_of,
 )
 from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
+from resnet_rs.utils.errors import Stopped, UserError, count_of
 
 DATA_CHECK_SECONDS = 7 * 24 * 3600.0
 

@@ -17,8 +17,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from resnet_rs.errors import UserError, one_line_errors  # noqa: E402
 from resnet_rs.plan import topology  # noqa: E402
+from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
 
 # Milliseconds of a training step for 128 images on a TPU v3 core (Bello et al. 2021, Table 7).
 PAPER = {

@@ -14,7 +14,7 @@ EMA, as in the authors' code, which allows only one of the two.
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # row                what it changes                                              paper   ours
 STEPS = {

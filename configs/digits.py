@@ -9,7 +9,7 @@
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def get_config(variant: str = 'demo') -> ConfigDict:

@@ -11,8 +11,8 @@ start, not tuned on any dataset.
 from ml_collections import ConfigDict
 
 from configs import image_folder
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.utils.errors import UserError
 
 KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
 

@@ -10,7 +10,7 @@ without an accelerator. The settings are a start, not tuned on any dataset.
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 VARIANTS = ('standard', 'small')
 SMALL_IMAGE_OPERATIONS = (

@@ -13,7 +13,7 @@ is what this code reached.
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # name       depth, pixels, dropout, stochastic depth, RandAugment M  paper  ours
 TABLE = {

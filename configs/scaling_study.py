@@ -16,7 +16,7 @@ there). The layout of depth 26 is an assumption (resnet_rs/models).
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 GRID = {
     'depth': (26, 50, 101, 200, 300, 350, 400),

@@ -5,8 +5,8 @@
 
 from ml_collections import ConfigDict
 
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.utils.errors import UserError
 
 
 def get_config(directory: str = '') -> ConfigDict:

@@ -13,7 +13,7 @@ the rates of the authors' released settings. Unverified: 224 pixels for 50 and 2
 from ml_collections import ConfigDict
 
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # network, methods             paper at 1e-4, 4e-5   ours
 PAPER = {

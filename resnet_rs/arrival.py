@@ -10,7 +10,7 @@ import errno
 import socket
 import time
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # The end of a process that greeted and died reaches process 0 a moment after its greeting.
 SETTLING_SECONDS = 0.25

@@ -20,8 +20,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from resnet_rs.errors import UserError
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
+from resnet_rs.utils.errors import UserError
 
 BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy

@@ -14,7 +14,7 @@ import ml_collections
 
 from resnet_rs import relations
 from resnet_rs.models.variants import VARIANTS
-from resnet_rs.rules import (
+from resnet_rs.utils.rules import (
     Rule,
     center_crop,
     choice,

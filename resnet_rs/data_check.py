@@ -14,7 +14,7 @@ from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import decoding, records
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
-from resnet_rs.errors import UserError, count_of, first_of
+from resnet_rs.utils.errors import UserError, count_of, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8

@@ -9,8 +9,8 @@ import pathlib
 
 import numpy as np
 
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.run_log import read_metrics
+from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
 
 def main() -> None:

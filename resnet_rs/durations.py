@@ -3,8 +3,8 @@
 import ml_collections
 from absl import logging
 
-from resnet_rs.errors import UserError
-from resnet_rs.rules import DURATION
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.rules import DURATION
 
 
 def to_steps(duration: str, *, batch_size: int, examples_per_epoch: int) -> int:

@@ -25,7 +25,7 @@ import traceback
 from jax._src.distributed import global_state
 from jax.errors import JaxRuntimeError
 
-from resnet_rs.errors import Stopped, UserError, count_of, print_line
+from resnet_rs.utils.errors import Stopped, UserError, count_of, print_line
 
 BARRIER_SECONDS = 600  # the slowest host may read a dataset's metadata or restore a checkpoint
 HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: nothing is wrong with the run, start it again

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 
-from resnet_rs.errors import print_line
+from resnet_rs.utils.errors import print_line
 
 INTERRUPTED = 130  # the exit status that shells give Ctrl-C
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command resumes the run

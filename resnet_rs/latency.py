@@ -24,9 +24,10 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import command_line, platforms, preflight
-from resnet_rs.errors import UserError, one_line_errors
+from resnet_rs import command_line, preflight
 from resnet_rs.run_log import describe_environment
+from resnet_rs.utils import platforms
+from resnet_rs.utils.errors import UserError, one_line_errors
 
 PAPER_BATCH = 128
 STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first

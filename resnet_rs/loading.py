@@ -13,11 +13,11 @@ import numpy as np
 from resnet_rs.class_names import class_names
 from resnet_rs.config import SETTINGS
 from resnet_rs.convert.workdir import load_workdir
-from resnet_rs.errors import UserError
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.platforms import keep_devices_from_tensorflow, skip_absent_tpu
-from resnet_rs.rules import crop_fraction
 from resnet_rs.steps import normalise
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
+from resnet_rs.utils.rules import crop_fraction
 
 Images = np.ndarray | jax.Array | str | os.PathLike | Sequence[np.ndarray | str | os.PathLike]
 

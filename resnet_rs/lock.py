@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 RUN_LOCK = 'run.lock'
 SWEEP_LOCK = 'sweep.lock'

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resnet_rs.errors import CommandParser
+from resnet_rs.utils.errors import CommandParser
 
 PUBLISHED_FILE = pathlib.Path(__file__).parent / 'published_results.csv'
 LATENCY_BATCH = 128  # images of the step whose time the paper prints

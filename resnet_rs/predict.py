@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
-from resnet_rs.errors import (
+from resnet_rs.utils.errors import (
     CommandParser,
     Renamed,
     UserError,
@@ -36,7 +36,7 @@ from resnet_rs.errors import (
     positive_integer,
     print_line,
 )
-from resnet_rs.platforms import keep_devices_from_tensorflow, skip_absent_tpu
+from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 
 ORIENTATION_TAG = 274  # of EXIF
 

@@ -21,7 +21,6 @@ from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import UserError, count_of
 from resnet_rs.stored_config import (
     CLASS_NAMES_FILE,
     CONFIG_FILE,
@@ -29,6 +28,7 @@ from resnet_rs.stored_config import (
     read_config,
     stored_config_of,
 )
+from resnet_rs.utils.errors import UserError, count_of
 
 STEPS_PER_EPOCH = 20
 

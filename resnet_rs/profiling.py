@@ -14,7 +14,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from resnet_rs.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError, count_of
 
 
 class Profile:

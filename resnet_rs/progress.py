@@ -10,7 +10,7 @@ import jax
 import tqdm
 from absl import logging
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # Words of XLA's messages, on an accelerator and on a CPU.
 WANT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory')

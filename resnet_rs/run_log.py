@@ -17,8 +17,8 @@ import sys
 from etils import epath
 
 from resnet_rs.config import flatten
-from resnet_rs.errors import UserError
-from resnet_rs.text_files import parse_json, read_text
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.text_files import parse_json, read_text
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'

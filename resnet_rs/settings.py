@@ -9,7 +9,7 @@ the tables of docs/configs.md.
 import textwrap
 
 from resnet_rs.config import SETTINGS, Setting
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
 GROUPS = ('', 'model', 'data', 'optimizer', 'sharding', 'ema', 'eval', 'checkpoint', 'log', 'hosts')
 

@@ -14,7 +14,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from resnet_rs.checkpoint import TrainState
-from resnet_rs.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError, count_of
 
 # sharding.strategy: the parts of the state that are split over the devices of a slice.
 STRATEGIES = {

@@ -10,7 +10,6 @@ import optax
 
 from resnet_rs.checkpoint import TrainState
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import count_of
 from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
@@ -23,6 +22,7 @@ from resnet_rs.sharding import (
     shardings_of,
     split_by_batch,
 )
+from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes

@@ -10,8 +10,8 @@ import ml_collections
 from etils import epath
 
 from resnet_rs.config import SETTINGS, default_config, flatten
-from resnet_rs.errors import UserError
-from resnet_rs.text_files import read_json, read_text
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.text_files import read_json, read_text
 
 CONFIG_FILE = 'config.json'
 CLASS_NAMES_FILE = 'class_names.txt'

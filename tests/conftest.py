@@ -14,7 +14,7 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='resnet_rs_programs_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
-from resnet_rs import compilation_cache  # noqa: E402
+from resnet_rs.utils import compilation_cache  # noqa: E402
 
 compilation_cache.enable()
 

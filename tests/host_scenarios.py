@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from resnet_rs import distributed, hosts
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 LOST_AFTER = 8
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from resnet_rs.arrival import wait_for_all
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.fixture

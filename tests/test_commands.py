@@ -9,7 +9,7 @@ import pytest
 
 from resnet_rs import predict
 from resnet_rs.convert import __main__ as convert
-from resnet_rs.errors import CommandParser, positive_integer
+from resnet_rs.utils.errors import CommandParser, positive_integer
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = [

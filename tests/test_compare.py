@@ -8,8 +8,8 @@ import pytest
 
 from configs import digits
 from resnet_rs import compare
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import write_config
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('right, examples, low, high', (

@@ -21,13 +21,13 @@ from resnet_rs.config import (
     may_differ_between_hosts,
 )
 from resnet_rs.datasets import images
-from resnet_rs.errors import UserError
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.layers import ACTIVATIONS
 from resnet_rs.models.resnet import Architecture
 from resnet_rs.optimizer import SCHEDULES, WEIGHT_DECAY_ON
 from resnet_rs.preflight import check_settings
 from resnet_rs.sharding import STRATEGIES
+from resnet_rs.utils.errors import UserError
 
 OTHER_TYPES = {
     int: ('many', 1.5, None, (1,)),

@@ -14,7 +14,7 @@ import input_pipeline
 from resnet_rs.config import default_config
 from resnet_rs.data_check import check_data, class_title
 from resnet_rs.datasets import decoding
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def test_whole_set_is_counted_and_shown(tmp_path):

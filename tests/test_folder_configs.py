@@ -7,8 +7,8 @@ import pytest
 
 from configs import digits, fine_tune, image_folder
 from resnet_rs import preflight
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import write_config
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('variant', image_folder.VARIANTS)

@@ -7,7 +7,7 @@ import processes
 import pytest
 
 from resnet_rs import distributed
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 SCENARIOS = 'tests/host_scenarios.py'
 

@@ -14,8 +14,8 @@ from PIL import Image
 import input_pipeline
 from resnet_rs.datasets import reader
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.errors import UserError
 from resnet_rs.predict import read_image
+from resnet_rs.utils.errors import UserError
 
 
 def test_odd_files_are_read(tmp_path):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from input_batches import SOURCES, assert_same, folder_of, indices, png, take
 
 import input_pipeline
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('source', SOURCES)

@@ -13,8 +13,8 @@ import resnet_rs
 from resnet_rs import predict
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
-from resnet_rs.errors import UserError
 from resnet_rs.steps import model_of
+from resnet_rs.utils.errors import UserError
 
 SIZE = 32
 NAMES = ('ant', 'bee', 'cat')

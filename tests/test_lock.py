@@ -12,8 +12,8 @@ import pytest
 from etils import epath
 
 from resnet_rs import lock
-from resnet_rs.errors import UserError
 from resnet_rs.lock import RUN_LOCK, locked
+from resnet_rs.utils.errors import UserError
 
 
 def test_a_second_process_is_told_who_is_at_work(tmp_path):

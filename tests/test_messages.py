@@ -9,7 +9,7 @@ import pytest
 
 from resnet_rs.command_line import ShortLines
 from resnet_rs.config import SETTINGS
-from resnet_rs.errors import count_of
+from resnet_rs.utils.errors import count_of
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = [*ROOT.glob('*.py'), *ROOT.glob('configs/**/*.py'), *ROOT.glob('resnet_rs/**/*.py')]

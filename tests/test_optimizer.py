@@ -10,7 +10,6 @@ import pytest
 
 from resnet_rs.config import default_config
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import UserError
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.optimizer import (
     create_optimizer,
@@ -19,6 +18,7 @@ from resnet_rs.optimizer import (
     update_ema,
     weight_decay_mask,
 )
+from resnet_rs.utils.errors import UserError
 
 IMAGENET = 1_281_167
 

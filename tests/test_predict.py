@@ -17,8 +17,8 @@ from resnet_rs.class_names import class_names, imagenet_names
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.errors import UserError
 from resnet_rs.steps import model_of
+from resnet_rs.utils.errors import UserError
 
 SIZE = 32
 CLASSES = 7

@@ -11,10 +11,10 @@ import pytest
 import train_lib
 from configs import digits
 from resnet_rs.config import SETTINGS, may_change_on_resume
-from resnet_rs.errors import UserError
 from resnet_rs.optimizer import create_schedule
 from resnet_rs.preflight import check_config, check_durations, check_workdir
 from resnet_rs.stored_config import write_config
+from resnet_rs.utils.errors import UserError
 
 
 def config_of(**settings):

@@ -4,8 +4,8 @@ import pytest
 
 from resnet_rs import profiling
 from resnet_rs.command_line import parse_steps
-from resnet_rs.errors import UserError
 from resnet_rs.profiling import Profile
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('text', ['100', '110:100', '0:3', '1:', '1:2:3', '-1:4', 'a:b'])

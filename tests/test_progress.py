@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from resnet_rs import progress as progress_module
-from resnet_rs.errors import UserError
 from resnet_rs.progress import Bar, Progress
+from resnet_rs.utils.errors import UserError
 
 
 class Clock(threading.local):

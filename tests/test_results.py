@@ -7,8 +7,8 @@ import pytest
 
 from configs import digits, resnet_rs
 from resnet_rs import results
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import write_config
+from resnet_rs.utils.errors import UserError
 
 
 def write_run(directory, *, top1=0.75, seed=0, finished=True, **settings):

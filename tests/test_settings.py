@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from resnet_rs.config import SETTINGS
-from resnet_rs.errors import UserError
 from resnet_rs.settings import GROUPS, group_of, markdown, select, text
+from resnet_rs.utils.errors import UserError
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'configs.md'
 

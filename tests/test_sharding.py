@@ -14,11 +14,11 @@ import train_lib
 from configs import digits
 from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.class_names import HeadTransfer
-from resnet_rs.errors import UserError
 from resnet_rs.preflight import check_workdir
 from resnet_rs.run_log import read_metrics
 from resnet_rs.sharding import create_mesh, partition, shardings_of, to_global
 from resnet_rs.steps import create_program
+from resnet_rs.utils.errors import UserError
 
 
 def small_config(**settings):

@@ -9,7 +9,6 @@ import pytest
 
 from configs import digits
 from resnet_rs.config import default_config
-from resnet_rs.errors import UserError
 from resnet_rs.evaluation import evaluate
 from resnet_rs.sharding import create_mesh, to_global
 from resnet_rs.steps import (
@@ -21,6 +20,7 @@ from resnet_rs.steps import (
     normalise,
     smoothed_cross_entropy,
 )
+from resnet_rs.utils.errors import UserError
 
 EXAMPLES = 1437
 

@@ -8,7 +8,7 @@ import traceback
 
 from hostile.mutations import EXECUTED, mutate
 from resnet_rs.config import SETTINGS
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 OUTCOMES = ('read', 'refused', 'unnamed', 'traceback', 'executed', 'hang', 'crash', 'memory')
 

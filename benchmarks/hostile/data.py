@@ -14,8 +14,8 @@ from resnet_rs import data_check, preflight
 from resnet_rs.config import default_config
 from resnet_rs.datasets import image_folder, locate, prepare, records
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.errors import UserError
 from resnet_rs.predict import read_image
+from resnet_rs.utils.errors import UserError
 
 CLASSES = 10
 IMAGE_SIZE = 32

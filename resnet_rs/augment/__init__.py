@@ -12,7 +12,7 @@ import tensorflow as tf
 from resnet_rs.augment import pointwise, policies
 from resnet_rs.augment.color_jitter import color_jitter_lighting
 from resnet_rs.config import AUGMENTATIONS
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 _SETTINGS = {
     'randaugment': policies.Settings(translate_constant=100, cutout_constant=40),

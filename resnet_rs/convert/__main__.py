@@ -11,7 +11,7 @@ import argparse
 import importlib
 import pathlib
 
-from resnet_rs.errors import (
+from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
     checkpoint_name,
@@ -19,7 +19,7 @@ from resnet_rs.errors import (
     one_line_errors,
     positive_integer,
 )
-from resnet_rs.platforms import skip_absent_tpu
+from resnet_rs.utils.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 

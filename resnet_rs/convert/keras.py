@@ -12,7 +12,7 @@ import numpy as np
 from resnet_rs.convert.apart import BrokenDown, call_apart
 from resnet_rs.convert.layer_order import FORM, LEAVES, Layer, arrange
 from resnet_rs.convert.weights import Source
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def read(path: pathlib.Path, which: str) -> Source:

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from resnet_rs.convert.weights import Arrays
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 FORM = {'stem': 'deep_strided', 'shortcut': 'average_pool'}
 STEM_LAYERS = 4

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from resnet_rs.convert.apart import BrokenDown, call_apart
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 MOST_EXPANDED = 20  # times the size of a tarball; weights hardly shrink when they are compressed
 

@@ -10,7 +10,7 @@ import re
 from resnet_rs.convert.layer_order import FORM, Layer, arrange
 from resnet_rs.convert.tensorflow_checkpoint import read_tensors
 from resnet_rs.convert.weights import Source
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 AVERAGE = '/ExponentialMovingAverage'
 IGNORED = re.compile(r'global_step|.*/Momentum')

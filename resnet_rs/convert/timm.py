@@ -19,9 +19,9 @@ from resnet_rs.convert.weights import (
     candidate_paths,
     check_known,
 )
-from resnet_rs.errors import UserError
 from resnet_rs.models.layers import squeeze_excite_width
 from resnet_rs.models.resnet import Architecture
+from resnet_rs.utils.errors import UserError
 
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 

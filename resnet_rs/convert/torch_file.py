@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from resnet_rs.convert import data_pickle
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_DTYPES = {

@@ -14,10 +14,10 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from resnet_rs.errors import UserError, count_of
 from resnet_rs.models import VARIANTS, create_model, init_variables
 from resnet_rs.models.layers import squeeze_excite_width
 from resnet_rs.models.resnet import STAGE_WIDTHS, Architecture, ResNet
+from resnet_rs.utils.errors import UserError, count_of
 
 Arrays = dict[str, np.ndarray]  # by path within a collection: 'stage1/block2/conv3/kernel'
 STATISTICS = ('mean', 'var')

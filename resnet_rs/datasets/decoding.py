@@ -10,7 +10,7 @@ import tensorflow as tf
 from resnet_rs.datasets import records
 from resnet_rs.datasets.images import decode_crop, silent_libraries
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError, count_of
 
 MOST_WHOLE = 10_000  # images of a split all of which are decoded
 SAMPLE = 2_000  # images of a larger split that are

@@ -12,7 +12,7 @@ import pathlib
 from absl import logging
 
 from resnet_rs.datasets.splits import MINIVAL, TRAIN_WITHOUT_MINIVAL, DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError, count_of, first_of
+from resnet_rs.utils.errors import UserError, count_of, first_of
 
 # Of files that are read as images (datasets.images decodes them), in any case.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')

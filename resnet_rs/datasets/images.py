@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from resnet_rs.rules import crop_fraction
+from resnet_rs.utils.rules import crop_fraction
 
 # A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
 # they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.

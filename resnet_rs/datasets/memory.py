@@ -5,7 +5,7 @@ import dataclasses
 from etils import epath
 
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 GIB = 2**30
 # While a window is opened it exists as serialized records, as the same in their new order, and as

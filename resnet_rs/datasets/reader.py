@@ -9,7 +9,7 @@ from absl import logging
 
 from resnet_rs.datasets import records
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError, count_of
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
 NO_LABEL = -1

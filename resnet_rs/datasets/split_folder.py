@@ -16,7 +16,7 @@ import pathlib
 import shutil
 
 from resnet_rs.datasets.image_folder import read_classes
-from resnet_rs.errors import CommandParser, UserError, count_of, first_of, one_line_errors
+from resnet_rs.utils.errors import CommandParser, UserError, count_of, first_of, one_line_errors
 
 PARTS = ('train', 'validation', 'test')
 

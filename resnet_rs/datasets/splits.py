@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import re
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 # The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
 MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from resnet_rs.config import SETTINGS
-from resnet_rs.errors import UserError
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.resnet import Architecture, ResNet
 from resnet_rs.models.variants import VARIANTS
+from resnet_rs.utils.errors import UserError
 
 
 def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16', **overrides):

@@ -10,7 +10,7 @@
 import flax.linen as nn
 import jax
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 CONV_OUTPUT = 'conv_output'  # the jax.ad_checkpoint.checkpoint_name of what 'conv_outputs' keeps
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from resnet_rs.errors import UserError
 from resnet_rs.models import initializers, rematerialisation
 from resnet_rs.models.layers import (
     ACTIVATIONS,
@@ -24,6 +23,7 @@ from resnet_rs.models.layers import (
 )
 from resnet_rs.models.stacked import STACKED
 from resnet_rs.models.widening import WideningConvolution
+from resnet_rs.utils.errors import UserError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 

@@ -14,8 +14,8 @@ from ml_collections import config_flags
 
 from resnet_rs import command_line, preflight
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
-from resnet_rs.errors import UserError, count_of, one_line_errors
 from resnet_rs.plan import topology as topologies
+from resnet_rs.utils.errors import UserError, count_of, one_line_errors
 
 
 def main(arguments: list[str] | None = None) -> None:

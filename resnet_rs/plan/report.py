@@ -6,11 +6,11 @@ import json
 import os
 import pathlib
 
-from resnet_rs.errors import count_of
 from resnet_rs.plan.estimate import EXCLUDED, RunTime, StepTime, sent_bytes
 from resnet_rs.plan.hlo import Operation
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import GIB, Topology
+from resnet_rs.utils.errors import count_of
 
 COSTLIEST = 10
 ROOT = f'{pathlib.Path(__file__).resolve().parents[2]}{os.sep}'

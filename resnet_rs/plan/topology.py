@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 
-from resnet_rs.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError, count_of
 
 INSTALL = 'pip install libtpu==0.0.42.1'
 CACHE_DIRECTORY = pathlib.Path.home() / '.cache' / 'resnet_rs' / 'plans'

@@ -19,9 +19,9 @@ import sys
 
 import tqdm
 
-from resnet_rs.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.interruption import INTERRUPTED, RESUMABLE
-from resnet_rs.platforms import use_cpu
+from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.utils.platforms import use_cpu
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@
 import itertools
 from collections.abc import Iterable
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 Settings = list[dict]
 

@@ -11,8 +11,8 @@ import ml_collections
 
 from resnet_rs import preflight
 from resnet_rs.durations import to_steps
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import CONFIG_FILE
+from resnet_rs.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pathlib
 
 from etils import epath
 
-from resnet_rs.errors import UserError
 from resnet_rs.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
+from resnet_rs.utils.errors import UserError
 
 SWEEP_FILE = 'sweep.json'
 LOG_FILE = 'log.txt'

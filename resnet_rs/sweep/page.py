@@ -9,9 +9,9 @@ import pathlib
 import matplotlib
 import matplotlib.figure
 
-from resnet_rs.errors import count_of
 from resnet_rs.results import aggregate, with_deviation
 from resnet_rs.run_log import read_metrics
+from resnet_rs.utils.errors import count_of
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 1rem;

@@ -10,8 +10,8 @@ import pathlib
 import sys
 
 from resnet_rs import results
-from resnet_rs.errors import CommandParser, UserError, one_line_errors
-from resnet_rs.platforms import use_cpu
+from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
+from resnet_rs.utils.platforms import use_cpu
 
 
 def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.Path]:

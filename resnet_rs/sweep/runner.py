@@ -7,11 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 
-from resnet_rs.errors import UserError, count_of
 from resnet_rs.interruption import INTERRUPTED, RESUMABLE
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import is_finished, steps_done, tail
 from resnet_rs.sweep.workers import UNREACHABLE, Worker
+from resnet_rs.utils.errors import UserError, count_of
 
 POLL_SECONDS = 0.2
 MISTAKE = 2  # the exit status of main.py for what no repetition mends

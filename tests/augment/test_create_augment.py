@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from resnet_rs.augment import AUGMENTATIONS, create_augment, policies
 from resnet_rs.augment.color_jitter import EIGENVALUES, EIGENVECTORS, LUMA
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 

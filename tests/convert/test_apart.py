@@ -6,7 +6,7 @@ import pytest
 
 from resnet_rs.convert import apart
 from resnet_rs.convert.apart import BrokenDown, call_apart
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def add(first, second):

@@ -22,8 +22,8 @@ from resnet_rs.convert import timm
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.layer_order import FORM, Layer, arrange
 from resnet_rs.convert.weights import Source, assemble, recognise
-from resnet_rs.errors import UserError
 from resnet_rs.models import count_parameters, create_model, init_variables
+from resnet_rs.utils.errors import UserError
 
 # Blocks per stage of the published networks, and their trainable parameters.
 DEPTHS = {

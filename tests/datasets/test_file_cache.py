@@ -17,7 +17,7 @@ import pytest
 import input_pipeline
 from resnet_rs import open_files
 from resnet_rs.datasets import file_cache, locate
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 SIZES = (1000, 0, 30_000)
 

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from resnet_rs.datasets import image_folder, locate
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def find(directory, **settings):

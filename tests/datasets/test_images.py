@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from resnet_rs.datasets import images
-from resnet_rs.rules import crop_fraction
+from resnet_rs.utils.rules import crop_fraction
 
 
 def gradient_image(height, width):

@@ -10,7 +10,7 @@ import prepared
 import pytest
 
 from resnet_rs.datasets import locate
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def data(**settings):
@@ -227,7 +227,7 @@ def test_is_quick_and_imports_no_framework(tmp_path):
     program = (
         'import sys, types\n'
         'from resnet_rs.datasets import locate\n'
-        'from resnet_rs.errors import UserError\n'
+        'from resnet_rs.utils.errors import UserError\n'
         f'data = types.SimpleNamespace(source="tfds", name="digits", data_dir={str(tmp_path)!r},\n'
         '                              train_split="train", eval_split="validation")\n'
         'try:\n'

@@ -10,7 +10,7 @@ import pytest
 import input_pipeline
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.memory import GIB, bytes_per_record, plan_memory
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def split_of(tmp_path, sizes, examples):

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_rs.datasets import prepare
 from resnet_rs.datasets.digits import EVAL_EXAMPLES, TRAIN_EXAMPLES
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def test_digits_are_those_of_scikit_learn_in_order():

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_rs.datasets import split_folder
 from resnet_rs.datasets.image_folder import find_image_folder
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def write_source(directory, sizes, order=sorted):

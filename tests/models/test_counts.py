@@ -9,9 +9,9 @@ import functools
 import jax
 import pytest
 
-from resnet_rs.errors import UserError
 from resnet_rs.models import VARIANTS, count_parameters, create_model, init_variables
 from resnet_rs.models.cost import count_cost
+from resnet_rs.utils.errors import UserError
 
 PARAMETERS = {
     'resnet_18': (11_689_512, 9_600),

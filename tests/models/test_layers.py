@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_rs.errors import UserError
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
 from resnet_rs.models.resnet import Architecture, Block
+from resnet_rs.utils.errors import UserError
 
 
 def random(shape, seed=0):

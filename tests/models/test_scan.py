@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from configs import resnet_rs
-from resnet_rs.errors import UserError
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.cost import count_cost
 from resnet_rs.models.rematerialisation import of_stage
@@ -16,6 +15,7 @@ from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 from resnet_rs.optimizer import weight_decay_mask
 from resnet_rs.sharding import create_mesh
 from resnet_rs.steps import create_program
+from resnet_rs.utils.errors import UserError
 
 SETTINGS = dict(
     stage_sizes=(3,), width_multiplier=1 / 16, num_classes=5, dropout_rate=0.3,

@@ -8,12 +8,12 @@ import jax
 import pytest
 from plan.tpu import needs_libtpu, small_config
 
-from resnet_rs.errors import UserError
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import estimate, fit, planning, report, topology
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import Collective
 from resnet_rs.plan.program import does_not_fit
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize('capacity', [1, 2, 3, 7, 8, 63, 64, 127])

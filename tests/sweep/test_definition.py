@@ -5,10 +5,10 @@ import pytest
 
 from configs import digits, stored
 from configs.sweeps import digits_grid
-from resnet_rs.errors import UserError
 from resnet_rs.stored_config import write_config
 from resnet_rs.sweep.combinators import chain, product, run_name, values, zipped
 from resnet_rs.sweep.definition import check_runs, load_sweep
+from resnet_rs.utils.errors import UserError
 
 
 def config(**settings):
@@ -46,7 +46,7 @@ def test_combinators():
 def test_wrong_sweep_files(tmp_path, body, message):
     path = tmp_path / 'sweep.py'
     path.write_text(
-        'from ml_collections import ConfigDict as C\nfrom resnet_rs.errors import UserError\n'
+        'from ml_collections import ConfigDict as C\nfrom resnet_rs.utils.errors import UserError\n'
         f'def wrong():\n    raise UserError("no row")\n{body}\n'
     )
     with pytest.raises(UserError, match=message):

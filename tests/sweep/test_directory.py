@@ -3,9 +3,9 @@
 
 import pytest
 
-from resnet_rs.errors import UserError
 from resnet_rs.sweep import directory
 from resnet_rs.sweep.__main__ import full_disk_told
+from resnet_rs.utils.errors import UserError
 
 
 def test_a_full_disk_under_the_sweep_itself():

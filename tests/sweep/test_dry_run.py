@@ -3,9 +3,9 @@
 import pytest
 
 from configs import resnet_rs
-from resnet_rs.errors import UserError
 from resnet_rs.sweep import dry_run as module
 from resnet_rs.sweep.dry_run import Estimate, dry_run
+from resnet_rs.utils.errors import UserError
 
 ESTIMATES = {
     0.1: Estimate(3 * 2**30, 0.0936, 10.25),

@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from resnet_rs.platforms import DECIDING, skip_absent_tpu
+from resnet_rs.utils.platforms import DECIDING, skip_absent_tpu
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = """
 import jax
-from resnet_rs.platforms import skip_absent_tpu
+from resnet_rs.utils.platforms import skip_absent_tpu
 skip_absent_tpu()
 print(jax.devices()[0].platform)
 """
@@ -23,7 +23,7 @@ print(jax.devices()[0].platform)
 
 QUIET = """
 import os
-from resnet_rs import platforms
+from resnet_rs.utils import platforms
 platforms.import_tensorflow_quietly()
 import tensorflow as tf
 try:

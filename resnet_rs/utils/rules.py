@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 MOST_NAME_BYTES = 255  # of a file, on Linux
 DURATION = re.compile(r'\s*(\d+(?:\.\d*)?)\s*(epoch|step|example)s?\s*')

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from resnet_rs.errors import UserError
+from resnet_rs.utils.errors import UserError
 
 
 def read_text(path, remedy: str) -> str:
