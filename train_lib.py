@@ -13,9 +13,10 @@ import input_pipeline
 from resnet_rs import agreement, data_check, hosts, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.class_names import HeadTransfer
+from resnet_rs.config.durations import to_steps
+from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
 from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.device_batches import DeviceBatches
-from resnet_rs.durations import to_steps
 from resnet_rs.evaluation import (
     Evaluation,
     describe_weights,
@@ -39,7 +40,6 @@ from resnet_rs.steps import (
     first_nonfinite,
     model_of,
 )
-from resnet_rs.stored_config import CLASS_NAMES_FILE, write_config
 from resnet_rs.utils.errors import Stopped, UserError, count_of
 
 DATA_CHECK_SECONDS = 7 * 24 * 3600.0

@@ -11,7 +11,7 @@ start, not tuned on any dataset.
 from ml_collections import ConfigDict
 
 from configs import image_folder
-from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.utils.errors import UserError
 
 KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')

@@ -5,7 +5,7 @@
 
 from ml_collections import ConfigDict
 
-from resnet_rs.stored_config import CONFIG_FILE, read_config
+from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from resnet_rs.stored_config import CLASS_NAMES_FILE, read_class_names
+from resnet_rs.config.stored import CLASS_NAMES_FILE, read_class_names
 from resnet_rs.utils.errors import UserError, count_of
 
 IMAGENET_FILE = pathlib.Path(__file__).with_name('imagenet_classes.txt')

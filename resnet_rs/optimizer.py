@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from resnet_rs.durations import warmup_steps
+from resnet_rs.config.durations import warmup_steps
 
 LEARNING_RATE_BATCH = 256  # the batch that `optimizer.learning_rate` is stated for
 

@@ -17,17 +17,17 @@ from resnet_rs.class_names import (
     transfer_head,
 )
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
-from resnet_rs.datasets.file_cache import check_cache
-from resnet_rs.datasets.locate import find_dataset
-from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.durations import to_steps
-from resnet_rs.stored_config import (
+from resnet_rs.config.durations import to_steps
+from resnet_rs.config.stored import (
     CLASS_NAMES_FILE,
     CONFIG_FILE,
     read_class_names,
     read_config,
     stored_config_of,
 )
+from resnet_rs.datasets.file_cache import check_cache
+from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.utils.errors import UserError, count_of
 
 STEPS_PER_EPOCH = 20

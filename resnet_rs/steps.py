@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from resnet_rs.checkpoint import TrainState
-from resnet_rs.durations import to_steps
+from resnet_rs.config.durations import to_steps
 from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet

@@ -10,11 +10,11 @@ import pytest
 from configs import digits
 from resnet_rs import preflight
 from resnet_rs.checkpoint import Checkpoints, Run
+from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.models import init_variables
 from resnet_rs.sharding import create_mesh, replicated, to_global
 from resnet_rs.steps import create_program, model_of
-from resnet_rs.stored_config import write_config
 from resnet_rs.utils.errors import UserError
 from train_lib import on_devices
 

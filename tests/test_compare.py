@@ -8,7 +8,7 @@ import pytest
 
 from configs import digits
 from resnet_rs import compare
-from resnet_rs.stored_config import write_config
+from resnet_rs.config.stored import write_config
 from resnet_rs.utils.errors import UserError
 
 

@@ -15,12 +15,12 @@ import train_lib
 from configs import digits
 from resnet_rs import preflight
 from resnet_rs.class_names import imagenet_names, stored_class_names, transfer_head
+from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.run_log import read_metrics
 from resnet_rs.sharding import create_mesh
 from resnet_rs.steps import create_program, model_of, normalise
-from resnet_rs.stored_config import write_config
 from resnet_rs.utils.errors import UserError
 
 CLASSES = ('class0', 'class1', 'class2')

@@ -9,8 +9,8 @@ import pytest
 
 from configs import digits
 from resnet_rs import latency
+from resnet_rs.config.stored import write_config
 from resnet_rs.latency import Measurement, append, check_file, measure, module_milliseconds
-from resnet_rs.stored_config import write_config
 from resnet_rs.utils.errors import UserError
 
 # What a TPU's profiler writes: times in picoseconds; the line of operations is not that of steps.

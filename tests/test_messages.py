@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from resnet_rs.command_line import ShortLines
 from resnet_rs.config import SETTINGS
+from resnet_rs.config.command_line import ShortLines
 from resnet_rs.utils.errors import count_of
 
 ROOT = pathlib.Path(__file__).parent.parent

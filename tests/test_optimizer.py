@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_rs.config import default_config
-from resnet_rs.durations import to_steps
+from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.optimizer import (
     create_optimizer,

@@ -3,7 +3,7 @@
 import pytest
 
 from resnet_rs import profiling
-from resnet_rs.command_line import parse_steps
+from resnet_rs.config.command_line import parse_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.utils.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 
 from configs import digits, resnet_rs
 from resnet_rs import results
-from resnet_rs.stored_config import write_config
+from resnet_rs.config.stored import write_config
 from resnet_rs.utils.errors import UserError
 
 

@@ -5,7 +5,7 @@ import math
 
 import ml_collections
 
-from resnet_rs.durations import to_steps
+from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import Topology

@@ -60,8 +60,8 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
 
 
 def _execute(pairs, workdir: str, options, environment: dict) -> int:
+    from resnet_rs.config.stored import write_config
     from resnet_rs.lock import SWEEP_LOCK, locked
-    from resnet_rs.stored_config import write_config
     from resnet_rs.sweep import directory, report
     from resnet_rs.sweep.definition import check_runs
     from resnet_rs.sweep.runner import Runner

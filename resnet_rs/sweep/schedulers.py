@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Callable
 
-from resnet_rs.stored_config import write_config
+from resnet_rs.config.stored import write_config
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import claim, is_finished
 

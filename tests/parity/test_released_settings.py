@@ -7,7 +7,7 @@ momentum from TF Model Garden.
 import pytest
 
 from configs import resnet_rs
-from resnet_rs.durations import to_steps
+from resnet_rs.config.durations import to_steps
 
 # (depth, pixels): dropout, stochastic depth, RandAugment magnitude.
 RELEASED = {

@@ -5,7 +5,7 @@ import pytest
 
 from configs import digits, stored
 from configs.sweeps import digits_grid
-from resnet_rs.stored_config import write_config
+from resnet_rs.config.stored import write_config
 from resnet_rs.sweep.combinators import chain, product, run_name, values, zipped
 from resnet_rs.sweep.definition import check_runs, load_sweep
 from resnet_rs.utils.errors import UserError

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from configs import digits
-from resnet_rs.stored_config import read_config
+from resnet_rs.config.stored import read_config
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.schedulers import gke, prepare, queued_resources, slurm
 

@@ -12,8 +12,8 @@ from absl import flags, logging
 from etils import epath
 
 from resnet_rs.config import SETTINGS
+from resnet_rs.config.stored import stored_config_of
 from resnet_rs.preflight import check_key
-from resnet_rs.stored_config import stored_config_of
 from resnet_rs.utils.errors import UserError
 
 STORED = pathlib.Path(__file__).parent.parent / 'configs' / 'stored.py'

@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from resnet_rs import relations
+from resnet_rs.config import relations
 from resnet_rs.models.variants import VARIANTS
 from resnet_rs.utils.rules import (
     Rule,
