@@ -16,14 +16,6 @@ from resnet_rs.class_names import HeadTransfer
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
 from resnet_rs.datasets.locate import DatasetInfo
-from resnet_rs.device_batches import DeviceBatches
-from resnet_rs.evaluation import (
-    Evaluation,
-    describe_weights,
-    evaluate,
-    write_predictions,
-    write_result,
-)
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
@@ -31,8 +23,16 @@ from resnet_rs.plan.attached import compile_evaluation, compile_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
 from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
-from resnet_rs.sharding import create_mesh, replicated, shardings_of
-from resnet_rs.steps import (
+from resnet_rs.training.device_prefetch import DeviceBatches
+from resnet_rs.training.evaluation import (
+    Evaluation,
+    describe_weights,
+    evaluate,
+    write_predictions,
+    write_result,
+)
+from resnet_rs.training.sharding import create_mesh, replicated, shardings_of
+from resnet_rs.training.steps import (
     Program,
     batch_shapes,
     create_eval_step,

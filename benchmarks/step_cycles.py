@@ -64,8 +64,8 @@ def lower_naive(config, topology):
     import naive_resnet
 
     from resnet_rs.models import VARIANTS
-    from resnet_rs.optimizer import create_schedule
-    from resnet_rs.sharding import create_mesh, replicated, split_by_batch
+    from resnet_rs.training.optimizer import create_schedule
+    from resnet_rs.training.sharding import create_mesh, replicated, split_by_batch
 
     settings = config.model
     stages = settings.get('stage_sizes', VARIANTS[settings.name]['stage_sizes'])

@@ -128,8 +128,8 @@ def prepare(
     """A function that starts one step and returns what to wait for; the seconds of compiling."""
     import jax
 
-    from resnet_rs.sharding import create_mesh, replicated, to_global
-    from resnet_rs.steps import create_inference_step, create_program
+    from resnet_rs.training.sharding import create_mesh, replicated, to_global
+    from resnet_rs.training.steps import create_inference_step, create_program
 
     config = ml_collections.ConfigDict(config)
     config.batch_size = config.eval.batch_size = batch_size

@@ -17,8 +17,8 @@ import numpy as np
 from etils import epath
 
 import input_pipeline
-from resnet_rs.evaluation import Evaluation, write_predictions
 from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.training.evaluation import Evaluation, write_predictions
 
 MOST_CLASSES = 40
 MOST_MISTAKES = 40

@@ -13,8 +13,8 @@ from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.models import init_variables
-from resnet_rs.sharding import create_mesh, replicated, to_global
-from resnet_rs.steps import create_program, model_of
+from resnet_rs.training.sharding import create_mesh, replicated, to_global
+from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.utils.errors import UserError
 from train_lib import on_devices
 

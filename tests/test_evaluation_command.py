@@ -18,7 +18,7 @@ import input_pipeline
 import main
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.plan import attached
-from resnet_rs.steps import model_of, normalise
+from resnet_rs.training.steps import model_of, normalise
 
 CLASSES = ('class0', 'class1', 'class2')
 

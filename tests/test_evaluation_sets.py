@@ -15,10 +15,10 @@ from resnet_rs import preflight
 from resnet_rs.config import default_config
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.prepare import prepare
-from resnet_rs.evaluation import evaluate
 from resnet_rs.models import init_variables
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_eval_step, model_of
+from resnet_rs.training.evaluation import evaluate
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import create_eval_step, model_of
 from resnet_rs.utils.errors import UserError
 from train_lib import evaluate_split
 

@@ -19,8 +19,8 @@ from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.run_log import read_metrics
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_program, model_of, normalise
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import create_program, model_of, normalise
 from resnet_rs.utils.errors import UserError
 
 CLASSES = ('class0', 'class1', 'class2')

@@ -94,7 +94,7 @@ def test_hosts_that_differ_are_named(tmp_path):
         assert 'process 1 of 2 (' in config
         assert 'config.optimizer.weight_decay is 0.002 here and 0.001 on process 0' in config
         assert 'split train is' in data and 'process 1 of 2 (' in data
-        assert 'file resnet_rs/steps.py is' in code and 'process 1 of 2 (' in code
+        assert 'file resnet_rs/training/steps.py is' in code and 'process 1 of 2 (' in code
 
 
 @pytest.mark.parametrize('environment, message', [

@@ -15,7 +15,7 @@ from processes import xla_flags
 
 import input_pipeline
 from resnet_rs import distributed
-from resnet_rs.sharding import create_mesh, to_global
+from resnet_rs.training.sharding import create_mesh, to_global
 
 ROOT = pathlib.Path(__file__).parent.parent
 FORMATS = ('array_record', 'tfrecord')

@@ -12,7 +12,7 @@ from PIL import Image
 from resnet_rs.config import SETTINGS, default_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import create_model
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 
 PAGE = (pathlib.Path(__file__).parent.parent / 'docs' / 'library.md').read_text()
 

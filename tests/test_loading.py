@@ -13,7 +13,7 @@ import resnet_rs
 from resnet_rs import predict
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
 SIZE = 32

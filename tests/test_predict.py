@@ -17,7 +17,7 @@ from resnet_rs.class_names import class_names, imagenet_names
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
 SIZE = 32

@@ -12,8 +12,8 @@ import train_lib
 from configs import digits
 from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.config.stored import write_config
-from resnet_rs.optimizer import create_schedule
 from resnet_rs.preflight import check_config, check_durations, check_workdir
+from resnet_rs.training.optimizer import create_schedule
 from resnet_rs.utils.errors import UserError
 
 

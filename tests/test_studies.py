@@ -12,8 +12,8 @@ from resnet_rs import preflight
 from resnet_rs.config import flatten
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.steps import model_of
 from resnet_rs.sweep.definition import load_sweep
+from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
 

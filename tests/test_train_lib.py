@@ -14,9 +14,9 @@ import train_lib
 from configs import digits
 from resnet_rs.checkpoint import Checkpoints
 from resnet_rs.config.stored import read_config
-from resnet_rs.evaluation import WEIGHTS
 from resnet_rs.run_log import read_metrics
-from resnet_rs.sharding import create_mesh
+from resnet_rs.training.evaluation import WEIGHTS
+from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 
 

@@ -18,7 +18,7 @@ from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.models import init_variables
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 
 
 def write_workdir(directory: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run_log import WEIGHTS
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
 # Where the file's name does not tell: the resolution of timm's released weights of that depth.

@@ -12,7 +12,7 @@ GIB = 2**30
 # the images parsed from them, and the next one is being read; all streams do so at the same step.
 WINDOW_COPIES = 4
 # Batches beside the prefetched ones: one is being assembled, one trained on, two are on their way
-# to the devices (resnet_rs.device_batches).
+# to the devices (resnet_rs.training.device_prefetch).
 OTHER_BATCHES = 4
 # An image being decoded, resized and augmented, with its intermediate results.
 BYTES_PER_THREAD = 16 * 2**20

@@ -11,7 +11,7 @@ import ml_collections
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
-from resnet_rs.steps import Program, batch_shapes
+from resnet_rs.training.steps import Program, batch_shapes
 from resnet_rs.utils.errors import UserError, count_of
 
 HBM_BYTES = {hardware.kind: hardware.hbm_bytes for hardware in HARDWARE.values()}

@@ -6,7 +6,7 @@ import ml_collections
 
 from resnet_rs.config import flatten
 from resnet_rs.plan.cache import DoesNotFit
-from resnet_rs.steps import batch_norm_group_size
+from resnet_rs.training.steps import batch_norm_group_size
 from resnet_rs.utils.errors import UserError, count_of
 
 # Settings to try, in turn; those that the configuration does not have are left out.

@@ -9,7 +9,7 @@ from resnet_rs.plan import estimate, fit, report
 from resnet_rs.plan.cache import DoesNotFit, PlanCache
 from resnet_rs.plan.program import compile_step
 from resnet_rs.plan.topology import GIB, Topology
-from resnet_rs.sharding import check_divides
+from resnet_rs.training.sharding import check_divides
 from resnet_rs.utils.errors import count_of
 
 

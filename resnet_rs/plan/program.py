@@ -10,8 +10,8 @@ import ml_collections
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import batch_shapes, create_inference_step, create_program
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import batch_shapes, create_inference_step, create_program
 
 STEPS = ('train', 'eval', 'inference')
 IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule

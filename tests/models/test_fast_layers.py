@@ -11,9 +11,9 @@ import pytest
 from configs import digits
 from resnet_rs.models import create_model
 from resnet_rs.models.layers import BatchNorm
-from resnet_rs.optimizer import create_schedule
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_program
+from resnet_rs.training.optimizer import create_schedule
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import create_program
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'benchmarks'))
 

@@ -12,9 +12,9 @@ from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.cost import count_cost
 from resnet_rs.models.rematerialisation import of_stage
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
-from resnet_rs.optimizer import weight_decay_mask
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_program
+from resnet_rs.training.optimizer import weight_decay_mask
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import create_program
 from resnet_rs.utils.errors import UserError
 
 SETTINGS = dict(

@@ -15,8 +15,8 @@ from hash_filled import hash_filled_variables, hash_values
 
 from resnet_rs.config import default_config
 from resnet_rs.convert.timm import timm_key, to_timm_layout
-from resnet_rs.sharding import create_mesh, to_global
-from resnet_rs.steps import create_program
+from resnet_rs.training.sharding import create_mesh, to_global
+from resnet_rs.training.steps import create_program
 
 STEPS = 10
 WARMUP_STEPS = 3

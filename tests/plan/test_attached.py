@@ -9,8 +9,8 @@ from configs import digits
 from resnet_rs.plan import attached
 from resnet_rs.plan.attached import Memory, compile_steps, machine_memory, memory_of
 from resnet_rs.plan.cache import DoesNotFit
-from resnet_rs.sharding import create_mesh
-from resnet_rs.steps import create_program
+from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.steps import create_program
 from resnet_rs.utils.errors import UserError
 
 GIB = 2**30

@@ -13,7 +13,7 @@ from resnet_rs.models.cost import count_cost
 from resnet_rs.plan import estimate, report, topology
 from resnet_rs.plan.cache import PlanCache
 from resnet_rs.plan.program import compile_step, lower_step
-from resnet_rs.steps import model_of
+from resnet_rs.training.steps import model_of
 
 pytestmark = needs_libtpu
 

@@ -10,11 +10,11 @@ import optax
 
 from resnet_rs.checkpoint import TrainState
 from resnet_rs.config.durations import to_steps
-from resnet_rs.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.optimizer import create_optimizer, create_schedule, update_ema
-from resnet_rs.sharding import (
+from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
+from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
+from resnet_rs.training.sharding import (
     check_divides,
     compiler_options,
     place_state,

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_rs.device_batches import READ_AHEAD, DeviceBatches
-from resnet_rs.sharding import create_mesh, split_by_batch
+from resnet_rs.training.device_prefetch import READ_AHEAD, DeviceBatches
+from resnet_rs.training.sharding import create_mesh, split_by_batch
 
 
 class Source(collections.abc.Iterator):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import jax
 
-from resnet_rs.sharding import to_global
+from resnet_rs.training.sharding import to_global
 
 # Batches that are on the devices, or on their way, before they are asked for.
 READ_AHEAD = 2

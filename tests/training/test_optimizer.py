@@ -11,7 +11,7 @@ import pytest
 from resnet_rs.config import default_config
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
-from resnet_rs.optimizer import (
+from resnet_rs.training.optimizer import (
     create_optimizer,
     create_schedule,
     step_schedule,

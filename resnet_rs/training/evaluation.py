@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from resnet_rs.device_batches import DeviceBatches
 from resnet_rs.run_log import WEIGHTS
-from resnet_rs.sharding import replicated
+from resnet_rs.training.device_prefetch import DeviceBatches
+from resnet_rs.training.sharding import replicated
 
 SCORES = ('top1', 'top5', 'loss')
 RESULTS_DIRECTORY = 'evaluations'

@@ -9,9 +9,9 @@ import pytest
 
 from configs import digits
 from resnet_rs.config import default_config
-from resnet_rs.evaluation import evaluate
-from resnet_rs.sharding import create_mesh, to_global
-from resnet_rs.steps import (
+from resnet_rs.training.evaluation import evaluate
+from resnet_rs.training.sharding import create_mesh, to_global
+from resnet_rs.training.steps import (
     NOT_YET,
     batch_norm_group_size,
     create_eval_step,
