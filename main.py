@@ -47,11 +47,11 @@ def main(arguments: list[str]) -> None:
     platforms.skip_absent_tpu()
     platforms.import_tensorflow_quietly()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
-    from resnet_rs import distributed, hosts
+    from resnet_rs.multihost import connection, hosts
     from resnet_rs.utils import compilation_cache
 
     compilation_cache.enable()
-    distributed.connect(**config.hosts)
+    connection.connect(**config.hosts)
 
     with hosts.ending_together(*MISTAKES):
         if MODE.value == 'eval':

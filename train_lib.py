@@ -10,7 +10,7 @@ from absl import logging
 from etils import epath
 
 import input_pipeline
-from resnet_rs import agreement, data_check, hosts, preflight, report
+from resnet_rs import data_check, preflight, report
 from resnet_rs.checkpoint import Checkpoints, Run, TrainState
 from resnet_rs.class_names import HeadTransfer
 from resnet_rs.config.durations import to_steps
@@ -19,6 +19,7 @@ from resnet_rs.datasets.locate import DatasetInfo
 from resnet_rs.interruption import StopRequest
 from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.multihost import consistency, hosts
 from resnet_rs.plan.attached import compile_evaluation, compile_steps
 from resnet_rs.profiling import Profile
 from resnet_rs.progress import Progress
@@ -55,7 +56,7 @@ def train_and_evaluate(
     longer finite, in which case the last checkpoint is from before.
     """
     info = preflight.check_config(config, workdir)
-    agreement.check_hosts(config, info)
+    consistency.check_hosts(config, info)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
     used = with_smaller_eval_batch(config, info, mesh)
@@ -68,7 +69,7 @@ def train_and_evaluate(
         for every in (config.eval.every, config.checkpoint.every, config.log.every)
     )
 
-    agreement.check_shared_workdir(workdir)
+    consistency.check_shared_workdir(workdir)
     if preflight.last_checkpoint(workdir) < program.total_steps:
         logging.info('Compiling the training and the evaluation step')
         program, memory = compile_steps(used, program, list(mesh.devices.flat))
@@ -152,7 +153,7 @@ def evaluate_checkpoint(
     architecture.
     """
     info = preflight.check_evaluation(config, workdir)
-    agreement.check_hosts(config, info)
+    consistency.check_hosts(config, info)
     mesh = create_mesh(slices=config.sharding.slices)
     config = with_smaller_eval_batch(config, info, mesh)
     model = model_of(config, batch_norm_group_size=None)
@@ -213,7 +214,7 @@ def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
             closing.enter_context(locked(workdir, RUN_LOCK))
         except UserError as error:
             problem = str(error)
-    agreement.agree('work directory locked', problem)
+    consistency.agree('work directory locked', problem)
 
 
 def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
@@ -344,8 +345,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     Pictures of what the network sees are written into WORKDIR/check.
     """
     info = preflight.check_config(config, workdir)
-    agreement.check_hosts(config, info)
-    agreement.check_shared_workdir(workdir)
+    consistency.check_hosts(config, info)
+    consistency.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
     used = with_smaller_eval_batch(config, info, mesh)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from resnet_rs import distributed, hosts
+from resnet_rs.multihost import connection, hosts
 from resnet_rs.utils.errors import UserError
 
 LOST_AFTER = 8
@@ -71,8 +71,8 @@ def end_well():
 
 def agreement():
     from configs import digits
-    from resnet_rs import agreement as module
     from resnet_rs.datasets.locate import find_dataset
+    from resnet_rs.multihost import consistency as module
 
     here, directory = hosts.index(), pathlib.Path(sys.argv[2])
     config = digits.get_config('debug').unlock()
@@ -100,7 +100,7 @@ def agreement():
 
 
 if __name__ == '__main__':
-    distributed.connect(start_timeout_seconds=300, lost_after_seconds=LOST_AFTER)
+    connection.connect(start_timeout_seconds=300, lost_after_seconds=LOST_AFTER)
     with hosts.ending_together(UserError):
         globals()[sys.argv[1]]()
     assert jax.process_count() == hosts.count()

@@ -14,7 +14,7 @@ import pytest
 from processes import xla_flags
 
 import input_pipeline
-from resnet_rs import distributed
+from resnet_rs.multihost import connection
 from resnet_rs.training.sharding import create_mesh, to_global
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -143,7 +143,7 @@ def test_processes_together_evaluate_each_example_once(streams, file_format, cou
 
 
 def main():
-    distributed.connect(start_timeout_seconds=300, lost_after_seconds=60)
+    connection.connect(start_timeout_seconds=300, lost_after_seconds=60)
     cases = read_all(json.loads(sys.argv[1]), jax.process_index(), jax.process_count())
     np.savez(f'{sys.argv[2]}.npz', **placed(cases))
 

@@ -8,8 +8,8 @@ import jax
 from absl import logging
 from jax._src.clusters import ClusterEnv
 
-from resnet_rs import hosts
-from resnet_rs.arrival import wait_for_all
+from resnet_rs.multihost import hosts
+from resnet_rs.multihost.rendezvous import wait_for_all
 from resnet_rs.utils.errors import UserError
 
 COORDINATOR, COUNT, INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'

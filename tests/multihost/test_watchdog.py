@@ -6,7 +6,7 @@ import prepared
 import processes
 import pytest
 
-from resnet_rs import distributed
+from resnet_rs.multihost import connection
 from resnet_rs.utils.errors import UserError
 
 SCENARIOS = 'tests/host_scenarios.py'
@@ -104,7 +104,7 @@ def test_hosts_that_differ_are_named(tmp_path):
 ])
 def test_an_environment_that_contradicts_itself_is_named(environment, message):
     with pytest.raises(UserError, match=message):
-        distributed.find_place({'JAX_COORDINATOR_ADDRESS': 'host:1234', **environment}, 1)
+        connection.find_place({'JAX_COORDINATOR_ADDRESS': 'host:1234', **environment}, 1)
 
 
 def test_slurm_is_found(monkeypatch):
@@ -114,10 +114,10 @@ def test_slurm_is_found(monkeypatch):
     }
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    place = distributed.find_place(slurm, 1)
+    place = connection.find_place(slurm, 1)
     # jax's rule for the port: 61440 + job number modulo 4096.
-    assert place == distributed.Place('node001:61441', 4, 3, [0])
+    assert place == connection.Place('node001:61441', 4, 3, [0])
 
 
 def test_a_process_alone_connects_to_nothing():
-    assert distributed.find_place({}, 1) is None
+    assert connection.find_place({}, 1) is None

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from resnet_rs.arrival import wait_for_all
+from resnet_rs.multihost.rendezvous import wait_for_all
 from resnet_rs.utils.errors import UserError
 
 

@@ -16,9 +16,9 @@ import ml_collections
 import tensorflow as tf
 from etils import epath
 
-from resnet_rs import hosts
 from resnet_rs.config import flatten, may_differ_between_hosts
 from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.multihost import hosts
 from resnet_rs.run_log import PACKAGES, git_commit
 
 ROOT = pathlib.Path(__file__).parent.parent

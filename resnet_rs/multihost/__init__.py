@@ -1,0 +1,1 @@
+"""The hosts of one run: connecting, meeting, agreeing, and ending together."""
