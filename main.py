@@ -1,18 +1,18 @@
 """The command: trains, evaluates or checks one configuration (see README.md)."""
 
 # ruff: noqa: E402
-from resnet_rs import interruption
+from resnet_rs.run import signals
 
 if __name__ == '__main__':
-    interruption.end_at_once()  # the imports below take half a second
+    signals.end_at_once()  # the imports below take half a second
 
 import json
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from resnet_rs import preflight
 from resnet_rs.config import command_line
+from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.errors import UserError, one_line_errors
 

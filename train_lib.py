@@ -10,20 +10,20 @@ from absl import logging
 from etils import epath
 
 import input_pipeline
-from resnet_rs import data_check, preflight, report
-from resnet_rs.checkpoint import Checkpoints, Run, TrainState
-from resnet_rs.class_names import HeadTransfer
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
 from resnet_rs.datasets.locate import DatasetInfo
-from resnet_rs.interruption import StopRequest
-from resnet_rs.lock import RUN_LOCK, locked
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.plan.attached import compile_evaluation, compile_steps
-from resnet_rs.profiling import Profile
-from resnet_rs.progress import Progress
-from resnet_rs.run_log import WEIGHTS, RunLog, is_reported
+from resnet_rs.run import data_check, preflight, report
+from resnet_rs.run.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.run.class_names import HeadTransfer
+from resnet_rs.run.lock import RUN_LOCK, locked
+from resnet_rs.run.profiling import Profile
+from resnet_rs.run.progress import Progress
+from resnet_rs.run.run_log import WEIGHTS, RunLog, is_reported
+from resnet_rs.run.signals import StopRequest
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
     Evaluation,

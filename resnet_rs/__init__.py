@@ -18,6 +18,6 @@ __all__ = ['load']
 def __getattr__(name: str):
     if name != 'load':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from resnet_rs import loading
+    from resnet_rs.run import loading
 
     return loading.load

@@ -24,9 +24,9 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs import preflight
 from resnet_rs.config import command_line
-from resnet_rs.run_log import describe_environment
+from resnet_rs.run import preflight
+from resnet_rs.run.run_log import describe_environment
 from resnet_rs.utils import platforms
 from resnet_rs.utils.errors import UserError, one_line_errors
 

@@ -111,9 +111,9 @@ def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, c
     import jax
     import jax.numpy as jnp
 
-    from resnet_rs.class_names import class_names
     from resnet_rs.convert.workdir import load_workdir
     from resnet_rs.datasets.images import evaluation_transform
+    from resnet_rs.run.class_names import class_names
     from resnet_rs.training.steps import normalise
 
     keep_devices_from_tensorflow()

@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from resnet_rs.config import experiment_settings
 from resnet_rs.config.stored import CONFIG_FILE, read_config
-from resnet_rs.run_log import METRICS_FILE, read_metrics
+from resnet_rs.run.run_log import METRICS_FILE, read_metrics
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, first_of, one_line_errors
 from resnet_rs.utils.platforms import use_cpu
 from resnet_rs.utils.text_files import read_json

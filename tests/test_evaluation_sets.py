@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 from imagenet_archives import picture
 
 import input_pipeline
-from resnet_rs import preflight
 from resnet_rs.config import default_config
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.prepare import prepare
 from resnet_rs.models import init_variables
+from resnet_rs.run import preflight
 from resnet_rs.training.evaluation import evaluate
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_eval_step, model_of

@@ -12,7 +12,7 @@ import prepared
 import pytest
 from processes import xla_flags
 
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run.run_log import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 6

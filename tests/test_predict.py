@@ -13,10 +13,10 @@ from hash_filled import hash_filled_variables
 from PIL import Image, ImageOps
 
 from resnet_rs import predict
-from resnet_rs.class_names import class_names, imagenet_names
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.images import evaluation_transform
+from resnet_rs.run.class_names import class_names, imagenet_names
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 

@@ -8,10 +8,10 @@ import jax
 import pytest
 
 from configs import additive_study, resnet_rs, scaling_study, weight_decay_study
-from resnet_rs import preflight
 from resnet_rs.config import flatten
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.models.resnet import ResNet
+from resnet_rs.run import preflight
 from resnet_rs.sweep.definition import load_sweep
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError

@@ -12,9 +12,9 @@ import pytest
 
 import train_lib
 from configs import digits
-from resnet_rs.checkpoint import Checkpoints
 from resnet_rs.config.stored import read_config
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run.checkpoint import Checkpoints
+from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training.evaluation import WEIGHTS
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError

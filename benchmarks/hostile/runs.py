@@ -10,14 +10,15 @@ import numpy as np
 
 import input_pipeline
 from hostile.data import CLASSES, small_config, write_records
-from resnet_rs import compare, preflight, results, run_log
-from resnet_rs.checkpoint import Checkpoints, Run, TrainState
-from resnet_rs.class_names import class_names
+from resnet_rs import compare, results
 from resnet_rs.config.stored import read_config, write_config
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.models import init_variables
+from resnet_rs.run import preflight, run_log
+from resnet_rs.run.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.run.class_names import class_names
 from resnet_rs.training.steps import model_of
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import jax
 import ml_collections
 
-from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.config import default_config
 from resnet_rs.config.stored import stored_config_of, write_config
 from resnet_rs.convert.weights import Network
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.run_log import WEIGHTS
+from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.run_log import WEIGHTS
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 

@@ -12,10 +12,10 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from resnet_rs import preflight
 from resnet_rs.config import command_line
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.plan import topology as topologies
+from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of, one_line_errors
 
 

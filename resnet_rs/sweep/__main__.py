@@ -19,7 +19,7 @@ import sys
 
 import tqdm
 
-from resnet_rs.interruption import INTERRUPTED, RESUMABLE
+from resnet_rs.run.signals import INTERRUPTED, RESUMABLE
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
 from resnet_rs.utils.platforms import use_cpu
 
@@ -61,7 +61,7 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
 
 def _execute(pairs, workdir: str, options, environment: dict) -> int:
     from resnet_rs.config.stored import write_config
-    from resnet_rs.lock import SWEEP_LOCK, locked
+    from resnet_rs.run.lock import SWEEP_LOCK, locked
     from resnet_rs.sweep import directory, report
     from resnet_rs.sweep.definition import check_runs
     from resnet_rs.sweep.runner import Runner

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import ml_collections
 
-from resnet_rs import preflight
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import CONFIG_FILE
+from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError
 
 

@@ -1,7 +1,7 @@
 """The directory of a sweep: whose it is, and how far each run is.
 
 sweep.json   which sweep file it belongs to
-sweep.lock   see resnet_rs/lock.py
+sweep.lock   see resnet_rs/run/lock.py
 NAME/        the work directory of a run, with log.txt, what its process wrote
 """
 
@@ -11,7 +11,7 @@ import pathlib
 
 from etils import epath
 
-from resnet_rs.run_log import is_reported, read_metrics
+from resnet_rs.run.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.utils.errors import UserError
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import ml_collections
 
-from resnet_rs import preflight
 from resnet_rs.plan import topology as topologies
+from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of
 
 HEADER = ('run', 'parameters', 'multiply-adds', 'HBM (GiB)', 'ms/step', 'chip-hours')

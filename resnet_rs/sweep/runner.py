@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from resnet_rs.interruption import INTERRUPTED, RESUMABLE
+from resnet_rs.run.signals import INTERRUPTED, RESUMABLE
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import is_finished, steps_done, tail
 from resnet_rs.sweep.workers import UNREACHABLE, Worker

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from resnet_rs.checkpoint import TrainState
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
+from resnet_rs.run.checkpoint import TrainState
 from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (

@@ -24,7 +24,7 @@ from resnet_rs.datasets import images
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.layers import ACTIVATIONS
 from resnet_rs.models.resnet import Architecture
-from resnet_rs.preflight import check_settings
+from resnet_rs.run.preflight import check_settings
 from resnet_rs.training.optimizer import SCHEDULES, WEIGHT_DECAY_ON
 from resnet_rs.training.sharding import STRATEGIES
 from resnet_rs.utils.errors import UserError

@@ -7,7 +7,7 @@ import prepared
 import processes
 import pytest
 
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run.run_log import read_metrics
 
 LOST_AFTER = 20
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from resnet_rs.lock import SWEEP_LOCK, locked
+from resnet_rs.run.lock import SWEEP_LOCK, locked
 from resnet_rs.sweep import directory, runner, workers
 from resnet_rs.sweep.definition import SweepRun
 

@@ -12,7 +12,7 @@ import pytest
 from processes import environment, xla_flags
 
 from resnet_rs import results
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run.run_log import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SWEEP = """

@@ -10,12 +10,6 @@ import ml_collections
 from absl import logging
 from etils import epath
 
-from resnet_rs.class_names import (
-    HeadTransfer,
-    are_comparable,
-    stored_class_names,
-    transfer_head,
-)
 from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import (
@@ -28,6 +22,12 @@ from resnet_rs.config.stored import (
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.run.class_names import (
+    HeadTransfer,
+    are_comparable,
+    stored_class_names,
+    transfer_head,
+)
 from resnet_rs.utils.errors import UserError, count_of
 
 STEPS_PER_EPOCH = 20

@@ -9,11 +9,11 @@ import numpy as np
 from etils import epath
 
 import input_pipeline
-from resnet_rs import report
-from resnet_rs.class_names import imagenet_names
 from resnet_rs.datasets import decoding, records
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
+from resnet_rs.run import report
+from resnet_rs.run.class_names import imagenet_names
 from resnet_rs.utils.errors import UserError, count_of, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole

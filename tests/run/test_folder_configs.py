@@ -6,8 +6,8 @@ import prepared
 import pytest
 
 from configs import digits, fine_tune, image_folder
-from resnet_rs import preflight
 from resnet_rs.config.stored import write_config
+from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError
 
 

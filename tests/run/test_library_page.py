@@ -14,7 +14,7 @@ from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import create_model
 from resnet_rs.training.steps import model_of
 
-PAGE = (pathlib.Path(__file__).parent.parent / 'docs' / 'library.md').read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'library.md').read_text()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 import input_pipeline
-from resnet_rs.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 
 MOST_CLASSES = 40

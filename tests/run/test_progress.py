@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_rs import progress as progress_module
-from resnet_rs.progress import Bar, Progress
+from resnet_rs.run import progress as progress_module
+from resnet_rs.run.progress import Bar, Progress
 from resnet_rs.utils.errors import UserError
 
 

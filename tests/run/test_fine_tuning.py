@@ -13,12 +13,12 @@ from hash_filled import hash_filled_variables
 import input_pipeline
 import train_lib
 from configs import digits
-from resnet_rs import preflight
-from resnet_rs.class_names import imagenet_names, stored_class_names, transfer_head
 from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.run_log import read_metrics
+from resnet_rs.run import preflight
+from resnet_rs.run.class_names import imagenet_names, stored_class_names, transfer_head
+from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program, model_of, normalise
 from resnet_rs.utils.errors import UserError

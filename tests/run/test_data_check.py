@@ -12,8 +12,8 @@ from PIL import Image
 
 import input_pipeline
 from resnet_rs.config import default_config
-from resnet_rs.data_check import check_data, class_title
 from resnet_rs.datasets import decoding
+from resnet_rs.run.data_check import check_data, class_title
 from resnet_rs.utils.errors import UserError
 
 

@@ -12,7 +12,7 @@ import train_lib
 from configs import digits
 from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.config.stored import write_config
-from resnet_rs.preflight import check_config, check_durations, check_workdir
+from resnet_rs.run.preflight import check_config, check_durations, check_workdir
 from resnet_rs.training.optimizer import create_schedule
 from resnet_rs.utils.errors import UserError
 
@@ -90,7 +90,7 @@ def test_a_setting_that_is_no_more_is_not_offered_as_a_flag(tmp_path):
 
 
 def test_readme_lists_what_may_change_on_a_resume():
-    readme = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+    readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()
     [listed] = re.findall(r'may\s+change on a resume: (.*?)\. ', readme, re.DOTALL)
     names = set()
     for name in re.findall(r'`(.*?)`', listed):

@@ -10,10 +10,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from resnet_rs.class_names import class_names
 from resnet_rs.config import SETTINGS
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.models.resnet import ResNet
+from resnet_rs.run.class_names import class_names
 from resnet_rs.training.steps import normalise
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu

@@ -6,7 +6,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
 
 from configs import digits
-from resnet_rs.run_log import RunLog
+from resnet_rs.run.run_log import RunLog
 
 
 def test_hparams_of_a_sweeps_directory(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from resnet_rs import profiling
 from resnet_rs.config.command_line import parse_steps
-from resnet_rs.profiling import Profile
+from resnet_rs.run import profiling
+from resnet_rs.run.profiling import Profile
 from resnet_rs.utils.errors import UserError
 
 

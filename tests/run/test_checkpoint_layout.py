@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from configs import digits
-from resnet_rs import preflight
-from resnet_rs.checkpoint import Checkpoints, Run
 from resnet_rs.config.stored import write_config
 from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.models import init_variables
+from resnet_rs.run import preflight
+from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.training.sharding import create_mesh, replicated, to_global
 from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.utils.errors import UserError

@@ -11,8 +11,8 @@ import time
 import pytest
 from etils import epath
 
-from resnet_rs import lock
-from resnet_rs.lock import RUN_LOCK, locked
+from resnet_rs.run import lock
+from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.utils.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_a_second_process_is_told_who_is_at_work(tmp_path):
 def test_a_killed_process_leaves_the_lock_to_its_children_and_then_to_nobody(tmp_path):
     program = (
         'import subprocess, sys, time, os\n'
-        'from resnet_rs.lock import RUN_LOCK, locked\n'
+        'from resnet_rs.run.lock import RUN_LOCK, locked\n'
         f'with locked({str(tmp_path)!r}, RUN_LOCK) as lock:\n'
         '    run = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))\n'
         '    print(run.pid, flush=True)\n'

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from resnet_rs.interruption import INTERRUPTED, RESUMABLE, StopRequest
+from resnet_rs.run.signals import INTERRUPTED, RESUMABLE, StopRequest
 
 
 @pytest.mark.parametrize('work', (

@@ -1,0 +1,1 @@
+"""The life of one work directory: checks, lock, checkpoints, logs, progress, signals, report."""
