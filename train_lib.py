@@ -17,13 +17,13 @@ from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.plan.attached import compile_evaluation, compile_steps
 from resnet_rs.run import data_check, preflight, report
-from resnet_rs.run.checkpoint import Checkpoints, Run, TrainState
-from resnet_rs.run.class_names import HeadTransfer
+from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.profiling import Profile
 from resnet_rs.run.progress import Progress
-from resnet_rs.run.run_log import WEIGHTS, RunLog, is_reported
+from resnet_rs.run.run_log import RunLog, is_reported
 from resnet_rs.run.signals import StopRequest
+from resnet_rs.training import WEIGHTS
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
     Evaluation,
@@ -33,6 +33,7 @@ from resnet_rs.training.evaluation import (
     write_result,
 )
 from resnet_rs.training.sharding import create_mesh, replicated, shardings_of
+from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import (
     Program,
     batch_shapes,
@@ -41,6 +42,7 @@ from resnet_rs.training.steps import (
     first_nonfinite,
     model_of,
 )
+from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import Stopped, UserError, count_of
 
 DATA_CHECK_SECONDS = 7 * 24 * 3600.0
@@ -136,7 +138,9 @@ def train_and_evaluate(
         weights = {'raw': state.variables, 'ema': state.ema}
         evaluation = evaluate_split(used, program.eval_step, weights, mesh)
     if evaluation and jax.process_index() == 0:
-        written = report.write(workdir, config, evaluation, info.class_names)
+        written = report.write(
+            workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
+        )
         logging.info('wrote %s', ', '.join(str(path) for path in written))
     return state
 
@@ -351,7 +355,9 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     split = info.split(config.data.train_split)
     used = with_smaller_eval_batch(config, info, mesh)
     program = create_program(used, mesh, split.num_examples)
-    lines = data_check.check_data(config, workdir) if jax.process_index() == 0 else []
+    lines = data_check.check_data(
+        config, workdir, input_pipeline.train_batches, input_pipeline.eval_batches
+    ) if jax.process_index() == 0 else []
     # The others wait for as long as reading takes; a lost process is noticed apart from this.
     hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):

@@ -18,7 +18,8 @@ import numpy as np
 
 from resnet_rs.config import flatten
 from resnet_rs.config.stored import read_config
-from resnet_rs.run.run_log import PREDICTIONS_FILE, WEIGHTS, read_metrics
+from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.training import WEIGHTS
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
 
 NOT_SET = '(not set)'

@@ -26,8 +26,8 @@ from ml_collections import config_flags
 
 from resnet_rs.config import command_line
 from resnet_rs.run import preflight
-from resnet_rs.run.run_log import describe_environment
 from resnet_rs.utils import platforms
+from resnet_rs.utils.environment import describe_environment
 from resnet_rs.utils.errors import UserError, one_line_errors
 
 PAPER_BATCH = 128

@@ -11,16 +11,13 @@ such files were left out.
 """
 
 import argparse
-import concurrent.futures
 import csv
 import dataclasses
-import io
 import json
 import os
 import pathlib
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,8 +34,6 @@ from resnet_rs.utils.errors import (
     print_line,
 )
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
-
-ORIENTATION_TAG = 274  # of EXIF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,33 +63,13 @@ def predict(
     Raises UserError for files that cannot be read, before it loads the network, and for a directory
     without weights.
     """
+    from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
+
     _refuse(unreadable(files), files)
     return _predict_readable(
         workdir, files, top=top, batch_size=batch_size, image_size=image_size, weights=weights,
         checkpoint=checkpoint,
     )
-
-
-def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
-    """Returns {file: what is wrong} of those files that cannot be decoded whole."""
-    import tensorflow as tf
-
-    from resnet_rs.datasets.images import decode_crop, silent_libraries
-
-    def whole(encoded, orientation):
-        return decode_crop(encoded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
-
-    def problem(file):
-        try:
-            _transformed(pathlib.Path(file), whole)
-        except UserError as error:
-            return str(error)
-
-    keep_devices_from_tensorflow()
-    threads = concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    with silent_libraries(), threads:
-        problems = threads.map(problem, files)
-        return {str(file): text for file, text in zip(files, problems, strict=True) if text}
 
 
 def _refuse(bad: dict[str, str], files) -> None:
@@ -111,9 +86,10 @@ def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, c
     import jax
     import jax.numpy as jnp
 
-    from resnet_rs.convert.workdir import load_workdir
+    from resnet_rs.datasets.image_file import read_image
     from resnet_rs.datasets.images import evaluation_transform
     from resnet_rs.run.class_names import class_names
+    from resnet_rs.run.workdir import load_workdir
     from resnet_rs.training.steps import normalise
 
     keep_devices_from_tensorflow()
@@ -171,6 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
         'top', 'batch_size', 'image_size', 'weights', 'checkpoint')}
     with one_line_errors(UserError):
         files = find_images(options.images)
+        from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
+
         bad = unreadable(files)
         if not options.skip_bad:
             _refuse(bad, files)
@@ -184,47 +162,6 @@ def main(arguments: list[str] | None = None) -> None:
     write(predictions)
     if bad:
         sys.exit(1)
-
-
-def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
-    """What `transform` (datasets.images.evaluation_transform) makes of an image file.
-
-    Raises UserError for a file that is no image or too large a one.
-    """
-    from resnet_rs.datasets.images import silent_libraries
-
-    with silent_libraries():
-        return _transformed(path, transform).numpy()
-
-
-def _transformed(path: pathlib.Path, transform: Callable):
-    import tensorflow as tf
-
-    from resnet_rs.datasets.images import MOST_PIXELS
-
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise UserError(f'{path} cannot be read ({error.strerror})') from error
-    try:
-        return transform(tf.constant(encoded), exif_orientation(encoded))
-    except tf.errors.OpError as error:
-        raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
-                        f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
-
-
-def exif_orientation(encoded: bytes) -> int:
-    """Returns the EXIF orientation of an image file, 1 to 8; 1 where it has none."""
-    if not re.search(rb'exif|tiff:orientation', encoded, re.IGNORECASE):
-        return 1
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            value = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # of many kinds; damaged EXIF data turn no image, and its pixels may be good
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _write_text(predictions):

@@ -26,7 +26,7 @@ def main() -> None:
 
 def select(names: list[str]) -> dict[str, Setting]:
     """Returns the settings of these names and groups, all without any. Raises UserError."""
-    from resnet_rs.run.preflight import check_key
+    from resnet_rs.config.validation import check_key
 
     for name in names:
         if name not in GROUPS:

@@ -13,8 +13,8 @@ from PIL import Image
 
 import input_pipeline
 from resnet_rs.datasets import reader
+from resnet_rs.datasets.image_file import read_image
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.predict import read_image
 from resnet_rs.utils.errors import UserError
 
 

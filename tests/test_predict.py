@@ -15,8 +15,10 @@ from PIL import Image, ImageOps
 from resnet_rs import predict
 from resnet_rs.config import default_config
 from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.datasets import image_file
+from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.run.class_names import class_names, imagenet_names
+from resnet_rs.run.class_names import class_names
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
@@ -239,8 +241,8 @@ def test_exif_orientation_is_honoured(orientation, suffix, tolerance, tmp_path):
     assert upright.size == ((70, 47) if orientation < 5 else (47, 70))
     upright.save(tmp_path / 'upright.png', exif=b'')
     transform = evaluation_transform(default_config().data, SIZE)
-    want = predict.read_image(tmp_path / 'upright.png', transform).astype(int)
-    got = predict.read_image(tmp_path / f'a.{suffix}', transform)
+    want = image_file.read_image(tmp_path / 'upright.png', transform).astype(int)
+    got = image_file.read_image(tmp_path / f'a.{suffix}', transform)
     assert np.abs(got - want).max() <= tolerance
 
 
@@ -252,8 +254,8 @@ def test_damaged_exif_turns_nothing(exif, tmp_path):
     image.save(tmp_path / 'b.jpg')
     transform = evaluation_transform(default_config().data, SIZE)
     np.testing.assert_array_equal(
-        predict.read_image(tmp_path / 'a.jpg', transform),
-        predict.read_image(tmp_path / 'b.jpg', transform))
+        image_file.read_image(tmp_path / 'a.jpg', transform),
+        image_file.read_image(tmp_path / 'b.jpg', transform))
 
 
 def test_of_an_animation_the_first_frame_counts(workdir, tmp_path):

@@ -15,7 +15,7 @@ from configs import digits
 from resnet_rs.config.stored import read_config
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
-from resnet_rs.training.evaluation import WEIGHTS
+from resnet_rs.training import WEIGHTS
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 

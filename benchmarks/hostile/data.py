@@ -12,8 +12,8 @@ from PIL import Image
 import input_pipeline
 from resnet_rs.config import default_config
 from resnet_rs.datasets import image_folder, locate, prepare, records
+from resnet_rs.datasets.image_file import read_image
 from resnet_rs.datasets.images import evaluation_transform
-from resnet_rs.predict import read_image
 from resnet_rs.run import data_check, preflight
 from resnet_rs.utils.errors import UserError
 

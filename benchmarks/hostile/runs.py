@@ -10,15 +10,17 @@ import numpy as np
 
 import input_pipeline
 from hostile.data import CLASSES, small_config, write_records
-from resnet_rs import compare, results
+from resnet_rs import compare
 from resnet_rs.config.stored import read_config, write_config
-from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.models import init_variables
 from resnet_rs.run import preflight, run_log
-from resnet_rs.run.checkpoint import Checkpoints, Run, TrainState
+from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.class_names import class_names
+from resnet_rs.run.workdir import load_workdir
+from resnet_rs.sweep import results
+from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import model_of
 
 

@@ -1,3 +1,25 @@
-"""The settings of a run: their table, relations, files and flags."""
+"""The settings of a run: their table, rules, relations, files and flags.
 
-from resnet_rs.config.table import *  # noqa: F403
+table.py holds every setting with its default, rule and meaning; relations.py says which values go
+together; validation.py checks a configuration against both; stored.py reads and writes a run's
+config.json; command_line.py reads --config and its settings; durations.py turns '350 epochs' into
+steps.
+"""
+
+from resnet_rs.config.table import (
+    AUGMENTATIONS,
+    RANDAUGMENT_OPERATIONS,
+    SETTINGS,
+    Change,
+    Setting,
+    default_config,
+    experiment_settings,
+    flatten,
+    may_change_on_resume,
+    may_differ_between_hosts,
+)
+
+__all__ = [
+    'AUGMENTATIONS', 'RANDAUGMENT_OPERATIONS', 'SETTINGS', 'Change', 'Setting', 'default_config',
+    'experiment_settings', 'flatten', 'may_change_on_resume', 'may_differ_between_hosts',
+]

@@ -13,10 +13,10 @@ from etils import epath
 
 from resnet_rs.config import SETTINGS
 from resnet_rs.config.stored import stored_config_of
-from resnet_rs.run.preflight import check_key
+from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
 
-STORED = pathlib.Path(__file__).parent.parent / 'configs' / 'stored.py'
+STORED = pathlib.Path(__file__).parents[2] / 'configs' / 'stored.py'
 
 
 def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from etils import epath
 
 from resnet_rs.config import SETTINGS, default_config, flatten
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.text_files import read_json, read_text
+from resnet_rs.utils.files import read_json, read_text
 
 CONFIG_FILE = 'config.json'
 CLASS_NAMES_FILE = 'class_names.txt'

@@ -13,7 +13,7 @@ from typing import Any
 import ml_collections
 
 from resnet_rs.config import relations
-from resnet_rs.models.variants import VARIANTS
+from resnet_rs.models.rules import RULES as NETWORK
 from resnet_rs.utils.rules import (
     Rule,
     center_crop,
@@ -23,9 +23,7 @@ from resnet_rs.utils.rules import (
     flag,
     interval,
     joined,
-    network,
     number,
-    per_stage,
     subset,
     text,
     whole,
@@ -79,36 +77,42 @@ SETTINGS = {
     'init_from': Setting(
         '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
 
-    'model.name': Setting('resnet_rs_50', network(tuple(VARIANTS)), 'network'),
+    'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network'),
     'model.num_classes': Setting(
-        1000, whole(0), 'classes of the head; 0: as many as the dataset has'),
+        1000, NETWORK['num_classes'], 'classes of the head; 0: as many as the dataset has'),
     'model.width_multiplier': Setting(
-        1.0, number(1 / 32, 64), 'factor of all channel counts; the narrowest layer has 32'),
-    'model.dropout_rate': Setting(0.25, number(0, 1, below=True), 'dropout before the head'),
+        1.0, NETWORK['width_multiplier'],
+        'factor of all channel counts; the narrowest layer has 32'),
+    'model.dropout_rate': Setting(0.25, NETWORK['dropout_rate'], 'dropout before the head'),
     'model.stochastic_depth_rate': Setting(
-        0.0, number(0, 1, below=True), 'drop rate of the last stage; earlier stages have less'),
+        0.0, NETWORK['stochastic_depth_rate'],
+        'drop rate of the last stage; earlier stages have less'),
     'model.dtype': Setting(
-        'bfloat16', choice('bfloat16', 'float32', 'float64'),
+        'bfloat16', NETWORK['dtype'],
         'of activations; parameters, statistics, logits and loss are float32 (or float64)'),
     'model.batch_norm_momentum': Setting(
-        0.0, number(0, 1), "weight of the old running statistics; 0: the last batch's; 1: they "
-        'stay as they are'),
+        0.0, NETWORK['batch_norm_momentum'],
+        "weight of the old running statistics; 0: the last batch's; 1: they stay as they are"),
     'model.batch_norm_group_size': Setting(
-        0, whole(-1), "examples that share batch statistics; 0: one group per device, as the "
-        "authors' code, which does not synchronise cores; -1: the whole global batch",
+        0, NETWORK['batch_norm_group_size'],
+        "examples that share batch statistics; 0: one group per device, as the authors' code, "
+        'which does not synchronise cores; -1: the whole global batch',
         relation=relations.batch_norm_group_size),
-    'model.activation': Setting('relu', choice('relu', 'swish'), 'swish: as TF Model Garden'),
+    'model.activation': Setting('relu', NETWORK['activation'], 'swish: as TF Model Garden'),
     'model.padding': Setting(
-        'symmetric', choice('symmetric', 'same'), 'of strided layers; same: as TF Model Garden'),
+        'symmetric', NETWORK['padding'], 'of strided layers; same: as TF Model Garden'),
     'model.pool_unstrided_shortcut': Setting(
-        False, flag(), 'a stride-1 pool in the shortcut of stage 1, as TF Model Garden'),
+        False, NETWORK['pool_unstrided_shortcut'],
+        'a stride-1 pool in the shortcut of stage 1, as TF Model Garden'),
     'model.squeeze_excite_divisor': Setting(
-        1, whole(1), "of hidden widths; timm's se_resnet_18 and se_resnet_34 use 8"),
+        1, NETWORK['squeeze_excite_divisor'],
+        "of hidden widths; timm's se_resnet_18 and se_resnet_34 use 8"),
     'model.scan_blocks': Setting(
-        False, flag(), 'one loop over the blocks of a stage: compiles sooner '
-        '(docs/deep_networks.md)', Change.RESUME),
+        False, NETWORK['scan_blocks'],
+        'one loop over the blocks of a stage: compiles sooner (docs/deep_networks.md)',
+        Change.RESUME),
     'model.remat': Setting(
-        '', per_stage(('', 'conv_outputs', 'block')),
+        '', NETWORK['remat'],
         'what the backward pass recomputes to save memory (docs/deep_networks.md)', Change.RESUME,
         relation=relations.remat),
 

@@ -88,8 +88,9 @@ def export_timm(
 
     from resnet_rs.convert import timm
     from resnet_rs.convert.weights import paths_of
-    from resnet_rs.convert.workdir import check_absent, created_whole, load_workdir
+    from resnet_rs.convert.workdir import check_absent, created_whole
     from resnet_rs.models import count_parameters
+    from resnet_rs.run.workdir import load_workdir
 
     if output.suffix != '.safetensors':
         raise UserError(f'--output is {str(output)!r}; timm weights are written as .safetensors')

@@ -7,17 +7,12 @@ import re
 import shutil
 from collections.abc import Iterator
 
-import jax
 import ml_collections
 
 from resnet_rs.config import default_config
-from resnet_rs.config.stored import stored_config_of, write_config
+from resnet_rs.config.stored import write_config
 from resnet_rs.convert.weights import Network
-from resnet_rs.models import init_variables
-from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.checkpoint import Checkpoints, Run
-from resnet_rs.run.run_log import WEIGHTS
-from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
 # Where the file's name does not tell: the resolution of timm's released weights of that depth.
@@ -53,33 +48,6 @@ def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
     with Checkpoints(directory) as checkpoints:
         run = Run(seed=config.seed, elapsed_seconds=0.0, batch_norm_group_size=None)
         checkpoints.save_weights(weights, run)
-
-
-def load_workdir(
-    workdir: str | os.PathLike, weights: str, checkpoint: str = 'last', **overrides
-) -> tuple[ml_collections.ConfigDict, ResNet, dict]:
-    """(config, network, variables) of a work directory; the variables are on one device.
-
-    Args:
-      workdir: of a run or of converted weights.
-      weights: 'ema' or 'raw'.
-      checkpoint: 'last', 'best' or a step.
-      **overrides: of config.model, such as dtype='float32'.
-    """
-    if weights not in WEIGHTS:
-        raise UserError(f'weights is {weights!r}; there are {" and ".join(WEIGHTS)}')
-    config = stored_config_of(workdir)
-    model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
-    # Without a sharding, weights would go to the devices of the run, which may not be here.
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(lambda: init_variables(model, 64)),
-    )
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.find(checkpoint)
-        variables = checkpoints.restore_weights(step, like, (weights,))[weights]
-    return config, model, variables
 
 
 def check_absent(output: pathlib.Path) -> None:

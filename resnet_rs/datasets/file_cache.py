@@ -19,8 +19,8 @@ from absl import logging
 from etils import epath
 
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.open_files import allow_open_files
 from resnet_rs.utils.errors import UserError, count_of
+from resnet_rs.utils.files import allow_open_files
 
 GIB = 2**30
 _COPIES_AT_ONCE = 16

@@ -13,7 +13,7 @@ import re
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
-from resnet_rs.utils.text_files import read_json, read_text
+from resnet_rs.utils.files import read_json, read_text
 
 MOST_EXAMPLES = 2**31 - 1  # of a split; batches number them in int32
 MOST_CLASSES = 1_000_000

@@ -7,8 +7,8 @@ import shutil
 import types
 
 from resnet_rs.datasets import locate
-from resnet_rs.open_files import allow_open_files
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
+from resnet_rs.utils.files import allow_open_files
 
 # The archives that tfds cannot fetch because they need an account.
 _ARCHIVES = {

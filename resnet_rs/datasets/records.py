@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from resnet_rs.datasets import order
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.open_files import allow_open_files
 from resnet_rs.utils.errors import UserError, count_of
+from resnet_rs.utils.files import allow_open_files
 
 # Records asked of an array_record set at once: enough to make the call into Python cheap.
 _READ_CHUNK = 32

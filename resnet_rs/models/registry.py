@@ -6,9 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from resnet_rs.config import SETTINGS
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.resnet import Architecture, ResNet
+from resnet_rs.models.rules import RULES
 from resnet_rs.models.variants import VARIANTS
 from resnet_rs.utils.errors import UserError
 
@@ -20,14 +20,14 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
     fields of `resnet.Architecture` (width_multiplier, dropout_rate, return_features, ...).
     Raises UserError for an unknown name or override and for a value that its rule does not allow.
     """
-    SETTINGS['model.name'].rule.check('name', name)
+    RULES['name'].check('name', name)
     settings = VARIANTS[name] | overrides
     fields = {field.name for field in dataclasses.fields(Architecture)}
     if unknown := sorted(set(settings) - fields):
         raise UserError(f'network {name!r} has no setting {unknown[0]!r}; it has {sorted(fields)}')
     for setting, value in overrides.items():
-        if f'model.{setting}' in SETTINGS and value is not None:
-            SETTINGS[f'model.{setting}'].rule.check(setting, value)
+        if setting in RULES and value is not None:
+            RULES[setting].check(setting, value)
     remat = rematerialisation.parse(settings.pop('remat', ''), len(settings['stage_sizes']))
     return ResNet(
         Architecture(num_classes=num_classes, dtype=_dtype(dtype), remat=remat, **settings)
@@ -35,7 +35,7 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
 
 
 def _dtype(dtype) -> jnp.dtype:
-    rule = SETTINGS['model.dtype'].rule
+    rule = RULES['dtype']
     try:
         known = jnp.dtype(dtype)
     except TypeError:

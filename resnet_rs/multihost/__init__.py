@@ -1,1 +1,1 @@
-"""The hosts of one run: connecting, meeting, agreeing, and ending together."""
+"""The hosts of a run: they connect, meet at barriers, compare their facts and end together."""

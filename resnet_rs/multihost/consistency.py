@@ -19,9 +19,9 @@ from etils import epath
 from resnet_rs.config import flatten, may_differ_between_hosts
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.multihost import hosts
-from resnet_rs.run.run_log import PACKAGES, git_commit
+from resnet_rs.utils.environment import PACKAGES, git_commit
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TOP_LEVEL_FILES = ('main.py', 'train_lib.py', 'input_pipeline.py')
 ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_PLATFORMS')  # change the compiled programs
 

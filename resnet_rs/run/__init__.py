@@ -1,1 +1,1 @@
-"""The life of one work directory: checks, lock, checkpoints, logs, progress, signals, report."""
+"""The life of a work directory: checks, lock, checkpoints, logs, progress, signals, report."""

@@ -21,22 +21,11 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
+from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError
 
 BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
-
-
-@flax.struct.dataclass
-class TrainState:
-    """Everything a training step reads and writes."""
-
-    seed: jax.Array  # int32: of the step's random draws; an array, so that seeds share a program
-    step: jax.Array  # int32: updates done
-    variables: dict  # params and batch_stats, float32
-    ema: dict  # their moving average, float32
-    opt_state: tuple
-    window: dict  # sums since the last logged step; see steps.py
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,35 +2,39 @@
 
 import concurrent.futures
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_collections
 import numpy as np
 from etils import epath
 
-import input_pipeline
 from resnet_rs.datasets import decoding, records
-from resnet_rs.datasets.locate import KNOWN_SIZES
+from resnet_rs.datasets.imagenet_classes import imagenet_names
+from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
-from resnet_rs.run.class_names import imagenet_names
 from resnet_rs.utils.errors import UserError, count_of, first_of
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
 
 
-def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> list[str]:
+def check_data(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike, train_batches: Callable,
+    eval_batches: Callable,
+) -> list[str]:
     """Looks at every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
 
     All record files must be there and not be empty; a few of each split are read whole and must
     hold as many records as the metadata says. All images of small splits are decoded, a sample of
     large ones (`datasets.decoding`). Raises UserError, naming the file, where that is not so, and
     for images and labels that training or evaluation would refuse.
+
+    `train_batches` and `eval_batches` are the functions of input_pipeline.
     """
     config = config.copy_and_resolve_references().unlock()
     config.data.cache = ''  # a look at the data is no reason to copy all of it
-    info = input_pipeline.dataset_info(config)
+    info = find_dataset(config.data)
     place = '' if info.name == info.directory else f', in {info.directory}'
     lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
     for split in info.splits.values():
@@ -44,8 +48,8 @@ def check_data(config: ml_collections.ConfigDict, workdir: str | os.PathLike) ->
     directory = epath.Path(workdir) / 'check'
     directory.mkdir(parents=True, exist_ok=True)
     for name, purpose, batch in (
-        ('train', 'training', training_sample(config)),
-        ('eval', 'evaluation', evaluation_sample(config)),
+        ('train', 'training', training_sample(config, train_batches)),
+        ('eval', 'evaluation', evaluation_sample(config, eval_batches)),
     ):
         titles = [class_title(info.class_names[label]) for label in batch['label']]
         split = config.data[f'{name}_split']
@@ -160,19 +164,19 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
                     'and counted')
 
 
-def training_sample(config: ml_collections.ConfigDict) -> dict:
-    """The first images of a run, augmented; what the device does (mixup) is not in them."""
+def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) -> dict:
+    """Returns the first images of a run, augmented; what the device does (mixup) is not in them."""
     config = config.copy_and_resolve_references().unlock()
     wanted = SHEET_ROWS * SHEET_COLUMNS
     config.batch_size = max(wanted - wanted % config.data.repeated_augmentation, 1)
     config.data.shuffle_window = min(config.data.shuffle_window, 16)
-    return _unmasked(next(input_pipeline.train_batches(config)))
+    return _unmasked(next(train_batches(config)))
 
 
-def evaluation_sample(config: ml_collections.ConfigDict) -> dict:
-    """Evaluation crops from places spread over the split, so that they are of many classes."""
+def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable) -> dict:
+    """Returns evaluation crops from the whole split, so that they are of many classes."""
     batches = [
-        input_pipeline.eval_batches(
+        eval_batches(
             config, batch_size=SHEET_ROWS * SHEET_COLUMNS, process_index=place,
             process_count=SHEET_COLUMNS,
         ) for place in range(SHEET_COLUMNS)

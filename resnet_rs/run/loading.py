@@ -11,9 +11,9 @@ import ml_collections
 import numpy as np
 
 from resnet_rs.config import SETTINGS
-from resnet_rs.convert.workdir import load_workdir
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
+from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.steps import normalise
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
@@ -56,8 +56,8 @@ class Preprocessing:
         """
         import tensorflow as tf  # takes seconds
 
+        from resnet_rs.datasets.image_file import read_image
         from resnet_rs.datasets.images import RESIZE, center_box, evaluation_transform, to_uint8
-        from resnet_rs.predict import read_image
 
         keep_devices_from_tensorflow()
         if isinstance(images, str | os.PathLike):

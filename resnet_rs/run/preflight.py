@@ -1,6 +1,5 @@
 """Checks of a run that import neither JAX nor TensorFlow and write nothing."""
 
-import difflib
 import os
 import pathlib
 import shlex
@@ -19,15 +18,12 @@ from resnet_rs.config.stored import (
     read_config,
     stored_config_of,
 )
+from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.run.class_names import (
-    HeadTransfer,
-    are_comparable,
-    stored_class_names,
-    transfer_head,
-)
+from resnet_rs.run.class_names import stored_class_names
+from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_head
 from resnet_rs.utils.errors import UserError, count_of
 
 STEPS_PER_EPOCH = 20
@@ -108,21 +104,6 @@ def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
     return data.source, data.name.partition(':')[0]  # without the version
 
 
-def check_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for an unknown setting, a value out of its rule and values that disagree."""
-    settings = flatten(config.to_dict())
-    for name, value in settings.items():
-        check_key(name)
-        SETTINGS[name].rule.check(name, value)
-    if missing := sorted(SETTINGS.keys() - settings.keys()):
-        raise UserError(
-            f'the configuration lacks {missing[0]}; start from resnet_rs.config.default_config()'
-        )
-    for setting in SETTINGS.values():
-        if setting.relation and (problem := setting.relation(settings)):
-            raise UserError(problem)
-
-
 def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
     """Raises UserError unless training lasts a step and a batch is at most an epoch."""
     distinct = config.batch_size // config.data.repeated_augmentation
@@ -193,27 +174,6 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
                 f'class {number} is {trained!r} in {path}, but {here!r} in {info.name}: the '
                 'network would be scored against wrong labels; name or order the classes alike'
             )
-
-
-def check_key(name: str) -> None:
-    """Raises UserError for a setting that does not exist.
-
-    The message has the setting that is meant, else those of the same group, else all.
-    """
-    if name in SETTINGS:
-        return
-    group, _, key = name.rpartition('.')
-    inside = [known for known in SETTINGS if group and known.startswith(f'{group}.')]
-    meant = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
-    if not inside:  # the right setting in no group or in another one
-        meant = [known for known in SETTINGS if known.rpartition('.')[2] == key] or meant
-    elif meant and difflib.SequenceMatcher(None, key, meant[0].rpartition('.')[2]).ratio() < 0.6:
-        meant = []  # alike in their group alone
-    if meant:
-        hint = f'did you mean {meant[0]!r}?'
-    else:
-        hint = f'there are: {", ".join(inside or SETTINGS)}'
-    raise UserError(f'the configuration has no setting {name!r}; {hint}')
 
 
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:

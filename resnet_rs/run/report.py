@@ -10,13 +10,13 @@ All show the EMA weights at the end of the run.
 
 import io
 import os
+from collections.abc import Callable, Iterable
 
 import matplotlib.figure
 import ml_collections
 import numpy as np
 from etils import epath
 
-import input_pipeline
 from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 
@@ -27,9 +27,12 @@ MOST_EXAMPLES = 20_000  # the split is read once more to find the images
 
 def write(
     workdir: str | os.PathLike, config: ml_collections.ConfigDict, evaluation: Evaluation,
-    class_names: tuple[str, ...],
+    class_names: tuple[str, ...], eval_batches: Callable[[ml_collections.ConfigDict], Iterable],
 ) -> list[epath.Path]:
-    """Writes the files above for `evaluation`, the last of the run; returns their paths."""
+    """Writes the files above for `evaluation`, the last of the run; returns their paths.
+
+    `eval_batches(config)` are the batches of the split that was evaluated.
+    """
     directory = epath.Path(workdir)
     figures = {'curves.png': draw_curves(read_metrics(workdir))}
     table = evaluation.table
@@ -40,7 +43,7 @@ def write(
     if len(wrong) and evaluation.examples <= MOST_EXAMPLES:
         worst = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')][:MOST_MISTAKES]
         figures['mistakes.png'] = draw_mistakes(
-            images_at(config, table['index'][worst]),
+            images_at(eval_batches(config), table['index'][worst]),
             [class_names[label] for label in table['label'][worst]],
             [class_names[label] for label in table['ema_prediction'][worst]],
             f'{len(wrong)} of {evaluation.examples} misclassified by the EMA weights'
@@ -59,11 +62,11 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) 
     return matrix
 
 
-def images_at(config: ml_collections.ConfigDict, indices: np.ndarray) -> np.ndarray:
-    """Evaluation crops uint8 [n, S, S, 3] of the examples with these numbers in the split."""
+def images_at(batches: Iterable[dict], indices: np.ndarray) -> np.ndarray:
+    """Returns the images uint8 [n, S, S, 3] of the examples with these numbers in the split."""
     found = {}
     wanted = set(indices.tolist())
-    for batch in input_pipeline.eval_batches(config):
+    for batch in batches:
         for position, index in enumerate(batch['index'].tolist()):
             if index in wanted:
                 found[index] = np.array(batch['image'][position])

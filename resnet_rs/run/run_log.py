@@ -6,27 +6,19 @@ environment.json   versions, commit, devices and command of the latest start
 TensorBoard event files, through clu
 """
 
-import importlib.metadata
 import json
 import os
-import pathlib
 import resource
-import subprocess
-import sys
 
 from etils import epath
 
 from resnet_rs.config import flatten
+from resnet_rs.utils.environment import describe_environment
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.text_files import parse_json, read_text
+from resnet_rs.utils.files import parse_json, read_text
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'
-WEIGHTS = ('raw', 'ema')  # which are evaluated
-PACKAGES = (
-    'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu',
-    'tensorflow-datasets', 'clu', 'ml_collections', 'numpy',
-)
 
 
 class RunLog:
@@ -141,36 +133,3 @@ def peak_memory() -> int:
     peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0)
              for device in jax.local_devices()]
     return max(peaks) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def describe_environment() -> dict:
-    """Versions of the packages, git commit (with '+changes' when the tree is not clean), devices,
-    process count and command line."""
-    import jax
-
-    return {
-        'command': sys.argv,
-        'commit': git_commit(),
-        'python': sys.version.split()[0],
-        'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
-        'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-        'processes': jax.process_count(),
-    }
-
-
-def git_commit() -> str | None:
-    """None where the program does not run from a git checkout."""
-    def git(*arguments):
-        root = pathlib.Path(__file__).parent
-        return subprocess.run(
-            ['git', '-C', root, *arguments], capture_output=True, text=True, check=False
-        )
-
-    try:
-        head = git('rev-parse', 'HEAD')
-    except FileNotFoundError:  # git is not installed
-        return None
-    if head.returncode:
-        return None
-    return head.stdout.strip() + ('+changes' if git('status', '--porcelain').stdout else '')
-

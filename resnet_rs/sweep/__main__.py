@@ -155,7 +155,7 @@ def summarise(outcomes, stop_signal: int | None) -> int:
 
 def short_table(workdir: str) -> str:
     """Returns a line for each network of the finished runs: top-1 in percent, mean over seeds."""
-    from resnet_rs import results
+    from resnet_rs.sweep import results
 
     rows = [('network', 'width', 'pixels', 'epochs', 'seeds', 'top-1 EMA', 'top-1 raw')]
     for row in results.aggregate(results.collect(workdir)[0]):

@@ -39,7 +39,7 @@ def dry_run(
         except UserError as error:
             raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
     topologies.prepare_environment()  # before JAX is imported, as results does
-    from resnet_rs.results import cost_of, settings_digest
+    from resnet_rs.sweep.results import cost_of, settings_digest
 
     estimate = planner(topology, examples, eval_examples) if topology else lambda config: Estimate()
     estimates: dict[str, Estimate] = {}

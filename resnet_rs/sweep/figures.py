@@ -7,9 +7,9 @@ import pathlib
 import matplotlib
 import matplotlib.figure
 
-from resnet_rs import pareto
-from resnet_rs.pareto import Point
-from resnet_rs.results import aggregate
+from resnet_rs.sweep import pareto
+from resnet_rs.sweep.pareto import Point
+from resnet_rs.sweep.results import aggregate
 
 AXES = {'depth': 'depth', 'width': 'width multiplier', 'resolution': 'resolution (pixels)',
         'epochs': 'epochs'}

@@ -9,8 +9,8 @@ import pathlib
 import matplotlib
 import matplotlib.figure
 
-from resnet_rs.results import aggregate, with_deviation
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.sweep.results import aggregate, with_deviation
 from resnet_rs.utils.errors import count_of
 
 STYLE = """

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 
-from resnet_rs import results
+from resnet_rs.sweep import results
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.utils.platforms import use_cpu
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from resnet_rs.run.run_log import WEIGHTS
+from resnet_rs.training import WEIGHTS
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.sharding import replicated
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from resnet_rs.run.checkpoint import TrainState
+from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError, count_of
 
 # sharding.strategy: the parts of the state that are split over the devices of a slice.

@@ -11,7 +11,6 @@ import optax
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.run.checkpoint import TrainState
 from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (
@@ -22,6 +21,7 @@ from resnet_rs.training.sharding import (
     shardings_of,
     split_by_batch,
 )
+from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')

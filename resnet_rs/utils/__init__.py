@@ -1,1 +1,1 @@
-"""What every room uses and nothing of this project is used by: errors, rules, text files, platforms."""
+"""Errors, rules of values, text files and platforms: the parts that know nothing of networks."""

@@ -20,11 +20,11 @@ from resnet_rs.config import (
     may_change_on_resume,
     may_differ_between_hosts,
 )
+from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets import images
 from resnet_rs.models import rematerialisation
 from resnet_rs.models.layers import ACTIVATIONS
 from resnet_rs.models.resnet import Architecture
-from resnet_rs.run.preflight import check_settings
 from resnet_rs.training.optimizer import SCHEDULES, WEIGHT_DECAY_ON
 from resnet_rs.training.sharding import STRATEGIES
 from resnet_rs.utils.errors import UserError

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.run.workdir import load_workdir
 
 
 def require(*modules: str) -> None:

@@ -14,7 +14,7 @@ from foreign_weights import garden_tensors, tf1_tensors, timm_state, write_check
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.torch_file import read_torch_file
-from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.run.workdir import load_workdir
 from resnet_rs.utils.errors import UserError
 
 DATA = pathlib.Path(__file__).parent / 'data'

@@ -6,7 +6,7 @@ import tensorflow as tf
 from parity import our_logits, random_variable, relative_difference, require
 
 from resnet_rs.convert.__main__ import main
-from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.run.workdir import load_workdir
 
 require('tf_keras', 'official')
 

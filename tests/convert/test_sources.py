@@ -19,7 +19,7 @@ from hash_filled import hash_images
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.weights import paths_of
-from resnet_rs.convert.workdir import load_workdir
+from resnet_rs.run.workdir import load_workdir
 
 REFERENCE = pathlib.Path(__file__).parents[1] / 'models' / 'reference_logits.json'
 

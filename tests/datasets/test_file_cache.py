@@ -15,8 +15,8 @@ import prepared
 import pytest
 
 import input_pipeline
-from resnet_rs import open_files
 from resnet_rs.datasets import file_cache, locate
+from resnet_rs.utils import files as open_files
 from resnet_rs.utils.errors import UserError
 
 SIZES = (1000, 0, 30_000)

@@ -11,10 +11,15 @@ from input_batches import folder_of, good_file
 from PIL import Image
 
 import input_pipeline
+from input_pipeline import eval_batches, train_batches
 from resnet_rs.config import default_config
 from resnet_rs.datasets import decoding
 from resnet_rs.run.data_check import check_data, class_title
 from resnet_rs.utils.errors import UserError
+
+
+def checked(config, workdir):
+    return check_data(config, workdir, train_batches, eval_batches)
 
 
 def test_whole_set_is_counted_and_shown(tmp_path):
@@ -22,7 +27,7 @@ def test_whole_set_is_counted_and_shown(tmp_path):
     config.data.name = 'digits'
     config.data.data_dir = prepared.data_dir('digits', 'array_record')
     config.data.image_size = 48
-    text = '\n'.join(check_data(config, tmp_path))
+    text = '\n'.join(checked(config, tmp_path))
     assert 'train: 1,437 examples in 1 file,' in text and '(as expected)' in text
     assert 'validation: 360 examples' in text and 'WARNING' not in text
     from sklearn.datasets import load_digits
@@ -42,7 +47,7 @@ def test_whole_set_is_counted_and_shown(tmp_path):
 def test_small_sets_are_told_from_whole_ones(tmp_path, source):
     config = prepared.config(source)
     config.data.augment = 'color_jitter_lighting+randaugment'
-    lines = check_data(config, tmp_path)
+    lines = checked(config, tmp_path)
     text = '\n'.join(lines)
     if source == 'image_folder':
         assert 'train: 72 examples in 72 files' in text
@@ -58,7 +63,7 @@ def test_small_sets_are_told_from_whole_ones(tmp_path, source):
 def test_splits_that_are_parts_are_counted(tmp_path):
     config = prepared.config('array_record')
     config.data.train_split, config.data.eval_split = 'train_without_minival', 'minival'
-    lines = check_data(config, tmp_path)
+    lines = checked(config, tmp_path)
     assert 'train_without_minival: 206 examples' in lines and 'minival: 4 examples' in lines
     assert any(line.startswith('4 images of minival') for line in lines)
 
@@ -68,7 +73,7 @@ def test_damage_is_named(tmp_path):
         shutil.copytree(prepared.data_dir('imagenet2012', source), tmp_path / source)
         config = prepared.config(source)
         config.data.data_dir = str(tmp_path / source)
-        check_data(config, tmp_path / 'work')
+        checked(config, tmp_path / 'work')
         last, first, other = (
             next(pathlib.Path(config.data.data_dir).rglob(f'*train.{source}-0000{number}-of-00008'))
             for number in (7, 0, 3)
@@ -76,11 +81,11 @@ def test_damage_is_named(tmp_path):
         content = last.read_bytes()
         last.write_bytes(content[:len(content) // 2])
         with pytest.raises(UserError, match=str(last)):
-            check_data(config, tmp_path / 'work')
+            checked(config, tmp_path / 'work')
         last.write_bytes(content)
         other.write_bytes(b'')
         with pytest.raises(UserError, match=f'{other} is empty'):
-            check_data(config, tmp_path / 'work')
+            checked(config, tmp_path / 'work')
 
 
 def good_and_bad(tmp_path, bad=()):
@@ -94,7 +99,7 @@ def good_and_bad(tmp_path, bad=()):
 
 
 def test_every_image_of_a_small_folder_is_decoded(tmp_path):
-    text = '\n'.join(check_data(good_and_bad(tmp_path), tmp_path))
+    text = '\n'.join(checked(good_and_bad(tmp_path), tmp_path))
     assert 'train: decoded all 12 images, 0 failed\nval: decoded all 12 images, 0 failed' in text
 
 
@@ -113,7 +118,7 @@ def test_images_that_training_would_refuse_are_named(tmp_path):
     """Damage near the end of a JPEG only shows in crops that reach down to it."""
     config = good_and_bad(tmp_path, (1, 4, 5, 9))
     with pytest.raises(UserError) as error:
-        check_data(config, tmp_path)
+        checked(config, tmp_path)
     message = str(error.value)
     for split in ('train', 'val'):
         assert f'4 of 12 images of {split} that were tried cannot be decoded: ' in message
@@ -126,7 +131,7 @@ def test_images_that_training_would_refuse_are_named(tmp_path):
 def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
     config = good_and_bad(tmp_path, (1, 4))
     config.data.corrupt_images = 'skip'
-    lines = check_data(config, tmp_path)
+    lines = checked(config, tmp_path)
     assert 'train: decoded all 12 images, 2 failed' in lines
     [warning] = [line for line in lines if 'images of train that were tried' in line]
     assert warning.startswith('WARNING: 2 of 12') and warning.endswith('they will be skipped')
@@ -171,7 +176,7 @@ def test_records_without_an_image_are_named(tmp_path):
     config.data.data_dir = str(tmp_path / 'data')
     message = f'1 of 210 images of train that were tried cannot be decoded: record 5 of {path} '
     with pytest.raises(UserError, match=message):
-        check_data(config, tmp_path)
+        checked(config, tmp_path)
 
 
 def test_titles_are_names():
@@ -190,4 +195,4 @@ def test_record_longer_than_its_file_is_named(length, tmp_path):
     config = prepared.config('tfrecord')
     config.data.data_dir = str(tmp_path / 'data')
     with pytest.raises(UserError, match=f'{path} is damaged after 1 record .*{length:,} bytes'):
-        check_data(config, tmp_path)
+        checked(config, tmp_path)

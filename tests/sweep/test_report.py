@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from resnet_rs import results
-from resnet_rs.sweep import figures, report
+from resnet_rs.sweep import figures, report, results
 from resnet_rs.sweep.page import sparkline, write_page
 
 

@@ -11,8 +11,8 @@ import prepared
 import pytest
 from processes import environment, xla_flags
 
-from resnet_rs import results
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.sweep import results
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SWEEP = """

@@ -13,11 +13,11 @@ from jax.sharding import PartitionSpec
 import train_lib
 from configs import digits
 from resnet_rs.run.checkpoint import Checkpoints, Run
-from resnet_rs.run.class_names import HeadTransfer
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training.sharding import create_mesh, partition, shardings_of, to_global
 from resnet_rs.training.steps import create_program
+from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
 
 

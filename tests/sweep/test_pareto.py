@@ -3,8 +3,8 @@
 import numpy as np
 
 from configs import resnet_rs
-from resnet_rs import pareto
-from resnet_rs.pareto import Point, pareto_front, published
+from resnet_rs.sweep import pareto
+from resnet_rs.sweep.pareto import Point, pareto_front, published
 
 
 def brute_force(points):

@@ -6,8 +6,9 @@ import pyarrow.parquet
 import pytest
 
 from configs import digits, resnet_rs
-from resnet_rs import results
+from resnet_rs import results as command
 from resnet_rs.config.stored import write_config
+from resnet_rs.sweep import results
 from resnet_rs.utils.errors import UserError
 
 
@@ -86,8 +87,8 @@ def test_tables_of_several_machines_become_one(tmp_path, capsys):
     write_run(tmp_path / 'one' / 'a')
     write_run(tmp_path / 'two' / 'b', seed=1, **{'duration': '9 steps'})
     for name in ('one', 'two'):
-        results.main([str(tmp_path / name), f'--output={tmp_path / name}'])
-    results.main([
+        command.main([str(tmp_path / name), f'--output={tmp_path / name}'])
+    command.main([
         str(tmp_path / 'one' / 'results.csv'), str(tmp_path / 'two' / 'results.parquet'),
         str(tmp_path / 'one' / 'results.csv'), f'--output={tmp_path}',
     ])
@@ -107,5 +108,5 @@ def test_tables_that_disagree_or_are_none(tmp_path, capsys):
     with pytest.raises(UserError, match="it has no column 'commit'"):
         results.read_table(tmp_path / 'other.csv')
     with pytest.raises(SystemExit):
-        results.main([str(tmp_path / 'absent.csv'), f'--output={tmp_path}'])
+        command.main([str(tmp_path / 'absent.csv'), f'--output={tmp_path}'])
     assert 'absent.csv cannot be read' in capsys.readouterr().err

@@ -1,0 +1,116 @@
+"""Accuracy against cost: Pareto fronts of runs and of published networks."""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+PUBLISHED_FILE = pathlib.Path(__file__).with_name('published_results.csv')
+LATENCY_BATCH = 128  # images of the step whose time the paper prints
+# Published cells that come from the authors' own pages; all others are marked in the picture.
+FIRST_HAND = ('repository', '')
+MOST_LABELS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A network: what it costs, its top-1 in percent, and the deviation of that over seeds."""
+
+    label: str
+    cost: float
+    top1: float
+    deviation: float | None = None
+    mark: str = ''  # 'unverified', 'suspect'
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats (as cheap and more accurate, or cheaper and as accurate).
+
+    In the order of their cost, accuracy rising; of equal points the first.
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.cost, -point.top1)):
+        if not front or point.top1 > front[-1].top1:
+            front.append(point)
+    return front
+
+
+def published(cost: str) -> dict[str, list[Point]]:
+    """{'ResNet-RS': points, 'EfficientNet': points} against 'latency' or 'multiply_adds'.
+
+    Latency: milliseconds per image of a training step on a TPU v3 core. Multiply-adds: billions
+    per image. Networks without the figure are left out.
+    """
+    series: dict[str, list[Point]] = {}
+    with PUBLISHED_FILE.open() as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith('#')))
+    for row in rows:
+        value = row['tpu_v3_ms' if cost == 'latency' else 'multiply_adds']
+        if not value:
+            continue
+        name = f'{row["name"]}@{row["resolution"]}' if row['series'] == 'ResNet-RS' else row['name']
+        series.setdefault(row['series'], []).append(Point(
+            name,
+            float(value) / LATENCY_BATCH if cost == 'latency' else float(value),
+            float(row['top1']),
+            mark='unverified' if cost == 'latency' and row['latency_source'] not in FIRST_HAND
+            else 'suspect' * row['note'].startswith('suspect'),
+        ))
+    return series
+
+
+def draw(series: dict[str, list[Point]], cost_label: str, title: str):
+    """Returns a matplotlib figure: every series with its front as a line and the front's names."""
+    import matplotlib.figure  # takes a second
+
+    figure = matplotlib.figure.Figure(figsize=(8, 5.5), layout='constrained')
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(series.items()):
+        color = f'C{number}'
+        front = pareto_front(points)
+        axes.errorbar(
+            [point.cost for point in points], [point.top1 for point in points],
+            yerr=[point.deviation or 0 for point in points] if any(
+                point.deviation for point in points) else None,
+            fmt='o', color=color, alpha=0.45, elinewidth=0.8, markersize=5, label=name,
+        )
+        axes.plot([point.cost for point in front], [point.top1 for point in front],
+                  color=color, label=f'{name}, Pareto front')
+        for point in _spread(front):
+            text = f'{point.label} ({point.mark})' if point.mark else point.label
+            axes.annotate(text, (point.cost, point.top1), xytext=(4, -9),
+                          textcoords='offset points', fontsize=7, color=color)
+    axes.set_xscale('log')
+    # 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
+    axes.xaxis.set_major_formatter('{x:g}')
+    costs = [point.cost for points in series.values() for point in points]
+    axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 5 * min(costs) else '')
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel('top-1 (%)')
+    axes.set_title(title)
+    axes.grid(alpha=0.3, which='both')
+    axes.legend(fontsize=8, loc='lower right')
+    return figure
+
+
+def draw_published() -> dict:
+    """{'published_latency': matplotlib figure, 'published_multiply_adds': matplotlib figure}."""
+    return {
+        f'published_{cost}': draw(published(cost), label, 'Published results on ImageNet')
+        for cost, label in PUBLISHED_LABELS.items()
+    }
+
+
+PUBLISHED_LABELS = {
+    'latency': 'training time on a TPU v3 core (ms per image, in steps of 128)',
+    'multiply_adds': 'multiply-adds of one image (billions)',
+}
+
+
+def _spread(front: list[Point]) -> list[Point]:
+    """At most MOST_LABELS of a front, evenly chosen, both ends among them."""
+    if len(front) <= MOST_LABELS:
+        return front
+    return [front[i] for i in np.linspace(0, len(front) - 1, MOST_LABELS).round().astype(int)]

@@ -1,0 +1,289 @@
+"""The table of finished runs: results.csv, results.parquet and results.md.
+
+A row is a run; results.md has a row per configuration, with mean and standard deviation over its
+seeds.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import re
+import statistics
+
+import ml_collections
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from resnet_rs.config import experiment_settings
+from resnet_rs.config.stored import CONFIG_FILE, read_config
+from resnet_rs.run.run_log import METRICS_FILE, read_metrics
+from resnet_rs.utils.errors import UserError, count_of, first_of
+from resnet_rs.utils.files import read_json
+
+SCORES = tuple(f'{weights}_{name}' for weights in ('raw', 'ema') for name in
+               ('top1', 'top5', 'loss'))
+# Fractions, nats, seconds, bytes. top5 is null for five classes or fewer, epochs for a duration in
+# another unit; step is the last evaluated one; seconds_per_step is the median over the logged
+# windows; memory_bytes is the most in use on a device, or by the process where devices do not tell
+# (CPUs); settings is a digest of the configuration apart from its seed.
+SCHEMA = pa.schema({
+    'run': pa.string(), 'config': pa.string(), 'dataset': pa.string(),
+    'depth': pa.int64(), 'width': pa.float64(), 'resolution': pa.int64(),
+    'epochs': pa.float64(), 'seed': pa.int64(), 'step': pa.int64(),
+    'parameters': pa.int64(), 'multiply_adds': pa.int64(),
+    **{name: pa.float64() for name in SCORES},
+    'seconds_per_step': pa.float64(), 'images_per_second': pa.float64(),
+    'images_per_second_per_device': pa.float64(),
+    'memory_bytes': pa.int64(), 'devices': pa.string(), 'commit': pa.string(),
+    'workdir': pa.string(), 'settings': pa.string(),
+})
+TOP5 = {'raw_top5', 'ema_top5'}
+MAY_BE_NULL = TOP5 | {'depth', 'epochs', 'memory_bytes', 'commit'}
+IDENTITY = ('config', 'dataset', 'depth', 'width', 'resolution', 'epochs', 'parameters',
+            'multiply_adds', 'settings')
+# What is averaged over seeds.
+AVERAGED = (*SCORES, 'seconds_per_step', 'images_per_second', 'images_per_second_per_device',
+            'memory_bytes')
+
+
+def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
+    """Returns rows of the evaluated runs in a directory, by name, and why others are left out.
+
+    Runs without an evaluation are one entry: how many, and the first names.
+    """
+    directory = pathlib.Path(directory)
+    if (directory / CONFIG_FILE).exists():
+        runs = [directory]
+    else:
+        runs = sorted(path.parent for path in directory.glob(f'*/{CONFIG_FILE}'))
+    rows, problems, waiting = [], [], []
+    for run in runs:
+        try:
+            row = row_of(run)
+        except UserError as error:
+            problems.append(f'{run.name}: {error}')
+            continue
+        if row is None:
+            waiting.append(run.name)
+        else:
+            rows.append(row)
+    if waiting:
+        problems.append(f'{count_of(len(waiting), "run")} not evaluated yet: {first_of(waiting)}')
+    return rows, problems
+
+
+def row_of(workdir: str | os.PathLike) -> dict | None:
+    """The row of one run; None before its first evaluation."""
+    workdir = pathlib.Path(workdir)
+    config = read_config(workdir)
+    lines = read_metrics(workdir, {'train': ('time.seconds_per_step',), 'eval': tuple(
+        name for name in SCORES if name not in TOP5)})
+    evaluations = [line for line in lines if line['kind'] == 'eval']
+    if not evaluations:
+        return None
+    last = evaluations[-1]
+    times = [line['time'] for line in lines if line['kind'] == 'train']
+    environment = _read_environment(workdir)
+    parameters, multiply_adds = cost_of(config)
+    step_time = statistics.median([time['seconds_per_step'] for time in times] or [0])
+    if not step_time > 0:
+        raise UserError(f'{workdir / METRICS_FILE} is damaged (no step took any time); move the '
+                        'run away to make the table without it')
+    row = {
+        'run': workdir.name,
+        'config': config.model.name,
+        'dataset': config.data.name if config.data.source == 'tfds' else config.data.source,
+        'depth': depth_of(config),
+        'width': config.model.width_multiplier,
+        'resolution': config.data.image_size,
+        'epochs': epochs_of(config),
+        'seed': config.seed,
+        'step': last['step'],
+        'parameters': parameters,
+        'multiply_adds': multiply_adds,
+        **{name: last.get(name) for name in SCORES},
+        'seconds_per_step': step_time,
+        'images_per_second': config.batch_size / step_time,
+        'images_per_second_per_device': config.batch_size / step_time / int(
+            environment['devices'].split()[0]),
+        'memory_bytes': max((time.get('memory_bytes', 0) for time in times), default=0) or None,
+        'devices': environment['devices'],
+        'commit': environment['commit'],
+        'workdir': _relative(workdir),
+        'settings': settings_digest(config),
+    }
+    try:
+        pa.Table.from_pylist([row], schema=SCHEMA)
+    except (pa.ArrowException, OverflowError) as error:
+        raise UserError(f'{workdir / METRICS_FILE}, {CONFIG_FILE} or environment.json is damaged: '
+                        f'{error}; move the run away to make the table without it') from error
+    return row
+
+
+def _relative(path: pathlib.Path) -> str:
+    """From the current directory where `path` is below it, so that tables can be shared."""
+    path = path.absolute()
+    here = pathlib.Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _read_environment(workdir: pathlib.Path) -> dict:
+    path = workdir / 'environment.json'
+    remedy = 'move the run away to make the table without it'
+    environment = read_json(path, remedy)
+    try:
+        devices = int(environment['devices'].split()[0])
+        if devices < 1 or not isinstance(environment['commit'], str | None):
+            raise ValueError(f'devices {environment["devices"]!r}')
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(f'{path} is damaged ({error!r:.80}); {remedy}') from error
+    return environment
+
+
+def depth_of(config: ml_collections.ConfigDict) -> int | None:
+    """The number in the network's name."""
+    number = re.search(r'\d+', config.model.name)
+    return int(number[0]) if number else None
+
+
+def epochs_of(config: ml_collections.ConfigDict) -> float | None:
+    number, _, unit = config.duration.strip().partition(' ')
+    return float(number) if unit.startswith('epoch') else None
+
+
+def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """(parameters, multiply-adds of one training image)."""
+    return _cost(json.dumps(config.model.to_dict()), config.data.image_size)
+
+
+@functools.cache
+def _cost(model: str, image_size: int) -> tuple[int, int]:
+    from resnet_rs.models import create_model
+    from resnet_rs.models.cost import count_cost
+
+    settings = json.loads(model)
+    settings['batch_norm_group_size'] = None
+    cost = count_cost(create_model(settings.pop('name'), **settings), image_size)
+    return cost.parameters, cost.multiply_adds
+
+
+def settings_digest(config: ml_collections.ConfigDict) -> str:
+    """Returns twelve hexadecimal digits that runs of one experiment share, whatever their seeds."""
+    settings = json.dumps(experiment_settings(config), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def read_table(path: str | os.PathLike) -> list[dict]:
+    """Rows of a .csv or .parquet table; UserError for a file that is none of ours."""
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == '.parquet':
+            table = pyarrow.parquet.read_table(path)
+        else:
+            options = pyarrow.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
+            raise UserError(f'{path} is no table of results: it has no column {missing[0]!r}')
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        table.validate(full=True)
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read as a table ({error})') from error
+    for name in set(SCHEMA.names) - MAY_BE_NULL:
+        if any(row[name] is None for row in rows):
+            raise UserError(f'{path} is damaged: a row has no {name!r}')
+    return rows
+
+
+def merge(tables: list[list[dict]]) -> list[dict]:
+    """All rows once; UserError where two tables disagree on one run.
+
+    Rows are of the same run when run name, settings and seed agree.
+    """
+    merged = {}
+    for table in tables:
+        for row in table:
+            key = (row['run'], row['settings'], row['seed'])
+            known = merged.setdefault(key, row)
+            if any(known[name] != row[name] for name in ('step', *SCORES)):
+                raise UserError(
+                    f'run {row["run"]} (seed {row["seed"]}) has ema_top1 {known["ema_top1"]} at '
+                    f'step {known["step"]} in {known["workdir"]} and {row["ema_top1"]} at step '
+                    f'{row["step"]} in {row["workdir"]}; leave one of them out'
+                )
+    return list(merged.values())
+
+
+def aggregate(rows: list[dict]) -> list[dict]:
+    """One row for each configuration, in the order of the first of its runs.
+
+    Holds IDENTITY, 'seeds' (how many runs), 'runs' (their names) and for each name of AVERAGED
+    the mean and, as NAME_deviation, the sample standard deviation; None for a single run.
+    """
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in IDENTITY), []).append(row)
+    aggregated = []
+    for identity, members in groups.items():
+        row = dict(zip(IDENTITY, identity, strict=True))
+        row |= {'seeds': len(members), 'runs': [member['run'] for member in members]}
+        for name in AVERAGED:
+            numbers = [member[name] for member in members if member[name] is not None]
+            row[name] = statistics.mean(numbers) if numbers else None
+            row[f'{name}_deviation'] = statistics.stdev(numbers) if len(numbers) > 1 else None
+        aggregated.append(row)
+    return aggregated
+
+
+def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib.Path]:
+    """Writes results.csv, results.parquet and results.md; returns their paths."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    writers = {
+        'results.csv': lambda path: pyarrow.csv.write_csv(
+            table, path, pyarrow.csv.WriteOptions(quoting_style='needed')),
+        'results.parquet': lambda path: pyarrow.parquet.write_table(table, path),
+        'results.md': lambda path: path.write_text(markdown(rows)),
+    }
+    for name, write in writers.items():
+        partial = directory / f'{name}.partial'
+        write(partial)
+        partial.replace(directory / name)
+    return [directory / name for name in writers]
+
+
+def markdown(rows: list[dict]) -> str:
+    """The aggregated table; accuracies in percent, mean ± standard deviation over seeds."""
+    header = ('config', 'depth', 'width', 'resolution', 'epochs', 'parameters', 'multiply-adds',
+              'seeds', 'top-1 EMA', 'top-1 raw', 'top-5 EMA', 'top-5 raw', 'loss EMA', 'loss raw',
+              'ms/step', 'images/s', 'memory', 'settings')
+    lines = [header, ['---'] * len(header)]
+    for row in aggregate(rows):
+        def number(name, scale=1.0, digits=2, row=row):
+            return with_deviation(row[name], row[f'{name}_deviation'], scale, digits)
+
+        lines.append((
+            row['config'], row['depth'], f'{row["width"]:g}', row['resolution'],
+            '' if row['epochs'] is None else f'{row["epochs"]:g}',
+            f'{row["parameters"]:,}', f'{row["multiply_adds"]:,}', row['seeds'],
+            *(number(name, 100) for name in ('ema_top1', 'raw_top1', 'ema_top5', 'raw_top5')),
+            *(number(name, digits=3) for name in ('ema_loss', 'raw_loss')),
+            number('seconds_per_step', 1000, 1), number('images_per_second', digits=0),
+            '' if row['memory_bytes'] is None else f'{row["memory_bytes"] / 2**30:.2f} GiB',
+            f'`{row["settings"]}`',
+        ))
+    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
+
+
+def with_deviation(
+    mean: float | None, deviation: float | None, scale: float = 1.0, digits: int = 2
+) -> str:
+    """'78.80 ± 0.12'; without the deviation where there is none."""
+    if mean is None:
+        return ''
+    text = f'{scale * mean:.{digits}f}'
+    return text if deviation is None else f'{text} ± {scale * deviation:.{digits}f}'
