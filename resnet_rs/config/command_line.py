@@ -16,7 +16,7 @@ from resnet_rs.config.stored import stored_config_of
 from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
 
-STORED = pathlib.Path(__file__).parents[2] / 'configs' / 'stored.py'
+STORED = pathlib.Path(__file__).with_name('stored.py')
 
 
 def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:

@@ -63,6 +63,14 @@ def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     return config
 
 
+def get_config(directory: str = '') -> ml_collections.ConfigDict:
+    """Returns the configuration in `directory`, locked; so this module is a config file too."""
+    config = read_config(directory) if directory else None
+    if config is None:
+        raise UserError(f'{directory!r} holds no {CONFIG_FILE}; write configs/stored.py:DIR')
+    return config
+
+
 def read_class_names(workdir: str | os.PathLike) -> list[str]:
     """The lines of class_names.txt; none where there is no such file."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import math
+import pathlib
 import re
 
 _COMPUTATION = re.compile(r'(ENTRY )?%?([\w.\-]+) .*->.*\{$')
+_PACKAGE = str(pathlib.Path(__file__).parents[1])  # it may be installed among the libraries
 _INSTRUCTION = re.compile(r'\s+(ROOT )?%?([\w.\-]+) = ')
 _OPCODE = re.compile(r' ([a-z][a-z0-9\-]*)\(')
 _END_OF_OPERANDS = re.compile(r'\)(?:, |$)')
@@ -138,8 +140,12 @@ def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
         places[frame] = file, number(location, 'line')
         parents[frame] = number(row, 'parent_frame_id') - 1  # printed one too high; 0: no parent
 
+    def is_library(frame):
+        file = places[frame][0]
+        return 'site-packages' in file and not file.startswith(_PACKAGE)
+
     def own(frame):
-        while 'site-packages' in places[frame][0] and parents[frame] in places:
+        while is_library(frame) and parents[frame] in places:
             frame = parents[frame]
         return frame
 

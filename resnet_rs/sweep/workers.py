@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 
+from resnet_rs.config.command_line import STORED
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import LOG_FILE, LOG_HEADER
+from resnet_rs.utils.errors import UserError
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+MAIN = pathlib.Path(__file__).parents[2] / 'main.py'
 # What a run on another host is given of this one's environment.
 FORWARDED = ('TFDS_DATA_DIR', 'JAX_COMPILATION_CACHE_DIR', 'JAX_PLATFORMS', 'XLA_FLAGS')
 # The remote shell starts the run and sends it SIGTERM when the connection's input ends: when the
@@ -24,10 +26,15 @@ UNREACHABLE = 255  # ssh's own exit status
 
 
 def command(directory: str) -> list[str]:
-    """What executes the run whose configuration is stored in `directory`."""
+    """Returns the command that executes the run whose configuration is stored in `directory`.
+
+    Raises UserError where the package is not part of a checkout with main.py.
+    """
+    if not MAIN.exists():
+        raise UserError(f'a sweep runs {MAIN}, which does not exist; start it in a checkout of the '
+                        'repository, not with the installed package alone')
     return [
-        sys.executable, str(ROOT / 'main.py'),
-        f'--config={ROOT / "configs" / "stored.py"}:{directory}', f'--workdir={directory}',
+        sys.executable, str(MAIN), f'--config={STORED}:{directory}', f'--workdir={directory}',
     ]
 
 
