@@ -104,7 +104,7 @@ def train_and_evaluate(
             profile.at(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
-            state, metrics = program.train_step(state, batch)
+            state, metrics = program.train_step(state, batch, {})
             progress.advance(metrics['loss'])
 
             is_last = step == program.total_steps

@@ -141,7 +141,7 @@ def prepare(
         arguments = jax.device_put(state.ema, replicated(mesh)), batch['image']
         function = create_inference_step(config, mesh)
     else:
-        arguments = state, batch
+        arguments = state, batch, {}
         function = program.train_step
     begin = time.perf_counter()
     compiled = function.lower(*arguments).compile()
@@ -152,7 +152,7 @@ def prepare(
 
     def train():
         nonlocal state
-        state, metrics = compiled(state, batch)
+        state, metrics = compiled(state, *arguments[1:])
         return metrics
 
     return {'inference': infer, 'train': train}[step], compile_seconds

@@ -47,7 +47,7 @@ def compile_steps(
     """
     memory = memory_of(devices)
     state = program.state
-    training = program.train_step.lower(state, batch_shapes(config, 'train'))
+    training = program.train_step.lower(state, batch_shapes(config, 'train'), program.frozen)
     per_device = config.batch_size // len(devices)
     train_step, train_bytes = _compile_fitting(
         training, memory, f'a training step of {count_of(per_device, "image")}',

@@ -87,7 +87,7 @@ def lower_step(
     program = create_program(config, mesh, examples_per_epoch)
     state = jax.eval_shape(program.init)
     if which == 'train':
-        return program.train_step.lower(state, batch_shapes(config, 'train'))
+        return program.train_step.lower(state, batch_shapes(config, 'train'), program.frozen)
     batch = batch_shapes(config, 'eval')
     if which == 'eval':
         return program.eval_step.lower({'raw': state.variables, 'ema': state.ema}, batch)

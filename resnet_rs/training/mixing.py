@@ -7,6 +7,8 @@ Label smoothing acts on both one-hot vectors before they are blended; cross entr
 its target, so the loss is the blend of the two losses.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -60,3 +62,12 @@ def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array
     blend = batch['blend'][:, None, None, None]
     mixed = blend * images + (1 - blend) * partners
     return jnp.where(batch['pasted'][..., None], partners, mixed)
+
+
+def mixed_over_labels(of_label: Callable[[jax.Array], jax.Array], batch: dict) -> jax.Array:
+    """Returns `of_label(label)` [..., B]; of a mixed batch its mean over both labels by 'share'."""
+    values = of_label(batch['label'])
+    if 'partner_label' not in batch:
+        return values
+    of_partner = of_label(batch['partner_label'])
+    return batch['share'] * values + (1 - batch['share']) * of_partner

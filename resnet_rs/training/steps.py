@@ -12,6 +12,7 @@ from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
+from resnet_rs.training.objectives import create_objective
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (
     check_divides,
@@ -25,7 +26,7 @@ from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
-MIXING = 2**30  # a stream of the step's own, beside the numbers of its passes
+MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number of micro-batches
 NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
 # What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
 WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
@@ -37,7 +38,8 @@ class Program:
 
     state: the shapes, dtypes and shardings of the state.
     init(): the state before the first step.
-    train_step(state, batch): (state, metrics); the old state's buffers are given up.
+    frozen: shapes and dtypes of the arrays that the objective needs and the run does not change.
+    train_step(state, batch, frozen): (state, metrics); the old state's buffers are given up.
     eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
     Batches are those of input_pipeline, split over the mesh; weights to evaluate and all results
     are replicated.
@@ -46,6 +48,7 @@ class Program:
     model: ResNet
     total_steps: int
     state: TrainState
+    frozen: dict
     init: Callable[[], TrainState]
     train_step: Callable
     eval_step: Callable
@@ -94,6 +97,7 @@ def create_program(
     model = model_of(config, batch_norm_group_size=group_size)
     schedule = create_schedule(config, total_steps, examples_per_epoch)
     optimizer = create_optimizer(config, schedule)
+    objective = create_objective(config)
 
     def new_state() -> TrainState:
         variables = init_variables(model, config.data.image_size, config.seed)
@@ -103,7 +107,7 @@ def create_program(
             variables=variables,
             ema=jax.tree.map(jnp.copy, variables),
             opt_state=optimizer.init(variables['params']),
-            window=_empty_window(),
+            window=_empty_window(objective.values),
         )
 
     placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
@@ -115,11 +119,11 @@ def create_program(
         computed: a sum that is needed in parts only may be a reduce-scatter."""
         return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+    def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
         params = jax.lax.with_sharding_constraint(state.variables['params'], whole)
         gradients, batch_stats, sums = _accumulated_gradients(
-            config, model, state.replace(variables=state.variables | {'params': params}), batch,
-            like_ema,
+            config, model, objective,
+            state.replace(variables=state.variables | {'params': params}), batch, frozen, like_ema,
         )
         params = like_ema(state.variables['params'])
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
@@ -134,7 +138,8 @@ def create_program(
             'update_norm': optax.global_norm(updates),
         }
         window = _add_to_window(state, sums, norms, log_every)
-        metrics = _window_means(window) | norms | {'learning_rate': schedule(state.step)}
+        metrics = _window_means(window, objective.values) | norms
+        metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
             variables=variables,
@@ -148,9 +153,10 @@ def create_program(
         model=model,
         total_steps=total_steps,
         state=placed,
+        frozen={},
         init=lambda: jax.device_put(new_state(), shardings),
         train_step=jax.jit(
-            train_step, in_shardings=(shardings, split), out_shardings=(shardings, whole),
+            train_step, in_shardings=(shardings, split, whole), out_shardings=(shardings, whole),
             donate_argnums=0, compiler_options=compiler_options(mesh, config.sharding),
         ),
         eval_step=create_eval_step(config, model, mesh),
@@ -250,18 +256,12 @@ def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
     return jax.lax.while_loop(is_unfinished, shift_into_place, (images, mask > 0))[0]
 
 
-def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Cross entropy [batch] against (1 - e) of the one-hot label plus e / classes of each class."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
+def _accumulated_gradients(config, model, objective, state, batch, frozen, place):
+    """Returns gradients of the mean loss, new batch statistics and summed values of a global batch.
 
-
-def _accumulated_gradients(config, model, state, batch, place):
-    """Gradients of the mean loss, new batch statistics and summed results of one global batch.
-
-    With accumulation_steps A the network sees every A-th example in one pass, so that a pass
-    is spread over the devices as the batch is. Batch statistics are the mean over passes.
-    `place` says where each pass leaves its gradients.
+    With accumulation_steps A a micro-batch is every A-th example, so that it is spread over the
+    devices as the batch is. Batch statistics are the mean over micro-batches. `place` constrains
+    the sharding of the gradients of each.
     """
     passes = config.optimizer.accumulation_steps
     examples = batch['mask'].sum()
@@ -271,7 +271,7 @@ def _accumulated_gradients(config, model, state, batch, place):
     if is_mixed(config):
         batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
-    def loss_and_results(params, part, index):
+    def loss_and_sums(params, part, index):
         rngs = {
             name: jax.random.fold_in(jax.random.fold_in(rng, index), stream)
             for stream, name in enumerate(RANDOM_STREAMS)
@@ -280,22 +280,24 @@ def _accumulated_gradients(config, model, state, batch, place):
         images = normalise(part['image'], config)
         if is_mixed(config):
             images = mix_images(images, normalise(part['partner_image'], config), part)
-        logits, updated = model.apply(variables, images, True, rngs=rngs, mutable=['batch_stats'])
 
-        def loss_and_correct(label):
-            losses = smoothed_cross_entropy(logits, label, config.optimizer.label_smoothing)
-            return jnp.stack([losses, logits.argmax(-1) == label])
+        def apply(images, rngs):
+            logits, updated = model.apply(
+                variables, images, True, rngs=rngs, mutable=['batch_stats']
+            )
+            return logits, updated['batch_stats']
 
-        per_example = loss_and_correct(part['label'])
-        if is_mixed(config):
-            of_partner = loss_and_correct(part['partner_label'])
-            per_example = part['share'] * per_example + (1 - part['share']) * of_partner
-        loss, correct = (per_example * part['mask']).sum(-1)
-        sums = {'loss': loss, 'top1': correct, 'examples': part['mask'].sum()}
-        return loss / jnp.maximum(examples, 1), (updated['batch_stats'], sums)
+        losses, batch_stats, values = objective.losses(
+            apply, part | {'image': images}, rngs, frozen
+        )
+        names = ('loss', *objective.values)
+        of_examples = jnp.stack([losses, *(values[name] for name in objective.values)])
+        sums = dict(zip(names, (of_examples * part['mask']).sum(-1), strict=True))
+        loss = sums['loss'] / jnp.maximum(examples, 1)
+        return loss, (batch_stats, sums | {'examples': part['mask'].sum()})
 
     def one_pass(part, index):
-        differentiate = jax.grad(loss_and_results, has_aux=True)
+        differentiate = jax.grad(loss_and_sums, has_aux=True)
         gradients, (batch_stats, sums) = differentiate(state.variables['params'], part, index)
         return place(gradients), batch_stats, sums
 
@@ -341,9 +343,9 @@ def _per_example_results(logits, labels, label_sets=None):
     return results
 
 
-def _empty_window():
-    """Sums since the last logged step, and the first step whose numbers were not finite."""
-    names = ('loss', 'top1', 'examples')
+def _empty_window(values):
+    """Returns sums since the last logged step, and the first step that was not finite."""
+    names = ('loss', *values, 'examples')
     return {name: jnp.zeros((), jnp.float32) for name in names} | {
         'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
         'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
@@ -374,6 +376,6 @@ def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
     return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
 
 
-def _window_means(window):
+def _window_means(window, values):
     examples = jnp.maximum(window['examples'], 1)
-    return {name: window[name] / examples for name in ('loss', 'top1')}
+    return {name: window[name] / examples for name in ('loss', *values)}

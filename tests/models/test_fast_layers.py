@@ -121,6 +121,6 @@ def test_the_training_step_is_the_naive_one():
             'label': random.integers(0, config.model.num_classes, 8).astype(np.int32),
         }
         naive_state, _ = jax.jit(train_step)(naive_state, batch)
-        state, _ = program.train_step(state, batch | {'mask': np.ones(8, np.float32)})
+        state, _ = program.train_step(state, batch | {'mask': np.ones(8, np.float32)}, {})
     assert_close(state.variables['params'], naive_state['variables']['params'], 2e-4)
     assert_close(state.ema['params'], naive_state['ema']['params'], 2e-4)

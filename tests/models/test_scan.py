@@ -218,7 +218,7 @@ def test_the_deepest_network_lowers():
         'label': jax.ShapeDtypeStruct((8,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((8,), jnp.float32),
     }
-    text = program.train_step.lower(state, batch).as_text()
+    text = program.train_step.lower(state, batch, {}).as_text()
     assert text.count('stablehlo.while') >= 8  # forward and backward of four stages
     # A convolution of every layer of a stage's two kinds of block, not of 140 blocks.
     assert text.count('stablehlo.convolution') < 200

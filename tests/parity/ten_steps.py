@@ -136,7 +136,7 @@ def our_steps(run: Run, dtype: str):
     weights = named(variables['params'])
     velocity = {key: np.zeros_like(array) for key, array in weights.items()}
     for batch in batches(run):
-        state, metrics = program.train_step(state, to_global(batch, mesh))
+        state, metrics = program.train_step(state, to_global(batch, mesh), {})
         new_velocity = named(optax.tree_utils.tree_get(state.opt_state, 'trace'))
         gradient = {
             key: array - MOMENTUM * velocity[key] - WEIGHT_DECAY * _is_decayed(key) * weights[key]

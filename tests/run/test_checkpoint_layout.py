@@ -63,7 +63,7 @@ def block_leaves(state, number):
 def test_back_and_forth_to_the_bit(setting, tmp_path):
     """Looped -> stored -> unrolled -> stored -> looped: weights, EMA and momentum of all blocks."""
     programs, likes, batch = setting
-    state, _ = programs[True].train_step(programs[True].init(), batch)
+    state, _ = programs[True].train_step(programs[True].init(), batch, {})
     state = jax.device_get(state)
     with Checkpoints(tmp_path / 'a') as checkpoints:
         checkpoints.save(state, RUN)
@@ -89,14 +89,14 @@ def test_back_and_forth_to_the_bit(setting, tmp_path):
 def test_a_run_goes_on_in_the_other_layout(setting, tmp_path):
     """A step of both layouts from one checkpoint: metrics and state agree within float32."""
     programs, likes, batch = setting
-    state, _ = programs[False].train_step(programs[False].init(), batch)
+    state, _ = programs[False].train_step(programs[False].init(), batch, {})
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state, RUN)
     results = {}
     for scan, program in programs.items():
         with Checkpoints(tmp_path, read_only=True) as checkpoints:
             state, _ = checkpoints.restore(1, likes[scan])
-        results[scan] = jax.device_get(program.train_step(state, batch))
+        results[scan] = jax.device_get(program.train_step(state, batch, {}))
     (unrolled, metrics), (looped, looped_metrics) = results[False], results[True]
     assert metrics.keys() == looped_metrics.keys()
     for name in metrics:

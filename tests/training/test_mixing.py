@@ -113,7 +113,7 @@ def test_partners_that_are_masked_are_left_out():
 def first_step(config, batch, devices=1):
     mesh = create_mesh(jax.devices()[:devices])
     program = create_program(config, mesh, 1437)
-    state, metrics = program.train_step(program.init(), to_global(batch, mesh))
+    state, metrics = program.train_step(program.init(), to_global(batch, mesh), {})
     return jax.device_get((state.variables, metrics))
 
 

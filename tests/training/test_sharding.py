@@ -114,7 +114,7 @@ def two_steps(strategy, slices):
             'label': random.integers(0, 10, 32).astype(np.int32),
             'mask': np.ones(32, np.float32),
         }
-        state, metrics = program.train_step(state, to_global(batch, mesh))
+        state, metrics = program.train_step(state, to_global(batch, mesh), {})
         losses.append(jax.device_get(metrics))
     return state, losses
 

@@ -10,6 +10,7 @@ import pytest
 from configs import digits
 from resnet_rs.config import default_config
 from resnet_rs.training.evaluation import evaluate
+from resnet_rs.training.objectives import smoothed_cross_entropy
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import (
     NOT_YET,
@@ -18,7 +19,6 @@ from resnet_rs.training.steps import (
     create_program,
     first_nonfinite,
     normalise,
-    smoothed_cross_entropy,
 )
 from resnet_rs.utils.errors import UserError
 
@@ -57,7 +57,7 @@ def run(config, device_count, steps=5):
     program = create_program(config, mesh, EXAMPLES)
     state, history = program.init(), []
     for batch in batches(steps):
-        state, metrics = program.train_step(state, to_global(batch, mesh))
+        state, metrics = program.train_step(state, to_global(batch, mesh), {})
         history.append(jax.device_get(metrics))
     return jax.device_get(state), history
 
@@ -100,7 +100,7 @@ def test_accumulation_is_the_whole_batch():
     for passes, data in ((1, reordered), (2, batch)):
         config = small_config(**settings, **{'optimizer.accumulation_steps': passes})
         program = create_program(config, mesh, EXAMPLES)
-        state, metrics = program.train_step(program.init(), to_global(data, mesh))
+        state, metrics = program.train_step(program.init(), to_global(data, mesh), {})
         results.append(jax.device_get((state.variables, metrics)))
     assert_close(*results, 2e-5)
 
@@ -129,7 +129,7 @@ def skipping_program(device_count, **settings):
 
 def first_step(batch, device_count=1, **settings):
     program, mesh, _ = skipping_program(device_count, **settings)
-    return jax.device_get(program.train_step(program.init(), to_global(batch, mesh)))
+    return jax.device_get(program.train_step(program.init(), to_global(batch, mesh), {}))
 
 
 def assert_same_bits(a, b):
@@ -312,9 +312,9 @@ def test_seeds_share_a_program_and_draw_apart():
     texts, losses = set(), set()
     for seed in (0, 1):
         program = create_program(small_config(seed=seed), mesh, EXAMPLES)
-        texts.add(program.train_step.lower(program.state, batch).as_text())
+        texts.add(program.train_step.lower(program.state, batch, {}).as_text())
         # The same weights, whatever the seed: only dropout and stochastic depth draw by it.
         start = create_program(small_config(), mesh, EXAMPLES).init()
         start = start.replace(seed=jnp.asarray(seed, jnp.int32))
-        losses.add(float(program.train_step(start, batch)[1]['loss']))
+        losses.add(float(program.train_step(start, batch, {})[1]['loss']))
     assert len(texts) == 1 and len(losses) == 2
