@@ -16,8 +16,9 @@ from resnet_rs.utils.errors import UserError
 def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16', **overrides):
     """Builds a network by name: 'resnet_rs_50', 'resnet_50d', 'se_resnet_50', 'resnet_50_v1', ...
 
+    Every network is called as `model.apply(variables, images, train, output)` (resnet.ResNet).
     `num_classes` None leaves out the head; `dtype` is that of the activations; `overrides` are
-    fields of `resnet.Architecture` (width_multiplier, dropout_rate, return_features, ...).
+    fields of `resnet.Architecture` (width_multiplier, dropout_rate, ...).
     Raises UserError for an unknown name or override and for a value that its rule does not allow.
     """
     RULES['name'].check('name', name)

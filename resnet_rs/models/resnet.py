@@ -26,6 +26,7 @@ from resnet_rs.models.widening import WideningConvolution
 from resnet_rs.utils.errors import UserError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
+OUTPUTS = ('logits', 'pooled', 'stages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,7 @@ class Architecture:
     squeeze_excite_ratio: float = 0.0
     squeeze_excite_divisor: int = 1
     width_multiplier: float = 1.0
-    num_classes: int | None = 1000  # None: pooled features, no head
-    return_features: bool = False
+    num_classes: int | None = 1000  # None: no head; logits are the pooled features
     dropout_rate: float = 0.0
     stochastic_depth_rate: float = 0.0
     batch_norm_momentum: float = 0.0
@@ -228,17 +228,27 @@ class Stage(ArchitectureModule):
 class ResNet(ArchitectureModule):
     """A residual network; `resnet_rs.models.create_model` builds the named ones.
 
-    Call with images [batch, height, width, 3], already normalised, of any float dtype; others raise
-    UserError, when the call is traced. Returns
-    logits [batch, num_classes]; with num_classes None the pooled features [batch, channels]; both
-    in float32 (float64 where `dtype` is). With `return_features` returns the four stage outputs
-    [batch, height / (4, 8, 16, 32), width / ..., channels] in `dtype`.
     Collections: params and batch_stats. RNG streams when training: dropout, stochastic_depth.
     """
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(
+        self, images: jax.Array, train: bool, output: str = 'logits'
+    ) -> jax.Array | tuple[jax.Array, ...]:
+        """Returns the logits of images, or features of them.
+
+        Args:
+          images: [batch, height, width, 3], normalised, of any float dtype.
+          train: whether to use the statistics of the batch, dropout and stochastic depth.
+          output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
+            both float32 (float64 where `dtype` is); or 'stages', a tuple of every stage's output
+            [batch, height / (4, 8, 16, 32), width / ..., channels] in `dtype`.
+
+        Raises UserError, when the call is traced, for other images and another output.
+        """
         architecture = self.architecture
+        if output not in OUTPUTS:
+            raise UserError(f'output is {output!r}; it takes {", ".join(OUTPUTS)}')
         if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
             raise UserError(
                 f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
@@ -249,12 +259,12 @@ class ResNet(ArchitectureModule):
         for number, size in enumerate(architecture.stage_sizes, start=1):
             x = Stage(architecture, number, size, name=f'stage{number}')(x, train)
             features.append(x)
-        if architecture.return_features:
+        if output == 'stages':
             return tuple(features)
 
         head_dtype = accumulation_dtype(architecture.dtype)
         x = x.mean((1, 2), dtype=head_dtype)
-        if architecture.num_classes is None:
+        if output == 'pooled' or architecture.num_classes is None:
             return x
         x = nn.Dropout(architecture.dropout_rate, deterministic=not train)(x)
         return nn.Dense(

@@ -119,16 +119,25 @@ def test_a_new_network_is_its_shortcuts(name):
 def test_features_and_pooled_output():
     settings = dict(width_multiplier=0.25, dtype='bfloat16')
     images = random((2, 96, 64, 3))
-    model = create_model('resnet_rs_14', return_features=True, num_classes=None, **settings)
-    features = model.apply(init_variables(model, 64), images, train=False)
+    model = create_model('resnet_rs_14', **settings)
+    variables = init_variables(model, 64)
+    features = model.apply(variables, images, train=False, output='stages')
     assert [f.shape for f in features] == [
         (2, 24, 16, 64), (2, 12, 8, 128), (2, 6, 4, 256), (2, 3, 2, 512)
     ]
     assert {f.dtype for f in features} == {jnp.dtype('bfloat16')}
+    pooled = model.apply(variables, images, train=False, output='pooled')
+    assert pooled.shape == (2, 512) and pooled.dtype == jnp.float32
+    np.testing.assert_allclose(pooled, features[-1].astype(jnp.float32).mean((1, 2)), 1e-5)
+    head = variables['params']['head']
+    np.testing.assert_allclose(
+        model.apply(variables, images, False), pooled @ head['kernel'] + head['bias'], 1e-4, 1e-5)
+    with pytest.raises(UserError, match="output is 'stage'; it takes logits, pooled, stages"):
+        model.apply(variables, images, False, output='stage')
     model = create_model('resnet_rs_14', num_classes=None, **settings)
     variables = init_variables(model, 64)
-    pooled = model.apply(variables, images, train=False)
-    assert pooled.shape == (2, 512) and pooled.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        model.apply(variables, images, False), model.apply(variables, images, False, 'pooled'))
     assert 'head' not in variables['params']
 
 

@@ -87,7 +87,7 @@ def test_stochastic_depth_drops_other_examples_in_each_block():
     """Blocks that are alike but for their draw; the rate is 0.5, that of the only stage."""
     with jax.enable_x64(True):
         settings = SETTINGS | dict(stage_sizes=(4,), stochastic_depth_rate=0.5)
-        model = create_model('resnet_rs_50', **settings, scan_blocks=True, return_features=True)
+        model = create_model('resnet_rs_50', **settings, scan_blocks=True)
         variables = init_variables(model, 32)
         images = np.random.default_rng(0).normal(size=(32, 8, 8, 3))
         bias = variables['params']['stage1']['blocks']['norm3'].pop('bias')
@@ -97,7 +97,7 @@ def test_stochastic_depth_drops_other_examples_in_each_block():
             params = jax.tree.map(lambda leaf: leaf, variables['params'])
             params['stage1']['blocks']['norm3']['bias'] = bias
             return model.apply(
-                variables | {'params': params}, images, True,
+                variables | {'params': params}, images, True, 'stages',
                 rngs={'stochastic_depth': jax.random.key(2)}, mutable=['batch_stats'],
             )[0][0]
 
