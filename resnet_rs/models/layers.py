@@ -1,7 +1,9 @@
-"""Parts that every network of the family is combined from.
+"""Parts that every network is combined from, for any number of spatial axes.
 
-Spatial arrays are NHWC. Convolutions compute in `dtype`; batch statistics are taken in float32
-(float64 where the input is), whatever `dtype` is.
+Arrays are [batch, spatial axes ..., channels]. Convolutions compute in `dtype`; batch statistics
+are taken in float32 (float64 where the input is), whatever `dtype` is. Norm, gate and stochastic
+depth take an array and return one; the fused tail of a block (fused_tail.py) gives them an
+`Affine`.
 """
 
 import dataclasses
@@ -16,7 +18,6 @@ from resnet_rs.models.initializers import fan_in_truncated_normal
 
 Dtype = Any
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'swish': nn.swish}
-
 
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
@@ -45,36 +46,50 @@ class Affine:
     All of these are products of small arrays until the sum with the shortcut needs the value.
     """
 
-    x: jax.Array  # [batch, height, width, channels]
+    x: jax.Array  # [batch, spatial axes ..., channels]
     multiplier: jax.Array  # [batch or 1, channels], of the accumulation dtype
     offset: jax.Array  # [batch or 1, channels], of the accumulation dtype
-    mean: jax.Array | None = None  # of x over height and width, where it is known already
+    mean: jax.Array | None = None  # of x over the spatial axes, where it is known already
 
-    def scaled(self, factor: jax.Array) -> 'Affine':
-        """`factor` is [batch or 1, channels or 1]."""
-        return Affine(self.x, self.multiplier * factor, self.offset * factor, self.mean)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
 
-    def spatial_mean(self) -> jax.Array:
-        """[batch, channels], of the accumulation dtype."""
-        mean = spatial_mean(self.x) if self.mean is None else self.mean
-        return mean * self.multiplier + self.offset
+    @property
+    def dtype(self) -> Dtype:
+        return self.multiplier.dtype
 
     def value(self) -> jax.Array:
-        """[batch, height, width, channels], of the accumulation dtype."""
-        multiplier, offset = self.multiplier[:, None, None], self.offset[:, None, None]
+        """Returns an array like `x`, of the accumulation dtype."""
+        multiplier, offset = (over_space(v, self.x) for v in (self.multiplier, self.offset))
         return self.x.astype(accumulation_dtype(self.x.dtype)) * multiplier + offset
 
 
-def spatial_mean(x: jax.Array) -> jax.Array:
-    """The mean over height and width, [batch, channels], of the accumulation dtype."""
-    return x.mean((1, 2), dtype=accumulation_dtype(x.dtype))
+def scaled(x: jax.Array | Affine, factor: jax.Array) -> jax.Array | Affine:
+    """Returns `x` times `factor` [batch or 1, channels or 1]."""
+    if isinstance(x, Affine):
+        return Affine(x.x, x.multiplier * factor, x.offset * factor, x.mean)
+    return x * over_space(factor, x)
+
+
+def spatial_mean(x: jax.Array | Affine) -> jax.Array:
+    """Returns the mean over the spatial axes, [batch, channels], of the accumulation dtype."""
+    if isinstance(x, Affine):
+        mean = spatial_mean(x.x) if x.mean is None else x.mean
+        return mean * x.multiplier + x.offset
+    return x.mean(tuple(range(1, x.ndim - 1)), dtype=accumulation_dtype(x.dtype))
+
+
+def over_space(of_channels: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns [batch or 1, channels] with an axis of length 1 for each spatial axis of `x`."""
+    return jnp.expand_dims(of_channels, tuple(range(1, x.ndim - 1)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Of an array [batch, height, width, channels], both of the accumulation dtype."""
+    """The mean and the variance of an array, both of the accumulation dtype."""
 
-    mean: jax.Array  # over height and width, [batch, channels]
+    mean: jax.Array  # over the spatial axes, [batch, channels]
     variance: jax.Array  # over n, of groups of consecutive examples, [groups, channels]
 
 
@@ -116,9 +131,13 @@ class BatchNorm(nn.Module):
     scale_init: Callable = nn.initializers.ones
     param_dtype: Dtype = jnp.float32
 
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns `x` normalised, of the accumulation dtype."""
+        return self.affine(x, train).value()
+
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, of_x: Moments | None = None) -> Affine:
-        """`of_x`: the moments of x where they are known already."""
+    def affine(self, x: jax.Array, train: bool, of_x: Moments | None = None) -> Affine:
+        """Returns the normalised `x`, not computed yet; `of_x` are its moments where known."""
         channels = x.shape[-1]
         scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (channels,), self.param_dtype)
@@ -166,16 +185,16 @@ class SqueezeExcite(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, branch: Affine) -> Affine:
-        channels = branch.x.shape[-1]
+    def __call__(self, branch: jax.Array | Affine) -> jax.Array | Affine:
+        channels = branch.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
         options = dict(
             kernel_init=fan_in_truncated_normal, dtype=self.dtype, param_dtype=self.param_dtype
         )
-        gate = branch.spatial_mean().astype(self.dtype)
+        gate = spatial_mean(branch).astype(self.dtype)
         gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))
-        return branch.scaled(gate)
+        return scaled(branch, gate)
 
 
 class StochasticDepth(nn.Module):
@@ -187,9 +206,9 @@ class StochasticDepth(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, branch: Affine, train: bool) -> Affine:
+    def __call__(self, branch: jax.Array | Affine, train: bool) -> jax.Array | Affine:
         if not train or self.rate == 0.0:
             return branch
-        keep, examples = 1.0 - self.rate, branch.x.shape[0]
+        keep, examples = 1.0 - self.rate, branch.shape[0]
         kept = jax.random.bernoulli(self.make_rng('stochastic_depth'), keep, (examples, 1))
-        return branch.scaled(kept / jnp.asarray(keep, branch.multiplier.dtype))
+        return scaled(branch, kept / jnp.asarray(keep, branch.dtype))

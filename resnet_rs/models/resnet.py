@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
+from resnet_rs.models.fused_tail import fused_tail
 from resnet_rs.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -20,9 +21,9 @@ from resnet_rs.models.layers import (
     StochasticDepth,
     accumulation_dtype,
     explicit_padding,
+    spatial_mean,
 )
 from resnet_rs.models.stacked import STACKED
-from resnet_rs.models.widening import WideningConvolution
 from resnet_rs.utils.errors import UserError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -80,15 +81,6 @@ class ArchitectureModule(nn.Module):
             name=name,
         )
 
-    def widening_conv(self, features: int, *, name: str) -> WideningConvolution:
-        return WideningConvolution(
-            features,
-            self.architecture.batch_norm_group_size,
-            dtype=self.architecture.dtype,
-            param_dtype=self.architecture.param_dtype,
-            name=name,
-        )
-
     def norm(self, *, name: str, zero_scale: bool = False) -> BatchNorm:
         return BatchNorm(
             self.architecture.batch_norm_momentum,
@@ -115,7 +107,7 @@ class Stem(ArchitectureModule):
         }[self.architecture.stem]
         for index, (features, kernel_size, stride) in enumerate(layers, start=1):
             x = self.conv(features, kernel_size, stride, name=f'conv{index}')(x)
-            x = self.activation(self.norm(name=f'norm{index}')(x, train).value())
+            x = self.activation(self.norm(name=f'norm{index}')(x, train))
         if self.architecture.stem == 'deep_strided':
             return x
         padding = explicit_padding(3, self.architecture.padding)
@@ -123,54 +115,37 @@ class Stem(ArchitectureModule):
 
 
 class Block(ArchitectureModule):
-    """One residual block; `features` is the stage width, four times that leaves a bottleneck.
+    """A residual block: activation(shortcut + branch).
 
-    Residual branch: convolutions with norm and activation (the last norm starts at scale zero and
-    has no activation), squeeze-excite, stochastic depth; then shortcut, sum, activation. Stochastic
-    depth draws with `key`; without it nothing is dropped.
+    A branch ends in the tail: convolution, norm that starts at scale zero, squeeze-excite,
+    stochastic depth, which draws with `key` and without it drops nothing. `features` is the width
+    of the stage.
     """
 
     features: int
     stride: int
     drop_rate: float
 
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, key: jax.Array | None = None) -> jax.Array:
-        convolutions = self.convolutions()
-        out_features = convolutions[-1][0]
-        branch = x
-        for index, (features, kernel_size, stride) in enumerate(convolutions, start=1):
-            last = index == len(convolutions)
-            of_branch = None
-            if (kernel_size, stride) == (1, 1) and features > branch.shape[-1]:
-                branch, of_branch = self.widening_conv(features, name=f'conv{index}')(branch, train)
-            else:
-                branch = self.conv(features, kernel_size, stride, name=f'conv{index}')(branch)
-                branch = checkpoint_name(branch, rematerialisation.CONV_OUTPUT)
-            branch = self.norm(name=f'norm{index}', zero_scale=last)(branch, train, of_branch)
-            if not last:
-                branch = self.activation(branch.value())
-        if self.architecture.squeeze_excite_ratio:
-            branch = SqueezeExcite(
-                self.architecture.squeeze_excite_ratio,
-                self.architecture.squeeze_excite_divisor,
-                dtype=self.architecture.dtype,
-                param_dtype=self.architecture.param_dtype,
-                name='squeeze_excite',
-            )(branch)
-        if key is not None:
-            drop = StochasticDepth(self.drop_rate, parent=None)
-            branch = drop.apply({}, branch, train, rngs={'stochastic_depth': key})
-        return self.activation(branch.value() + self.shortcut(x, out_features, train))
+    def convolved(self, x: jax.Array, features: int, kernel_size: int, stride: int, name: str):
+        x = self.conv(features, kernel_size, stride, name=name)(x)
+        return checkpoint_name(x, rematerialisation.CONV_OUTPUT)
 
-    def convolutions(self) -> list[tuple[int, int, int]]:
-        """(features, kernel size, stride) of the residual branch."""
-        if self.architecture.block == 'basic':
-            return [(self.features, 3, self.stride), (self.features, 3, 1)]
-        first, second = (
-            (self.stride, 1) if self.architecture.stride_in == 'conv1' else (1, self.stride)
-        )
-        return [(self.features, 1, first), (self.features, 3, second), (4 * self.features, 1, 1)]
+    def squeeze_excite(self, branch):
+        if not self.architecture.squeeze_excite_ratio:
+            return branch
+        return SqueezeExcite(
+            self.architecture.squeeze_excite_ratio,
+            self.architecture.squeeze_excite_divisor,
+            dtype=self.architecture.dtype,
+            param_dtype=self.architecture.param_dtype,
+            name='squeeze_excite',
+        )(branch)
+
+    def stochastic_depth(self, branch, train: bool, key: jax.Array | None):
+        if key is None:
+            return branch
+        drop = StochasticDepth(self.drop_rate, parent=None)
+        return drop.apply({}, branch, train, rngs={'stochastic_depth': key})
 
     def shortcut(self, x: jax.Array, features: int, train: bool) -> jax.Array:
         if self.stride == 1 and x.shape[-1] == features:
@@ -182,7 +157,37 @@ class Block(ArchitectureModule):
                 x = nn.avg_pool(x, (2, 2), strides, padding='SAME', count_include_pad=False)
             stride = 1
         x = self.conv(features, 1, stride, name='shortcut_conv')(x)
-        return self.norm(name='shortcut_norm')(x, train).value()
+        return self.norm(name='shortcut_norm')(x, train)
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (He et al. 2015, figure 5 left)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, key: jax.Array | None = None) -> jax.Array:
+        y = self.convolved(x, self.features, 3, self.stride, 'conv1')
+        y = self.activation(self.norm(name='norm1')(y, train))
+        y = fused_tail(self, y, self.features, 3, '2', train, key)
+        return self.activation(y + self.shortcut(x, self.features, train))
+
+
+class BottleneckBlock(Block):
+    """A 1x1, a 3x3 and a 1x1 convolution to four times the width (the same figure, right)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, key: jax.Array | None = None) -> jax.Array:
+        first, second = self.stride, 1
+        if self.architecture.stride_in == 'conv2':
+            first, second = 1, self.stride
+        y = self.convolved(x, self.features, 1, first, 'conv1')
+        y = self.activation(self.norm(name='norm1')(y, train))
+        y = self.convolved(y, self.features, 3, second, 'conv2')
+        y = self.activation(self.norm(name='norm2')(y, train))
+        y = fused_tail(self, y, 4 * self.features, 1, '3', train, key)
+        return self.activation(y + self.shortcut(x, 4 * self.features, train))
+
+
+BLOCKS = {'basic': BasicBlock, 'bottleneck': BottleneckBlock}
 
 
 class Stage(ArchitectureModule):
@@ -206,7 +211,9 @@ class Stage(ArchitectureModule):
             return block(x, train, key)
 
         def block(stride, name):
-            return Block(architecture, features, stride, drop_rate, name=name)
+            return BLOCKS[architecture.block](
+                architecture, features, stride, drop_rate, name=name
+            )
 
         first = rematerialisation.apply(apply, remat)
         x = first(block(2 if self.number > 1 else 1, 'block1'), x, keys[0])
@@ -263,7 +270,7 @@ class ResNet(ArchitectureModule):
             return tuple(features)
 
         head_dtype = accumulation_dtype(architecture.dtype)
-        x = x.mean((1, 2), dtype=head_dtype)
+        x = spatial_mean(x)
         if output == 'pooled' or architecture.num_classes is None:
             return x
         x = nn.Dropout(architecture.dropout_rate, deterministic=not train)(x)

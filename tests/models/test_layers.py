@@ -1,5 +1,6 @@
 """Layers and networks against TensorFlow's operations and against their definitions."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
-from resnet_rs.models.resnet import Architecture, Block
+from resnet_rs.models.resnet import Architecture, BottleneckBlock
 from resnet_rs.utils.errors import UserError
 
 
@@ -25,7 +26,7 @@ def apply_batch_norm(x, train=True, **settings):
     layer = BatchNorm(**settings)
     variables = layer.init(jax.random.key(0), x, train=False)
     y, updated = layer.apply(variables, x, train=train, mutable=['batch_stats'])
-    return np.asarray(y.value()), jax.tree.map(np.asarray, updated['batch_stats'])
+    return np.asarray(y), jax.tree.map(np.asarray, updated['batch_stats'])
 
 
 @pytest.mark.parametrize('momentum', (0.0, 0.9))
@@ -55,7 +56,7 @@ def test_batch_norm_statistics_are_float32_for_bfloat16():
     layer = BatchNorm(momentum=0.0)
     variables = layer.init(jax.random.key(0), x, train=False)
     y, updated = layer.apply(variables, x, train=True, mutable=['batch_stats'])
-    assert y.value().dtype == jnp.float32
+    assert y.dtype == jnp.float32
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(updated['batch_stats']['mean'], exact.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(
@@ -108,7 +109,7 @@ def test_a_new_network_is_its_shortcuts(name):
     last = 'norm2' if name == 'resnet_18' else 'norm3'
     for stage in ('stage1', 'stage2', 'stage3', 'stage4'):
         for block in state['intermediates'][stage].values():
-            assert not np.any(block[last]['__call__'][0].value())
+            assert not np.any(block[last]['affine'][0].value())
     scales = [
         leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
         if path[-2].key == last and path[-1].key == 'scale' and path[0].key != 'stem'
@@ -181,7 +182,7 @@ def test_shortcut_of_a_block_in_loops(settings, stride, pool, size):
     last windows hold fewer than four.
     """
     x = random((2, *size, 3))
-    block = Block(Architecture((1,), dtype=jnp.float32, **settings), 2, stride, 0.0)
+    block = BottleneckBlock(Architecture((1,), dtype=jnp.float32, **settings), 2, stride, 0.0)
     variables = block.init(jax.random.key(0), x, train=False)
     params = variables['params'] | {'shortcut_conv': {'kernel': random((1, 1, 3, 8), 1)}}
     params['shortcut_norm'] = {'scale': random(8, 2), 'bias': random(8, 3)}
@@ -234,3 +235,25 @@ def test_training_uses_both_random_streams():
     np.testing.assert_array_equal(base, logits(0, 0))
     assert np.any(base != logits(1, 0))
     assert np.any(base != logits(0, 1))
+
+
+def test_parts_take_any_number_of_spatial_axes():
+    """Norm, gate and stochastic depth see the axes between batch and channels as one."""
+    image = random((4, 6, 5, 8))
+
+    class Parts(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            branch = BatchNorm(0.0, 2, name='norm')(x, True)
+            branch = SqueezeExcite(0.25, dtype=jnp.float32, name='gate')(branch)
+            return StochasticDepth(0.5)(branch, True)
+
+    variables = Parts().init({'params': jax.random.key(0), 'stochastic_depth': jax.random.key(1)},
+                             image)
+    rngs = {'stochastic_depth': jax.random.key(2)}
+    of_image, stats = Parts().apply(variables, image, rngs=rngs, mutable=['batch_stats'])
+    for shape in ((4, 30, 8), (4, 3, 2, 5, 8)):
+        found, found_stats = Parts().apply(
+            variables, image.reshape(shape), rngs=rngs, mutable=['batch_stats'])
+        np.testing.assert_allclose(found, of_image.reshape(shape), 1e-5, 1e-5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), found_stats, stats)

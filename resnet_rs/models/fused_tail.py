@@ -1,9 +1,13 @@
-"""The 1x1 convolution that widens a block's branch, and the moments of its output.
+"""The end of a residual branch in one pass over memory: what makes a block fast on a TPU.
 
-Of y = x W, the mean is m W and the variance diag(W' C W), where m is the mean and C the covariance
-of x, which has a quarter of the channels. So both are known before y is: the compiler can compute
-batch norm, squeeze-excite, shortcut and activation where it computes y, and the gradient of W
-without reading y again (docs/tpu_performance.md).
+`plain_tail` is its definition: convolution, norm, squeeze-excite, stochastic depth, each an array.
+`fused_tail` is equal to it (tests/models/test_fused_tail.py). It keeps the three scalings as one
+product of small arrays (`layers.Affine`) until the sum with the shortcut needs the value. And of
+the 1x1 convolution y = x W that widens a branch it takes the moments from x: the mean is m W and
+the variance diag(W' C W), where m is the mean and C the covariance of x, which has a quarter of the
+channels. So both are known before y is: the compiler can compute norm, gate, shortcut and
+activation where it computes y, and the gradient of W without reading y again
+(docs/tpu_performance.md).
 """
 
 from functools import partial
@@ -20,6 +24,47 @@ from resnet_rs.models.layers import (
     group_means,
     spatial_mean,
 )
+
+
+def plain_tail(
+    block, x: jax.Array, features: int, kernel_size: int, number: str, train: bool,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Returns the end of a branch: convolution, norm, squeeze-excite, stochastic depth.
+
+    Args:
+      block: a resnet.Block, inside of its compact method.
+      x: [batch, height, width, channels], the input of the last convolution.
+      features: channels of the last convolution; kernel_size: its side.
+      number: of the last convolution and norm in their names, 'conv3' and 'norm3'.
+      train, key: as of the block.
+    """
+    x = block.convolved(x, features, kernel_size, 1, f'conv{number}')
+    x = block.norm(name=f'norm{number}', zero_scale=True)(x, train)
+    return block.stochastic_depth(block.squeeze_excite(x), train, key)
+
+
+def fused_tail(
+    block, x: jax.Array, features: int, kernel_size: int, number: str, train: bool,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Returns what `plain_tail` does, computed in one pass."""
+    norm = block.norm(name=f'norm{number}', zero_scale=True)
+    moments = None
+    if kernel_size == 1 and features > x.shape[-1]:
+        architecture = block.architecture
+        widening = WideningConvolution(
+            features,
+            architecture.batch_norm_group_size,
+            dtype=architecture.dtype,
+            param_dtype=architecture.param_dtype,
+            name=f'conv{number}',
+        )
+        x, moments = widening(x, train)
+    else:
+        x = block.convolved(x, features, kernel_size, 1, f'conv{number}')
+    branch = norm.affine(x, train, moments)
+    return block.stochastic_depth(block.squeeze_excite(branch), train, key).value()
 
 
 class WideningConvolution(nn.Module):

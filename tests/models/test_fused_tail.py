@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_rs.models.widening import WideningConvolution, widen
+from resnet_rs.models import create_model, fused_tail, resnet
+from resnet_rs.models.fused_tail import WideningConvolution, widen
 
 RANDOM = np.random.default_rng(0)
 X, KERNEL = RANDOM.normal(size=(6, 5, 3, 4)) + 1, RANDOM.normal(size=(4, 10))
@@ -68,3 +69,33 @@ def test_variable_and_values_are_those_of_a_plain_convolution():
     y, moments = layer.apply(variables, X, False)
     assert moments is None
     np.testing.assert_allclose(y, plain.apply(variables, X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ('resnet_rs_14', 'se_resnet_18', 'resnet_14_v1'))
+def test_the_fused_tail_equals_its_definition(name, monkeypatch):
+    """Logits, statistics and gradients of a network, in training and in evaluation, in float64."""
+    results = []
+    with jax.enable_x64():
+        model = create_model(
+            name, num_classes=5, width_multiplier=0.125, dtype='float64', param_dtype=jnp.float64,
+            stochastic_depth_rate=0.4, batch_norm_group_size=4,
+        )
+        images = jnp.asarray(RANDOM.normal(size=(8, 40, 40, 3)))
+        shapes = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), images, train=False))
+        random = np.random.default_rng(1)
+        variables = jax.tree.map(lambda leaf: random.uniform(0.2, 0.6, leaf.shape), shapes)
+        rngs = {'stochastic_depth': jax.random.key(1)}
+
+        def loss(params):
+            logits, updated = model.apply(
+                variables | {'params': params}, images, True, rngs=rngs, mutable=['batch_stats'])
+            return (jax.nn.log_softmax(logits)[:, 0] ** 2).sum(), (logits, updated)
+
+        for tail in (fused_tail.fused_tail, fused_tail.plain_tail):
+            monkeypatch.setattr(resnet, 'fused_tail', tail)
+            gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(variables['params'])
+            results.append((gradients, outputs, model.apply(variables, images, False)))
+            jax.clear_caches()
+    for fused, plain in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-8, atol=1e-9 * np.abs(plain).max())
