@@ -104,7 +104,8 @@ def train_and_evaluate(
             profile.at(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
-            state, metrics = program.train_step(state, batch, {})
+            with jax.transfer_guard('disallow'):  # nothing but the batch goes to the devices
+                state, metrics = program.train_step(state, batch, {})
             progress.advance(metrics['loss'])
 
             is_last = step == program.total_steps

@@ -1,4 +1,4 @@
-"""What the processes of tests/test_hosts.py do: python tests/host_scenarios.py SCENARIO."""
+"""The processes of tests/multihost/test_watchdog.py: python tests/host_scenarios.py SCENARIO."""
 
 import os
 import pathlib

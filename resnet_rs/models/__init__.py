@@ -1,13 +1,14 @@
 """The networks of ResNet-RS and its relatives; `create_model` builds one by its name.
 
-variants.py is the table of names, registry.py builds from it, resnet.py holds the modules and
-layers.py the parts that they share. JAX is imported when one of the functions is first used, so
-that a command can look up a name without it.
+families.py lists the families, registry.py builds a network of any of them, layers.py holds the
+parts that they share. Of ResNets variants.py is the table of names and resnet.py the modules. JAX
+is imported when one of the functions is first used, so that a command can look up a name without
+it.
 """
 
 from resnet_rs.models.variants import VARIANTS
 
-__all__ = ['VARIANTS', 'count_parameters', 'create_model', 'init_variables']
+__all__ = ['VARIANTS', 'count_parameters', 'create_model', 'init_variables', 'settings_of']
 
 
 def __getattr__(name: str):

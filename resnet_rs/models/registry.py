@@ -1,15 +1,15 @@
 """Functions that build a named network and its variables."""
 
 import dataclasses
+import importlib
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_rs.models import rematerialisation
-from resnet_rs.models.resnet import Architecture, ResNet
+from resnet_rs.models.families import family_of, network_names
 from resnet_rs.models.rules import RULES
-from resnet_rs.models.variants import VARIANTS
 from resnet_rs.utils.errors import UserError
 
 
@@ -18,21 +18,27 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
 
     Every network is called as `model.apply(variables, images, train, output)` (resnet.ResNet).
     `num_classes` None leaves out the head; `dtype` is that of the activations; `overrides` are
-    fields of `resnet.Architecture` (width_multiplier, dropout_rate, ...).
+    fields of the family's `Architecture` (of ResNets: width_multiplier, dropout_rate, ...).
     Raises UserError for an unknown name or override and for a value that its rule does not allow.
     """
-    RULES['name'].check('name', name)
-    settings = VARIANTS[name] | overrides
-    fields = {field.name for field in dataclasses.fields(Architecture)}
-    if unknown := sorted(set(settings) - fields):
+    if name not in network_names():
+        RULES['name'].check('name', name)
+    fields = settings_of(name)
+    if unknown := sorted(set(overrides) - set(fields)):
         raise UserError(f'network {name!r} has no setting {unknown[0]!r}; it has {sorted(fields)}')
     for setting, value in overrides.items():
         if setting in RULES and value is not None:
             RULES[setting].check(setting, value)
-    remat = rematerialisation.parse(settings.pop('remat', ''), len(settings['stage_sizes']))
-    return ResNet(
-        Architecture(num_classes=num_classes, dtype=_dtype(dtype), remat=remat, **settings)
-    )
+    family = family_of(name)
+    settings = family.names[name] | overrides
+    module = importlib.import_module(family.module)
+    return module.build(num_classes=num_classes, dtype=_dtype(dtype), **settings)
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """Returns the names of the settings that the family of a network has."""
+    module = importlib.import_module(family_of(name).module)
+    return tuple(field.name for field in dataclasses.fields(module.Architecture))
 
 
 def _dtype(dtype) -> jnp.dtype:
@@ -46,7 +52,7 @@ def _dtype(dtype) -> jnp.dtype:
     return known
 
 
-def init_variables(model: ResNet, image_size: int, seed: int = 0) -> dict:
+def init_variables(model: nn.Module, image_size: int, seed: int = 0) -> dict:
     """Parameters and batch statistics, float32, for square images of `image_size` pixels.
 
     Called outside jit this draws leaf by leaf with a few small programs (`initializers`), of which

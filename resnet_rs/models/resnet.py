@@ -63,6 +63,12 @@ class Architecture:
         return self.stochastic_depth_rate * (stage + 1) / (len(self.stage_sizes) + 1)
 
 
+def build(remat: str = '', **settings) -> 'ResNet':
+    """Returns the network of `settings`, fields of Architecture; `remat` is that of the config."""
+    stages = len(settings['stage_sizes'])
+    return ResNet(Architecture(remat=rematerialisation.parse(remat, stages), **settings))
+
+
 class ArchitectureModule(nn.Module):
     """A module with the constructors that all parts of a network share."""
 

@@ -1,10 +1,10 @@
 """The values that the settings of a network take; importing them imports neither JAX nor Flax."""
 
-from resnet_rs.models.variants import VARIANTS
+from resnet_rs.models.families import network_names
 from resnet_rs.utils.rules import choice, flag, network, number, per_stage, whole
 
 RULES = {
-    'name': network(tuple(VARIANTS)),
+    'name': network(network_names()),
     'num_classes': whole(0),
     'width_multiplier': number(1 / 32, 64),
     'dropout_rate': number(0, 1, below=True),

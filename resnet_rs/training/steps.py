@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from resnet_rs.config import SETTINGS
 from resnet_rs.config.durations import to_steps
-from resnet_rs.models import create_model, init_variables
+from resnet_rs.models import create_model, init_variables, settings_of
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
 from resnet_rs.training.objectives import create_objective
@@ -55,9 +56,18 @@ class Program:
 
 
 def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
-    """The network of `config.model`."""
-    settings = config.model.to_dict() | overrides
-    return create_model(settings.pop('name'), **settings)
+    """Returns the network of `config.model`.
+
+    A setting that the network's family does not have may only stand at its default.
+    """
+    settings = config.model.to_dict()
+    name = settings.pop('name')
+    known = settings_of(name)
+    settings = {
+        key: value for key, value in settings.items()
+        if key in known or value != SETTINGS[f'model.{key}'].default
+    }
+    return create_model(name, **settings | overrides)
 
 
 def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:

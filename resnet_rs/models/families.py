@@ -1,0 +1,36 @@
+"""The families of networks; a new one is a file and an entry here (docs/extending.md)."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from resnet_rs.models.variants import VARIANTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Networks that one file builds.
+
+    module: the file, imported when a network is built. It has the dataclass `Architecture`, of the
+      settings that a network of the family takes, and `build(**settings)`, which returns a
+      flax.linen module that is called as resnet.ResNet is.
+    names: for each network the settings that its name stands for.
+    """
+
+    module: str
+    names: Mapping[str, dict]
+
+
+FAMILIES = {'resnet': Family('resnet_rs.models.resnet', VARIANTS)}
+
+
+def family_of(name: str) -> Family:
+    """Returns the family of a network; raises KeyError for a name that no family has."""
+    for family in FAMILIES.values():
+        if name in family.names:
+            return family
+    raise KeyError(name)
+
+
+def network_names() -> tuple[str, ...]:
+    """Returns the names of the networks of all families."""
+    return tuple(name for family in FAMILIES.values() for name in family.names)
