@@ -83,7 +83,7 @@ def test_training_says_the_sum_and_gives_the_same_batches(caplog):
     with caplog.at_level('INFO', 'absl'):
         narrow = next(input_pipeline.train_batches(config))
     (message,) = [r.getMessage() for r in caplog.records if 'host_memory_gib' in r.getMessage()]
-    assert 'x 4 streams x 5 records' in message and 'lowered from 50' in message
+    assert 'needs 0.03 of the 0.0325 GiB' in message and 'is lowered from 50 to' in message
     np.testing.assert_array_equal(narrow['image'], wide['image'])
     config.data.host_memory_gib = 0.01
     with pytest.raises(UserError, match='host_memory_gib is 0.01'):

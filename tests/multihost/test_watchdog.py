@@ -81,7 +81,7 @@ def test_hosts_that_differ_are_named(tmp_path):
     for name in ('main.py', 'train_lib.py', 'input_pipeline.py', 'resnet_rs'):
         copy = shutil.copytree if name == 'resnet_rs' else shutil.copy
         copy(processes.ROOT / name, other / name)
-    with (other / 'resnet_rs' / 'steps.py').open('a') as file:
+    with (other / 'resnet_rs' / 'training' / 'steps.py').open('a') as file:
         file.write('# changed on one host\n')
     ended = run(2, 'agreement', tmp_path, prepared.data_dir('digits', 'array_record'))
     for status, output, errors in ended:

@@ -18,8 +18,8 @@ from resnet_rs.run.signals import INTERRUPTED, RESUMABLE, StopRequest
 ))
 def test_ctrl_c_ends_the_process_at_once(work):
     program = (
-        'from resnet_rs import interruption\n'
-        'interruption.end_at_once()\n'
+        'from resnet_rs.run import signals\n'
+        'signals.end_at_once()\n'
         'print("ready", flush=True)\n' + work
     )
     with subprocess.Popen(
