@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
-from resnet_rs.config import command_line
+from resnet_rs.config import command_line, validation
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.environment import describe_environment
@@ -242,7 +242,7 @@ def main(arguments: list[str]) -> None:
             raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEPS)}')
         if options.image_size:
             options.config.data.image_size = options.image_size
-        preflight.check_settings(options.config)
+        validation.check_settings(options.config)
         options.config = preflight.with_sizes_of_data(options.config)
         output = pathlib.Path(options.output)
         if options.output == DEFAULT_OUTPUT:
@@ -258,6 +258,7 @@ def main(arguments: list[str]) -> None:
     config.model.dtype = options.dtype or ('bfloat16' if is_tpu else 'float32')
     name = options.workdir or command_line.values_of('config', given)[-1]
     for step in sorted(set(options.steps), key=STEPS.index):
+        logging.info('compiling and timing %s of %s', step, name)
         with one_line_errors(UserError):
             measurement = measure(
                 config, step, name=name, batch_size=options.batch_size, blocks=options.blocks,

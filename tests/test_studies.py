@@ -8,10 +8,9 @@ import jax
 import pytest
 
 from configs import additive_study, resnet_rs, scaling_study, weight_decay_study
-from resnet_rs.config import flatten
+from resnet_rs.config import flatten, validation
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.run import preflight
 from resnet_rs.sweep.definition import load_sweep
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
@@ -19,7 +18,7 @@ from resnet_rs.utils.errors import UserError
 
 def parameters(config):
     """From shapes alone; networks that differ in rates only are traced once."""
-    preflight.check_settings(config)
+    validation.check_settings(config)
     model = model_of(config)
     rates = dict(dropout_rate=0.0, stochastic_depth_rate=0.0)
     return count(dataclasses.replace(model.architecture, **rates), config.data.image_size)
@@ -69,7 +68,7 @@ def test_every_cell_of_the_scaling_study():
     for depth, width, resolution, epochs in cells:
         config = scaling_study.get_config(
             f'depth={depth},width={width},resolution={resolution},epochs={epochs}')
-        preflight.check_settings(config)
+        validation.check_settings(config)
         assert config.model.name == f'resnet_rs_{depth}'
         assert config.duration == f'{epochs} epochs'
         regularised = (config.model.dropout_rate, config.model.stochastic_depth_rate,

@@ -22,6 +22,7 @@ from resnet_rs.run.workdir import load_workdir
 from resnet_rs.sweep import results
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import model_of
+from resnet_rs.utils.environment import describe_environment
 
 
 def write_workdir(directory: pathlib.Path) -> None:
@@ -47,7 +48,7 @@ def write_workdir(directory: pathlib.Path) -> None:
              for step in (2, 4, 6)]
     lines.append({'step': 7, 'kind': 'eval', **scores, 'time': {'elapsed_seconds': 1.5}})
     (directory / run_log.METRICS_FILE).write_text(''.join(json.dumps(x) + '\n' for x in lines))
-    (directory / 'environment.json').write_text(json.dumps(run_log.describe_environment()))
+    (directory / 'environment.json').write_text(json.dumps(describe_environment()))
     (directory / 'class_names.txt').write_text(''.join(f'c{i}\n' for i in range(CLASSES)))
     right = np.arange(9) % 2 == 0
     table = {'index': np.arange(9), 'label': np.arange(9) % CLASSES}

@@ -12,7 +12,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from resnet_rs.config import command_line
+from resnet_rs.config import command_line, validation
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
@@ -36,7 +36,7 @@ def run(options: flags.FlagValues) -> None:
         raise UserError('--config is missing; for instance --config=configs/resnet_rs.py:50@160')
     if not options.topology:
         raise UserError('--topology is missing; for instance --topology=v3:2x2')
-    preflight.check_settings(config)
+    validation.check_settings(config)
     config = preflight.with_sizes_of_data(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])

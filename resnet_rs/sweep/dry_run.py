@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import ml_collections
 
+from resnet_rs.config import validation
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of
@@ -34,7 +35,7 @@ def dry_run(
     given, pairs = pairs, []
     for number, (name, config) in enumerate(given, 1):
         try:
-            preflight.check_settings(config)
+            validation.check_settings(config)
             pairs.append((name, preflight.with_sizes_of_data(config)))
         except UserError as error:
             raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
