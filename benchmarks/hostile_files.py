@@ -28,6 +28,7 @@ from hostile.kinds import KINDS
 HEADINGS = ('read all the same', 'refused, file named', 'refused, file not named', 'traceback',
             'pickle run', 'hang', 'crash', 'memory')
 SECONDS = 10  # of CPU: on a busy machine the clock says little
+OF_A_WORKER = 100  # mutations; TensorFlow keeps threads and addresses of a pipeline that failed
 PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
 MIB = 2**20
 ADDRESS_SPACE = 4 * 2**30  # more than that cannot be allocated while damaged files are read
@@ -132,7 +133,7 @@ def work(flags) -> int:
         KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed)
     room = memory()['VmSize'] + ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    for number in range(flags.first, flags.mutations):
+    for number in range(flags.first, min(flags.first + OF_A_WORKER, flags.mutations)):
         attempts.damage(number)
         print(json.dumps({'number': number, 'memory': memory()['VmRSS']}), file=report)
         print(json.dumps({'number': number, **attempts.read()}), file=report)
