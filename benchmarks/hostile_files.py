@@ -28,7 +28,7 @@ from hostile.kinds import KINDS
 HEADINGS = ('read all the same', 'refused, file named', 'refused, file not named', 'traceback',
             'pickle run', 'hang', 'crash', 'memory')
 SECONDS = 10  # of CPU: on a busy machine the clock says little
-OF_A_WORKER = 100  # mutations; TensorFlow keeps threads and addresses of a pipeline that failed
+OF_A_WORKER = 20  # mutations; TensorFlow keeps threads and addresses of a pipeline that failed
 PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
 MIB = 2**20
 ADDRESS_SPACE = 4 * 2**30  # more than that cannot be allocated while damaged files are read
