@@ -32,7 +32,7 @@ from resnet_rs.utils.rules import crop_fraction
 
 
 def dataset_info(config) -> DatasetInfo:
-    """What config.data names: splits, sizes, classes. Raises UserError if it is not there."""
+    """Returns the splits, sizes and classes of config.data; raises UserError if it is not there."""
     return find_dataset(config.data)
 
 

@@ -104,7 +104,7 @@ def train_and_evaluate(
             profile.at(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
-            with jax.transfer_guard('disallow'):  # nothing but the batch goes to the devices
+            with jax.transfer_guard('disallow'):  # an implicit transfer would stall the devices
                 state, metrics = program.train_step(state, batch, {})
             progress.advance(metrics['loss'])
 

@@ -1,4 +1,4 @@
-"""What looping over blocks and rematerialisation cost, by the TPU compiler's own estimates.
+"""The cost of loops over blocks and of rematerialisation, by the TPU compiler's own estimates.
 
     python benchmarks/deep_networks.py [--rows=50@160:128,420@320:16] [--topology=v3:2x2]
 

@@ -79,7 +79,7 @@ def input_config(directory: pathlib.Path, batch_size: int, image_size: int):
 
 
 def resident_bytes() -> int:
-    """Of this process's own data; pages of libraries come and go as other programs need room."""
+    """Returns the bytes of this process's own data; pages of libraries come and go."""
     status = pathlib.Path('/proc/self/status').read_text()
     (kilobytes,) = re.findall(r'RssAnon:\s+(\d+) kB', status)
     return 1024 * int(kilobytes)

@@ -1,4 +1,4 @@
-"""What each sharding choice costs, compiled for TPUs that are not attached (docs/sharding.md).
+"""The cost of each sharding choice, compiled for TPUs that are not attached (docs/sharding.md).
 
     python benchmarks/sharding.py [--row=50@160] [--topology=v3:4x4 ...] [--choice=zero1 ...]
                                   [--csv=FILE]

@@ -111,7 +111,7 @@ def _gather_pixels(image: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
 def source_pixels(
     height: int, width: int, kind: str, amount: float, fill_mode: str
 ) -> np.ndarray:
-    """Where each output pixel comes from.
+    """Returns where each output pixel comes from.
 
     Args:
         height, width: of the image, pixels.

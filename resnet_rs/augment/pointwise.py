@@ -174,7 +174,7 @@ def _blend_from_luma(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 @compiled
 def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int) -> tf.Tensor:
-    """All but the first and last `row` + `pixel` of the flattened image's values.
+    """Returns all but the first and last `row` + `pixel` of the flattened image's values.
 
     The nine products are added in the order of TensorFlow's depthwise convolution. That matters:
     the smoothed value is truncated, and where it should be a whole number the rounding errors of
