@@ -34,6 +34,7 @@ test: lint
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
 
 $(VENV)/run: requirements.txt
 	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 or newer found; name one: make PYTHON=...'; exit 2; }

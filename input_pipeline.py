@@ -53,8 +53,13 @@ def train_batches(
 
 
 def eval_batches(
-    config, *, split: str | None = None, batch_size: int | None = None,
-    image_size: int | None = None, process_index: int = 0, process_count: int = 1,
+    config,
+    *,
+    split: str | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> 'EvalBatches':
     """Every example of a split once, in file order, over all processes.
 
@@ -74,9 +79,12 @@ def eval_batches(
       image_size: defaults to config.eval.image_size, or, where that is 0, config.data.image_size.
     """
     return EvalBatches(
-        config, split or config.data.eval_split, batch_size or config.eval.batch_size,
+        config,
+        split or config.data.eval_split,
+        batch_size or config.eval.batch_size,
         image_size or config.eval.image_size or config.data.image_size,
-        process_index, process_count,
+        process_index,
+        process_count,
     )
 
 
@@ -110,8 +118,13 @@ def plan_input(config, process_count: int = 1) -> InputPlan:
     local = _local_batch_size(examples, process_count, names) * repeats
     streams = order.stream_count(examples, data.streams)
     memory = plan_memory(
-        split, data, file_format=info.file_format, streams=-(-streams // process_count),
-        local_batch=local, threads=_threads(data), cache=memory_bytes(split, data),
+        split,
+        data,
+        file_format=info.file_format,
+        streams=-(-streams // process_count),
+        local_batch=local,
+        threads=_threads(data),
+        cache=memory_bytes(split, data),
     )
     return InputPlan(examples, local, streams, memory)
 
@@ -140,16 +153,31 @@ class TrainBatches(Iterator):
 
         def open_at(step, guarded, undecodable):
             elements = records.training_records(
-                source, info.file_format, seed=config.seed, batch_size=distinct,
-                streams=streams, window=data.shuffle_window,
-                first_step=step, process_index=process_index, process_count=process_count,
+                source,
+                info.file_format,
+                seed=config.seed,
+                batch_size=distinct,
+                streams=streams,
+                window=data.shuffle_window,
+                first_step=step,
+                process_index=process_index,
+                process_count=process_count,
                 threads=threads,
             )
             if repeats > 1:
                 elements = elements.flat_map(lambda element: _copies(element, repeats))
             return _batched(
-                elements, info, source, decode, augment, data, data.image_size, local, guarded,
-                undecodable, prefetch=memory.prefetch_batches,
+                elements,
+                info,
+                source,
+                decode,
+                augment,
+                data,
+                data.image_size,
+                local,
+                guarded,
+                undecodable,
+                prefetch=memory.prefetch_batches,
             )
 
         self._reader = Reader(open_at, info, split, source, data.corrupt_images, first_step)
@@ -205,9 +233,18 @@ class EvalBatches:
                 self._source, self._info.file_format, start, self._stop, threads=self._threads
             )
             return _batched(
-                elements, self._info, self._source, self._decode, None, self._data,
-                self._image_size, self._local, guarded, undecodable,
-                prefetch=self._data.prefetch_batches, drop_remainder=False,
+                elements,
+                self._info,
+                self._source,
+                self._decode,
+                None,
+                self._data,
+                self._image_size,
+                self._local,
+                guarded,
+                undecodable,
+                prefetch=self._data.prefetch_batches,
+                drop_remainder=False,
             )
 
         reader = Reader(
@@ -247,7 +284,17 @@ def _copies(element, count):
 
 
 def _batched(
-    elements, info, split, decode, augment, data, size, batch_size, guarded, undecodable, prefetch,
+    elements,
+    info,
+    split,
+    decode,
+    augment,
+    data,
+    size,
+    batch_size,
+    guarded,
+    undecodable,
+    prefetch,
     drop_remainder=True,
 ) -> tf.data.Dataset:
     """Decodes, augments and batches records in their order, on a private pool of threads.
@@ -260,7 +307,8 @@ def _batched(
 
     def place_of(element):
         return {
-            'index': tf.cast(element['index'], tf.int32), 'epoch': element['epoch'],
+            'index': tf.cast(element['index'], tf.int32),
+            'epoch': element['epoch'],
             'copy': element.get('copy', tf.constant(0, tf.int64)),
         }
 
@@ -316,9 +364,7 @@ def _batched(
             decoded_or_blank, cycle_length=threads, block_length=1, **parallel
         ).map(finished, **parallel)
     else:
-        dataset = elements.map(
-            lambda element: finished(decoded_unless_known(element)), **parallel
-        )
+        dataset = elements.map(lambda element: finished(decoded_unless_known(element)), **parallel)
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
     dataset = dataset.prefetch(prefetch)
     options = tf.data.Options()
@@ -338,15 +384,19 @@ def _train_transforms(config):
     augment_image = None
     if data.augment != 'none':
         augment_image = create_augment(
-            data.augment, layers=data.randaugment_layers, magnitude=data.randaugment_magnitude,
+            data.augment,
+            layers=data.randaugment_layers,
+            magnitude=data.randaugment_magnitude,
             operations=tuple(data.randaugment_operations) or None,
         )
 
     def seeds(element):
         return tf.unstack(
             order.augmentation_seeds(
-                element['epoch'], tf.cast(element['index'], tf.int64),
-                element.get('copy', 0), seed=config.seed,
+                element['epoch'],
+                tf.cast(element['index'], tf.int64),
+                element.get('copy', 0),
+                seed=config.seed,
             )
         )
 
@@ -355,7 +405,10 @@ def _train_transforms(config):
 
         def choose_box(shape):
             return images.random_box(
-                shape, fraction, area=tuple(data.crop_area), ratio=tuple(data.crop_ratio),
+                shape,
+                fraction,
+                area=tuple(data.crop_area),
+                ratio=tuple(data.crop_ratio),
                 seed=crop_seed,
             )
 

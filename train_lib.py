@@ -86,15 +86,21 @@ def train_and_evaluate(
         state, run = start_or_resume(config, program, checkpoints, mesh, head)
         first_step = int(state.step)
         batches = input_pipeline.train_batches(
-            config, first_step=first_step,
-            process_index=jax.process_index(), process_count=jax.process_count(),
+            config,
+            first_step=first_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
         batches = closing.enter_context(DeviceBatches(batches, mesh))
         log = closing.enter_context(RunLog(workdir, config, first_step))
         progress = closing.enter_context(
             Progress(
-                program.total_steps, first_step, config.batch_size, mesh.size,
-                run.elapsed_seconds, shown=jax.process_index() == 0,
+                program.total_steps,
+                first_step,
+                config.batch_size,
+                mesh.size,
+                run.elapsed_seconds,
+                shown=jax.process_index() == 0,
             )
         )
         closing.enter_context(profile)
@@ -147,7 +153,9 @@ def train_and_evaluate(
 
 
 def evaluate_checkpoint(
-    config: ml_collections.ConfigDict, workdir: str, checkpoint: str = 'last',
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    checkpoint: str = 'last',
     predictions: str = '',
 ) -> dict:
     """Evaluates a checkpoint of `workdir`, 'last', 'best' or a step, on data.eval_split.
@@ -169,15 +177,20 @@ def evaluate_checkpoint(
     with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         eval_step, memory = compile_evaluation(
-            config, eval_step, shapes, batch, list(mesh.devices.flat))
+            config, eval_step, shapes, batch, list(mesh.devices.flat)
+        )
         logging.info('%s', memory)
         weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
         path = checkpoints.directory / str(step)
     evaluation = evaluate_split(config, eval_step, weights, mesh)
     result = {
-        'checkpoint': str(path), 'step': step, 'data': info.name, 'split': config.data.eval_split,
+        'checkpoint': str(path),
+        'step': step,
+        'data': info.name,
+        'split': config.data.eval_split,
         'image_size': config.eval.image_size or config.data.image_size,
-        'crop': config.data.eval_crop, 'examples': evaluation.examples,
+        'crop': config.data.eval_crop,
+        'examples': evaluation.examples,
         'left_out': split.num_examples - evaluation.examples,
         'weights': describe_weights(evaluation),
     }
@@ -201,7 +214,9 @@ def with_smaller_eval_batch(
         return config
     logging.info(
         'Evaluation takes %s of %s in one batch, fewer than eval.batch_size=%d',
-        count_of(examples, 'image'), config.data.eval_split, config.eval.batch_size,
+        count_of(examples, 'image'),
+        config.data.eval_split,
+        config.eval.batch_size,
     )
     smaller = config.copy_and_resolve_references().unlock()
     smaller.eval.batch_size = whole_split
@@ -231,8 +246,11 @@ def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) 
 
 
 def start_or_resume(
-    config: ml_collections.ConfigDict, program: Program, checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh, head: HeadTransfer | None,
+    config: ml_collections.ConfigDict,
+    program: Program,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    head: HeadTransfer | None,
 ) -> tuple[TrainState, Run]:
     """Returns the state of the last checkpoint, or a new one.
 
@@ -245,9 +263,11 @@ def start_or_resume(
         if head:
             state = fine_tuning_start(config.init_from, state, head)
         logging.info(
-            '%s: %s, %s on %s', config.model.name,
+            '%s: %s, %s on %s',
+            config.model.name,
             count_of(count_parameters(state.variables['params']), 'parameter'),
-            count_of(program.total_steps, 'step'), count_of(mesh.size, 'device'),
+            count_of(program.total_steps, 'step'),
+            count_of(mesh.size, 'device'),
         )
         return state, Run(config.seed, 0.0, group_size)
 
@@ -261,7 +281,9 @@ def start_or_resume(
             'batch norm groups had %s examples and now have %s, because '
             'model.batch_norm_group_size is %d and the number of devices changed; a new run with '
             '--config.model.batch_norm_group_size=%s has the same groups on any number of devices',
-            run.batch_norm_group_size, group_size, config.model.batch_norm_group_size,
+            run.batch_norm_group_size,
+            group_size,
+            config.model.batch_norm_group_size,
             run.batch_norm_group_size,
         )
     return state, dataclasses.replace(run, batch_norm_group_size=group_size)
@@ -282,13 +304,13 @@ def check_init_from(
 
 
 def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
-    """Returns `state` with the last EMA weights of another work directory, as both of its weights.
-    """
+    """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
     with Checkpoints(directory, read_only=True) as source:
         step = source.find('last')
         variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
-    logging.info('starting from the EMA weights of step %d in %s, %s', step, directory,
-                 head.described)
+    logging.info(
+        'starting from the EMA weights of step %d in %s, %s', step, directory, head.described
+    )
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
 
@@ -333,6 +355,7 @@ def check_finite(state: TrainState, workdir: str) -> None:
 
 def describe(step: int, evaluation: Evaluation) -> str:
     """Returns the line of an evaluation."""
+
     def scores(weights):
         top1, top5, loss = (
             evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
@@ -356,19 +379,25 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     split = info.split(config.data.train_split)
     used = with_smaller_eval_batch(config, info, mesh)
     program = create_program(used, mesh, split.num_examples)
-    lines = data_check.check_data(
-        config, workdir, input_pipeline.train_batches, input_pipeline.eval_batches
-    ) if jax.process_index() == 0 else []
+    lines = (
+        data_check.check_data(
+            config, workdir, input_pipeline.train_batches, input_pipeline.eval_batches
+        )
+        if jax.process_index() == 0
+        else []
+    )
     # The others wait for as long as reading takes; a lost process is noticed apart from this.
     hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
     lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
     epochs = program.total_steps * config.batch_size / split.num_examples
-    return '\n'.join([*lines, (
-        f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, '
-        f'{count_of(program.total_steps, "step")} of {count_of(config.batch_size, "image")} or '
-        f'{epochs:.4g} epochs, {count_of(split.num_examples, "training image")} and '
-        f'{count_of(info.split(config.data.eval_split).num_examples, "evaluation image")} of '
-        f'{info.name}'
-    )])
+    trained = count_of(split.num_examples, 'training image')
+    evaluated = count_of(info.split(config.data.eval_split).num_examples, 'evaluation image')
+    steps = count_of(program.total_steps, 'step')
+    lines.append(
+        f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, {steps} of '
+        f'{count_of(config.batch_size, "image")} or {epochs:.4g} epochs, {trained} and {evaluated} '
+        f'of {info.name}'
+    )
+    return '\n'.join(lines)

@@ -26,8 +26,14 @@ VARIANTS = {
     'scanned, block': (True, 'block'),
 }
 HEADER = (
-    'row', 'batch', 'variant', 'shapes and lowering (s)', 'compiling (s)', 'temporaries (GiB)',
-    'peak (GiB)', 'ms per 128 images',
+    'row',
+    'batch',
+    'variant',
+    'shapes and lowering (s)',
+    'compiling (s)',
+    'temporaries (GiB)',
+    'peak (GiB)',
+    'ms per 128 images',
 )
 
 
@@ -76,7 +82,10 @@ def measure(row: str, batch: int, variant: str, topology) -> list[str]:
     )
     milliseconds = 1000 * step.cycles / topology.hardware.clock_hz * 128 / batch
     return [
-        *line, f'{compiling:.0f}', gibibytes(compilation.temporaries), gibibytes(step.peak_bytes),
+        *line,
+        f'{compiling:.0f}',
+        gibibytes(compilation.temporaries),
+        gibibytes(step.peak_bytes),
         f'{milliseconds:.1f}',
     ]
 

@@ -25,8 +25,16 @@ import time
 from hostile.attempts import OUTCOMES, Attempts, memory
 from hostile.kinds import KINDS
 
-HEADINGS = ('read all the same', 'refused, file named', 'refused, file not named', 'traceback',
-            'pickle run', 'hang', 'crash', 'memory')
+HEADINGS = (
+    'read all the same',
+    'refused, file named',
+    'refused, file not named',
+    'traceback',
+    'pickle run',
+    'hang',
+    'crash',
+    'memory',
+)
 SECONDS = 10  # of CPU: on a busy machine the clock says little
 OF_A_WORKER = 20  # mutations; TensorFlow keeps threads and addresses of a pipeline that failed
 PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
@@ -42,8 +50,15 @@ def main() -> int:
     for kind in flags.kind:
         started = time.monotonic()
         counts, details, peak = measure(kind, flags)
-        rows.append([kind, flags.mutations, *(counts[name] for name in OUTCOMES), peak // MIB,
-                     round(time.monotonic() - started)])
+        rows.append(
+            [
+                kind,
+                flags.mutations,
+                *(counts[name] for name in OUTCOMES),
+                peak // MIB,
+                round(time.monotonic() - started),
+            ]
+        )
         failures += details
         print(*rows[-1], sep=', ', flush=True)
     heading = ['kind', 'mutations', *HEADINGS, 'most memory, MiB', 'seconds']
@@ -67,22 +82,37 @@ def measure(kind: str, flags) -> tuple[collections.Counter, list[str], int]:
                 counts[record['outcome']] += 1
                 peak = max(peak, record['memory'])
                 if record['outcome'] not in ('read', 'refused'):
-                    details.append(f'{kind} {record["number"]}: {record["outcome"]}: '
-                                   f'{record["detail"]}')
+                    details.append(
+                        f'{kind} {record["number"]}: {record["outcome"]}: {record["detail"]}'
+                    )
     return counts, details, peak
 
 
 def watch(kind: str, first: int, directory: str, flags):
     """Yields the records of a worker's mutations from `first` on, until it ends or is killed."""
     command = [
-        sys.executable, __file__, '--worker', f'--kind={kind}', f'--first={first}',
-        f'--mutations={flags.mutations}', f'--seed={flags.seed}', f'--directory={directory}',
+        sys.executable,
+        __file__,
+        '--worker',
+        f'--kind={kind}',
+        f'--first={first}',
+        f'--mutations={flags.mutations}',
+        f'--seed={flags.seed}',
+        f'--directory={directory}',
         f'--memory_mib={flags.memory_mib}',
     ]
     environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
-    with tempfile.TemporaryFile('w+') as errors, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1, env=environment,
-    ) as worker:
+    with (
+        tempfile.TemporaryFile('w+') as errors,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            bufsize=1,
+            env=environment,
+        ) as worker,
+    ):
         begun = None  # the record and the time of the mutation in progress
         outcome = 'crash'
         while line := next_line(worker.stdout, begun, flags.memory_mib):
@@ -94,15 +124,20 @@ def watch(kind: str, first: int, directory: str, flags):
                 yield record
                 begun = None
             else:
-                begun = record | {'time': time.monotonic(), 'pid': worker.pid,
-                                  'cpu': cpu_seconds(worker.pid)}
+                begun = record | {
+                    'time': time.monotonic(),
+                    'pid': worker.pid,
+                    'cpu': cpu_seconds(worker.pid),
+                }
         worker.kill()
         worker.wait()
         errors.seek(0)
         said = errors.read()
     if begun:
         yield {
-            'number': begun['number'], 'outcome': outcome, 'memory': 0,
+            'number': begun['number'],
+            'outcome': outcome,
+            'memory': 0,
             'detail': f'status {worker.returncode}: {" / ".join(said.splitlines()[-4:])[-800:]}',
         }
     elif worker.returncode and worker.returncode != -9:
@@ -112,8 +147,10 @@ def watch(kind: str, first: int, directory: str, flags):
 def next_line(stream, begun: dict | None, memory_mib: int) -> str:
     """The worker's next line, '' at its end, or 'hang' or 'memory' where a limit is passed."""
     while not select.select([stream], [], [], 0.02)[0]:
-        if begun and (time.monotonic() > begun['time'] + PATIENCE
-                      or cpu_seconds(begun['pid']) > begun['cpu'] + SECONDS):
+        if begun and (
+            time.monotonic() > begun['time'] + PATIENCE
+            or cpu_seconds(begun['pid']) > begun['cpu'] + SECONDS
+        ):
             return 'hang'
         if begun and memory(begun['pid'])['VmRSS'] > begun['memory'] + memory_mib * MIB:
             return 'memory'
@@ -130,7 +167,8 @@ def work(flags) -> int:
     """The worker: announces each mutation on stdout as a line of JSON, then what came of it."""
     report = os.fdopen(os.dup(1), 'w', buffering=1)
     attempts = Attempts(
-        KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed)
+        KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed
+    )
     room = memory()['VmSize'] + ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     for number in range(flags.first, min(flags.first + OF_A_WORKER, flags.mutations)):
@@ -143,12 +181,17 @@ def work(flags) -> int:
 
 def parse_flags():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--kind', nargs='*', choices=KINDS, default=list(KINDS))
     parser.add_argument('--mutations', type=int, default=500, help='of each kind')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--memory_mib', type=int, default=1024,
-                        help='that a mutation may take more than the process has')
+    parser.add_argument(
+        '--memory_mib',
+        type=int,
+        default=1024,
+        help='that a mutation may take more than the process has',
+    )
     parser.add_argument('--csv', help='where the table is written too')
     for name in ('first', 'directory', 'worker'):
         form = {'action': 'store_true'} if name == 'worker' else {}

@@ -54,8 +54,9 @@ def main():
     cases = [
         (name, size, augment)
         for name in flags.pipelines.split(',')
-        for size in ([int(text) for text in flags.sizes.split(',')]
-                     if PIPELINES[name][2] else [224])
+        for size in (
+            [int(text) for text in flags.sizes.split(',')] if PIPELINES[name][2] else [224]
+        )
         for augment in ([False, True] if PIPELINES[name][3] else [False])
     ]
     rates, missing = run(cases, str(images), flags.seconds, flags.repetitions)
@@ -85,8 +86,12 @@ def run(cases, images: str, seconds: float, repetitions: int):
     processes = {
         kind: subprocess.Popen(
             [sys.executable, str(pathlib.Path(__file__).with_name('pipelines.py'))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        ) for kind in {PIPELINES[name][0] for name, _, _ in cases}
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for kind in {PIPELINES[name][0] for name, _, _ in cases}
     }
     for repetition in range(repetitions):
         for case in cases:
@@ -94,14 +99,14 @@ def run(cases, images: str, seconds: float, repetitions: int):
             if name in missing:
                 continue
             process = processes[PIPELINES[name][0]]
-            request = dict(
-                name=name, directory=images, size=size, augment=augment, seconds=seconds
-            )
+            request = dict(name=name, directory=images, size=size, augment=augment, seconds=seconds)
             print(json.dumps(request), file=process.stdin, flush=True)
             answer = process.stdout.readline()
             if not answer:
-                raise RuntimeError(f'the process that measures {case} ended; run it alone to see '
-                                   f'why: echo {json.dumps(request)!r} | python pipelines.py')
+                raise RuntimeError(
+                    f'the process that measures {case} ended; run it alone to see '
+                    f'why: echo {json.dumps(request)!r} | python pipelines.py'
+                )
             answer = json.loads(answer)
             if 'missing' in answer:
                 missing[name] = answer['missing']
@@ -127,18 +132,22 @@ def table(rates: dict) -> list[dict]:
         mine = medians.get(('ours', size, augment))
         peer = PIPELINES[name][3]
         values = [value for value, _ in pairs]
-        rows.append({
-            'pipeline': PIPELINES[name][1],
-            'pixels': size if PIPELINES[name][2] else '',
-            'randaugment': ('yes' if augment else 'no') if peer else '',
-            'images_per_second': round(rate), 'least': round(min(values)),
-            'greatest': round(max(values)), 'per_core': round(rate / CORES),
-            'cpu_ms': round(1000 * cpu, 2),
-            'of_bound': round(rate / bound[0], 2) if bound else '',
-            'of_bound_cpu': round(bound[1] / cpu, 2) if bound else '',
-            'ours_times': round(mine[0] / rate, 2) if mine and peer else '',
-            'ours_times_cpu': round(cpu / mine[1], 2) if mine and peer else '',
-        })
+        rows.append(
+            {
+                'pipeline': PIPELINES[name][1],
+                'pixels': size if PIPELINES[name][2] else '',
+                'randaugment': ('yes' if augment else 'no') if peer else '',
+                'images_per_second': round(rate),
+                'least': round(min(values)),
+                'greatest': round(max(values)),
+                'per_core': round(rate / CORES),
+                'cpu_ms': round(1000 * cpu, 2),
+                'of_bound': round(rate / bound[0], 2) if bound else '',
+                'of_bound_cpu': round(bound[1] / cpu, 2) if bound else '',
+                'ours_times': round(mine[0] / rate, 2) if mine and peer else '',
+                'ours_times_cpu': round(cpu / mine[1], 2) if mine and peer else '',
+            }
+        )
     return rows
 
 
@@ -171,10 +180,14 @@ def draw(rows: list[dict], notes: list[str], path: pathlib.Path) -> None:
         for place, size in enumerate(sizes):
             bars = [row for row in chosen if row['pixels'] == size]
             axes.bar(
-                [names.index(row['pipeline']) + 0.8 * (place + 0.5) / len(sizes) - 0.4
-                 for row in bars],
-                [row['images_per_second'] for row in bars], 0.8 / len(sizes),
-                label=f'{size} pixels', color=f'C{place}',
+                [
+                    names.index(row['pipeline']) + 0.8 * (place + 0.5) / len(sizes) - 0.4
+                    for row in bars
+                ],
+                [row['images_per_second'] for row in bars],
+                0.8 / len(sizes),
+                label=f'{size} pixels',
+                color=f'C{place}',
             )
         for row, style in zip(bounds, (':', '--'), strict=False):
             axes.axhline(row['images_per_second'], ls=style, color='gray', label=row['pipeline'])

@@ -53,18 +53,24 @@ def measure(directory: pathlib.Path, flags) -> None:
     before = resident_bytes()
     started = time.monotonic()
     batches = input_pipeline.train_batches(config)
-    print(f'{flags.formats}: {batches.memory.text}\n'
-          f'{before / 1e6:.0f} MB before the pipeline was opened')
+    print(
+        f'{flags.formats}: {batches.memory.text}\n'
+        f'{before / 1e6:.0f} MB before the pipeline was opened'
+    )
     readings = []
     for number in range(1, flags.batches + 1):
         next(batches)
         if number % (flags.batches // 20) == 0:
             readings.append(resident_bytes() - before)
-            print(f'{number} batches, {time.monotonic() - started:.0f} s: '
-                  f'{readings[-1] / 1e6:.0f} MB of {batches.memory.total / 1e6:.0f} MB planned',
-                  flush=True)
-    print(f'from batch {flags.batches // 10} on: {(readings[-1] - readings[1]) / 1e6:+.1f} MB',
-          flush=True)
+            print(
+                f'{number} batches, {time.monotonic() - started:.0f} s: '
+                f'{readings[-1] / 1e6:.0f} MB of {batches.memory.total / 1e6:.0f} MB planned',
+                flush=True,
+            )
+    print(
+        f'from batch {flags.batches // 10} on: {(readings[-1] - readings[1]) / 1e6:+.1f} MB',
+        flush=True,
+    )
 
 
 def input_config(directory: pathlib.Path, batch_size: int, image_size: int):

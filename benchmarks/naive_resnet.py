@@ -50,9 +50,9 @@ class Block(nn.Module):
         y = conv(4 * self.features, (1, 1), name='conv3')(y)
         y = norm(name='norm3', scale_init=nn.initializers.zeros)(y)
         y = SqueezeExcite(0.25, self.dtype, name='squeeze_excite')(y)
-        y = nn.Dropout(
-            self.drop_rate, broadcast_dims=(1, 2, 3), rng_collection='stochastic_depth'
-        )(y, deterministic=not train)
+        y = nn.Dropout(self.drop_rate, broadcast_dims=(1, 2, 3), rng_collection='stochastic_depth')(
+            y, deterministic=not train
+        )
 
         if x.shape != y.shape:
             if self.stride > 1:
@@ -72,8 +72,14 @@ class Stem(nn.Module):
         layers = [(narrow, 2), (narrow, 1), (wide, 1), (wide, 2)]
         for index, (features, stride) in enumerate(layers, start=1):
             x = nn.Conv(
-                features, (3, 3), (stride, stride), padding=1, use_bias=False,
-                kernel_init=kernel_init, dtype=self.dtype, name=f'conv{index}',
+                features,
+                (3, 3),
+                (stride, stride),
+                padding=1,
+                use_bias=False,
+                kernel_init=kernel_init,
+                dtype=self.dtype,
+                name=f'conv{index}',
             )(x)
             x = nn.BatchNorm(
                 use_running_average=not train, momentum=0.0, dtype=self.dtype, name=f'norm{index}'
@@ -114,7 +120,11 @@ class ResNet(nn.Module):
         for index, size in enumerate(self.stage_sizes):
             drop_rate = self.stochastic_depth_rate * (index + 2) / (len(self.stage_sizes) + 1)
             x = Stage(
-                self.width * 2**index, size, 2 if index else 1, drop_rate, self.dtype,
+                self.width * 2**index,
+                size,
+                2 if index else 1,
+                drop_rate,
+                self.dtype,
                 name=f'stage{index + 1}',
             )(x, train)
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32)).mean((1, 2))
@@ -151,8 +161,11 @@ def create_step(config, model, schedule):
 
         def loss(params):
             logits, updated = model.apply(
-                state['variables'] | {'params': params}, images, True,
-                rngs=rngs, mutable=['batch_stats'],
+                state['variables'] | {'params': params},
+                images,
+                True,
+                rngs=rngs,
+                mutable=['batch_stats'],
             )
             labels = jax.nn.one_hot(batch['label'], model.num_classes)
             labels = optax.smooth_labels(labels, settings.label_smoothing)

@@ -34,8 +34,15 @@ def _photographs():
     import skimage.data
     from sklearn.datasets import load_sample_images
 
-    names = ('astronaut', 'chelsea', 'coffee', 'hubble_deep_field', 'immunohistochemistry',
-             'retina', 'rocket')
+    names = (
+        'astronaut',
+        'chelsea',
+        'coffee',
+        'hubble_deep_field',
+        'immunohistochemistry',
+        'retina',
+        'rocket',
+    )
     return [getattr(skimage.data, name)()[..., :3] for name in names] + load_sample_images().images
 
 
@@ -47,7 +54,7 @@ def _random_crop(photograph, random):
     scale = largest * random.uniform(0.6, 1.0)
     crop_width, crop_height = int(WIDTH * scale), int(HEIGHT * scale)
     x, y = random.integers(width - crop_width + 1), random.integers(height - crop_height + 1)
-    crop = Image.fromarray(photograph[y:y + crop_height, x:x + crop_width])
+    crop = Image.fromarray(photograph[y : y + crop_height, x : x + crop_width])
     pixels = np.asarray(crop.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS), np.float32)
     pixels = pixels[:, ::-1] if random.integers(2) else pixels
     noisy = pixels + random.normal(0, 4, pixels.shape)

@@ -26,8 +26,9 @@ def ours(directory, size, augment):
     """This project's pipeline: uint8 batches of the paper's augmentation."""
     import input_pipeline
 
-    return (batch['image'] for batch in input_pipeline.train_batches(_config(
-        directory, size, augment)))
+    return (
+        batch['image'] for batch in input_pipeline.train_batches(_config(directory, size, augment))
+    )
 
 
 def _config(directory, size, augment):
@@ -56,7 +57,8 @@ def _stage(directory, work):
     seeds = tf.data.Dataset.random(seed=0)
     dataset = tf.data.Dataset.zip(_encoded(directory), seeds).map(
         lambda file, seed: work(tf.io.read_file(file), tf.stack([seed, 0])),
-        num_parallel_calls=CORES, deterministic=True,
+        num_parallel_calls=CORES,
+        deterministic=True,
     )
     dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(2)
     options = tf.data.Options()
@@ -126,9 +128,9 @@ def model_garden(directory, size, augment):
     parse = parser.parse_fn(is_training=True)
 
     def work(file):
-        return parse({
-            'image/encoded': tf.io.read_file(file), 'image/class/label': tf.constant(0, tf.int64)
-        })[0]
+        return parse(
+            {'image/encoded': tf.io.read_file(file), 'image/class/label': tf.constant(0, tf.int64)}
+        )[0]
 
     dataset = _encoded(directory).map(work, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -139,9 +141,11 @@ def _loader(dataset, collate=None):
     import torch
 
     sampler = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
-    return iter(torch.utils.data.DataLoader(
-        dataset, BATCH, sampler=sampler, num_workers=CORES, collate_fn=collate, drop_last=True
-    ))
+    return iter(
+        torch.utils.data.DataLoader(
+            dataset, BATCH, sampler=sampler, num_workers=CORES, collate_fn=collate, drop_last=True
+        )
+    )
 
 
 def timm(directory, size, augment):
@@ -150,7 +154,11 @@ def timm(directory, size, augment):
     from timm.data.loader import fast_collate
 
     transform = timm.data.create_transform(
-        size, is_training=True, use_prefetcher=True, color_jitter=None, interpolation='bicubic',
+        size,
+        is_training=True,
+        use_prefetcher=True,
+        color_jitter=None,
+        interpolation='bicubic',
         auto_augment='rand-m10-n2' if augment else None,
     )
     return _loader(timm.data.ImageDataset(f'{directory}/train', transform=transform), fast_collate)

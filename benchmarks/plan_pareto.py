@@ -22,8 +22,16 @@ from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
 
 # Milliseconds of a training step for 128 images on a TPU v3 core (Bello et al. 2021, Table 7).
 PAPER = {
-    '50@160': 70, '101@160': 120, '101@192': 170, '152@192': 240, '152@224': 320,
-    '152@256': 410, '200@256': 570, '270@256': 780, '350@256': 1100, '350@320': 1630,
+    '50@160': 70,
+    '101@160': 120,
+    '101@192': 170,
+    '152@192': 240,
+    '152@224': 320,
+    '152@256': 410,
+    '200@256': 570,
+    '270@256': 780,
+    '350@256': 1100,
+    '350@320': 1630,
     '420@320': 2090,
 }
 IMAGES = 128
@@ -72,8 +80,12 @@ def estimate(name: str, batch: int, use_cache: bool) -> dict:
             batch //= 2
     milliseconds = step.cycles / core.hardware.clock_hz * 1e3 * IMAGES / batch
     return {
-        'row': name, 'batch': batch, 'cycles': step.cycles, 'peak_bytes': step.peak_bytes,
-        'milliseconds_per_128': round(milliseconds, 1), 'paper_milliseconds': PAPER[name],
+        'row': name,
+        'batch': batch,
+        'cycles': step.cycles,
+        'peak_bytes': step.peak_bytes,
+        'milliseconds_per_128': round(milliseconds, 1),
+        'paper_milliseconds': PAPER[name],
         'ratio': round(milliseconds / PAPER[name], 3),
         'compile_seconds': round(step.compilation.compile_seconds, 1),
         'seconds_now': round(time.monotonic() - start, 1),
@@ -91,9 +103,9 @@ def describe(rows: list[dict]) -> str:
     if len(rows) > 2:
         from scipy.stats import spearmanr
 
-        ours, paper = ([row[name] for row in rows] for name in (
-            'milliseconds_per_128', 'paper_milliseconds'
-        ))
+        ours, paper = (
+            [row[name] for row in rows] for name in ('milliseconds_per_128', 'paper_milliseconds')
+        )
         ratios = [row['ratio'] for row in rows]
         text += (
             f'; {len(rows)} rows: rank correlation {spearmanr(ours, paper).statistic:.3f}, '

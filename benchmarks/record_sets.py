@@ -47,27 +47,41 @@ def write_record_set(
             writer.write(example)
         writer.close()
     split = tfds.core.SplitInfo(
-        name='train', shard_lengths=[RECORDS_PER_FILE] * count, num_bytes=0,
+        name='train',
+        shard_lengths=[RECORDS_PER_FILE] * count,
+        num_bytes=0,
         filename_template=tfds.core.ShardedFileTemplate(
-            target, dataset_name=NAME, split='train', filetype_suffix=file_format,
+            target,
+            dataset_name=NAME,
+            split='train',
+            filetype_suffix=file_format,
         ),
     )
     classes = sorted({path.parent.name for path in files})
     tfds.folder_dataset.write_metadata(
-        data_dir=target, check_data=False, split_infos=[split],
-        features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(encoding_format='jpeg'),
-            'label': tfds.features.ClassLabel(names=classes),
-        }),
+        data_dir=target,
+        check_data=False,
+        split_infos=[split],
+        features=tfds.features.FeaturesDict(
+            {
+                'image': tfds.features.Image(encoding_format='jpeg'),
+                'label': tfds.features.ClassLabel(names=classes),
+            }
+        ),
     )
 
 
 def _serialized(tf, path: pathlib.Path) -> bytes:
     image = tf.train.BytesList(value=[path.read_bytes()])
     label = tf.train.Int64List(value=[int(path.parent.name)])
-    return tf.train.Example(features=tf.train.Features(feature={
-        'image': tf.train.Feature(bytes_list=image), 'label': tf.train.Feature(int64_list=label),
-    })).SerializeToString()
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                'image': tf.train.Feature(bytes_list=image),
+                'label': tf.train.Feature(int64_list=label),
+            }
+        )
+    ).SerializeToString()
 
 
 def _writer(tf, path: pathlib.Path, file_format: str):

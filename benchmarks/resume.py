@@ -63,10 +63,13 @@ def measure(directory: pathlib.Path, flags) -> None:
     next(batches)
     seconds, cpu = time.monotonic() - imported, time.process_time() - imported_cpu
     read = int(pathlib.Path('/proc/self/io').read_text().split('rchar: ')[1].split()[0])
-    print(f'{flags.formats}, {flags.state}: {seconds:.1f} s from the dataset to the first batch of '
-          f'{flags.batch_size}, at step {step} of {examples:,} examples (asked for: under '
-          f'{BARS[flags.formats]} s), {cpu:.1f} s of CPU, {read / 1e9:.2f} GB read; the imports '
-          f'took {imported - begun:.1f} s before', flush=True)
+    print(
+        f'{flags.formats}, {flags.state}: {seconds:.1f} s from the dataset to the first batch of '
+        f'{flags.batch_size}, at step {step} of {examples:,} examples (asked for: under '
+        f'{BARS[flags.formats]} s), {cpu:.1f} s of CPU, {read / 1e9:.2f} GB read; the imports '
+        f'took {imported - begun:.1f} s before',
+        flush=True,
+    )
 
 
 def forget(directory: pathlib.Path) -> None:

@@ -84,9 +84,7 @@ def lower_naive(config, topology):
     )
     mesh = create_mesh(list(topology.devices))
     whole, split = replicated(mesh), split_by_batch(mesh)
-    step = jax.jit(
-        train_step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0
-    )
+    step = jax.jit(train_step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)
     return step.lower(state, batch)
 
 

@@ -34,9 +34,7 @@ def get_config(variant: str = 'demo') -> ConfigDict:
     config.data.augment = 'randaugment_model_garden'
     config.data.randaugment_layers = 1
     config.data.randaugment_magnitude = 2
-    config.data.randaugment_operations = (
-        'Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY'
-    )
+    config.data.randaugment_operations = ('Rotate', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY')
     config.data.mixup_alpha = 0.2
     config.data.eval_crop = 'fraction 1'
     config.data.mean_rgb = (78.0, 78.0, 78.0)

@@ -14,8 +14,17 @@ from resnet_rs.utils.errors import UserError
 
 VARIANTS = ('standard', 'small')
 SMALL_IMAGE_OPERATIONS = (
-    'AutoContrast', 'Brightness', 'Color', 'Contrast', 'Equalize', 'Rotate', 'Sharpness', 'ShearX',
-    'ShearY', 'TranslateX', 'TranslateY',
+    'AutoContrast',
+    'Brightness',
+    'Color',
+    'Contrast',
+    'Equalize',
+    'Rotate',
+    'Sharpness',
+    'ShearX',
+    'ShearY',
+    'TranslateX',
+    'TranslateY',
 )
 
 

@@ -63,12 +63,12 @@ def _parse(cell: str) -> dict:
     for part in filter(None, cell.split(',')):
         axis, _, text = part.partition('=')
         if axis not in GRID:
-            raise UserError(f'configs/scaling_study.py has no axis {axis!r}; it has '
-                            f'{", ".join(GRID)}')
+            raise UserError(
+                f'configs/scaling_study.py has no axis {axis!r}; it has {", ".join(GRID)}'
+            )
         values = {str(value): value for value in GRID[axis]}
         values |= {f'{value:g}': value for value in GRID[axis]}
         if text not in values:
-            raise UserError(f'{axis} is {text!r}; the study has '
-                            f'{", ".join(map(str, GRID[axis]))}')
+            raise UserError(f'{axis} is {text!r}; the study has {", ".join(map(str, GRID[axis]))}')
         chosen[axis] = values[text]
     return chosen

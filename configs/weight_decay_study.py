@@ -35,8 +35,9 @@ ROWS = tuple(
 def get_config(row: str = ROWS[0]) -> ConfigDict:
     """The configuration of one of ROWS, locked."""
     if row not in ROWS:
-        raise UserError(f'configs/weight_decay_study.py has no row {row!r}; it has '
-                        f'{"; ".join(ROWS)}')
+        raise UserError(
+            f'configs/weight_decay_study.py has no row {row!r}; it has {"; ".join(ROWS)}'
+        )
     network, methods, decay = row.split(',')
     methods = methods.split('-')
     config = default_config()

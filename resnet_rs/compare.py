@@ -24,8 +24,11 @@ from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_
 
 NOT_SET = '(not set)'
 # Of predictions.npz, which has predictions, too. For five classes or fewer it has no top5.
-COLUMNS = ('index', 'label', *(f'{weights}_{name}' for weights in ('raw', 'ema')
-                               for name in ('top1', 'loss')))
+COLUMNS = (
+    'index',
+    'label',
+    *(f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'loss')),
+)
 OPTIONAL_COLUMNS = ('raw_top5', 'ema_top5')
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
@@ -58,8 +61,7 @@ def wilson_interval(right: int, examples: int, confidence: float = 0.95) -> tupl
     """Wilson's score interval of an accuracy, without continuity correction."""
     import scipy.stats  # takes a second
 
-    return tuple(
-        scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
+    return tuple(scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
@@ -81,7 +83,8 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     differences = config_differences(*(config.to_dict() for config in configs))
     lines += [f'  {name}: {a!r} | {b!r}' for name, (a, b) in differences.items()] or ['  none']
     same_images = all(
-        np.array_equal(tables[0][name], tables[1][name]) for name in ('index', 'label'))
+        np.array_equal(tables[0][name], tables[1][name]) for name in ('index', 'label')
+    )
     for weights in WEIGHTS:
         lines += ['', f'{weights} weights:']
         for name, table in zip('AB', tables, strict=True):
@@ -108,14 +111,22 @@ def draw_curves(runs: list[str]):
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
     for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
         for number, run in enumerate(runs):
-            needed = {kind: tuple(f'{prefix}{name}' for name, *_ in CURVES)
-                      for kind, prefix in (('train', ''), ('eval', 'ema_'))}
+            needed = {
+                kind: tuple(f'{prefix}{name}' for name, *_ in CURVES)
+                for kind, prefix in (('train', ''), ('eval', 'ema_'))
+            }
             lines = read_metrics(run, needed)
-            for kind, key, style in (('train', name, dict(alpha=0.4)),
-                                     ('eval', f'ema_{name}', dict(marker='.', label=run))):
+            for kind, key, style in (
+                ('train', name, dict(alpha=0.4)),
+                ('eval', f'ema_{name}', dict(marker='.', label=run)),
+            ):
                 chosen = [line for line in lines if line['kind'] == kind]
-                axes.plot([line['step'] for line in chosen],
-                          [scale * line[key] for line in chosen], color=f'C{number}', **style)
+                axes.plot(
+                    [line['step'] for line in chosen],
+                    [scale * line[key] for line in chosen],
+                    color=f'C{number}',
+                    **style,
+                )
         axes.set_xlabel('step')
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
@@ -157,8 +168,9 @@ def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
     for name, column in table.items():
         kind = 'b' if 'top' in name else 'f' if 'loss' in name else 'i'
         if column.dtype.kind != kind or column.shape != (len(table['index']),) or not column.size:
-            raise UserError(f'{path} is damaged ({name} is {column.dtype}{list(column.shape)}); '
-                            f'{AGAIN}')
+            raise UserError(
+                f'{path} is damaged ({name} is {column.dtype}{list(column.shape)}); {AGAIN}'
+            )
     return table
 
 

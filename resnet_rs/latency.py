@@ -70,8 +70,14 @@ class Measurement:
 
 
 def measure(
-    config: ml_collections.ConfigDict, step: str, *, name: str = '', batch_size: int = PAPER_BATCH,
-    warm_up_steps: int = 10, blocks: int = 20, steps_per_block: int = 10,
+    config: ml_collections.ConfigDict,
+    step: str,
+    *,
+    name: str = '',
+    batch_size: int = PAPER_BATCH,
+    warm_up_steps: int = 10,
+    blocks: int = 20,
+    steps_per_block: int = 10,
 ) -> Measurement:
     """Times one of STEPS of `config` on the first device, halving the batch until it fits.
 
@@ -93,8 +99,10 @@ def measure(
             logging.info('%s: a batch of %d does not fit', step, batch_size)
             batch_size //= 2
     else:
-        raise UserError(f'{name}: the {step} step does not fit into the memory of '
-                        f'{jax.devices()[0].device_kind}, not even for one image')
+        raise UserError(
+            f'{name}: the {step} step does not fit into the memory of '
+            f'{jax.devices()[0].device_kind}, not even for one image'
+        )
     environment = describe_environment()
     median = statistics.median(seconds)
     lower, _, upper = np.quantile(seconds, (0.25, 0.5, 0.75))
@@ -202,8 +210,12 @@ def module_milliseconds(profile) -> list[float]:
     TPUs record it, CPUs do not.
     """
     return [
-        event.duration_ns / 1e6 for plane in profile.planes if plane.name.startswith('/device:')
-        for line in plane.lines if line.name == 'XLA Modules' for event in line.events
+        event.duration_ns / 1e6
+        for plane in profile.planes
+        if plane.name.startswith('/device:')
+        for line in plane.lines
+        if line.name == 'XLA Modules'
+        for event in line.events
     ]
 
 
@@ -236,8 +248,9 @@ def main(arguments: list[str]) -> None:
         if extra := command_line.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
         if options.config is None:
-            raise UserError('--config is missing; for instance '
-                            '--config=configs/resnet_rs.py:50@160')
+            raise UserError(
+                '--config is missing; for instance --config=configs/resnet_rs.py:50@160'
+            )
         if unknown := sorted(set(options.steps) - set(STEPS)):
             raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEPS)}')
         if options.image_size:
@@ -261,8 +274,13 @@ def main(arguments: list[str]) -> None:
         logging.info('compiling and timing %s of %s', step, name)
         with one_line_errors(UserError):
             measurement = measure(
-                config, step, name=name, batch_size=options.batch_size, blocks=options.blocks,
-                warm_up_steps=options.warm_up_steps, steps_per_block=options.steps_per_block,
+                config,
+                step,
+                name=name,
+                batch_size=options.batch_size,
+                blocks=options.blocks,
+                warm_up_steps=options.warm_up_steps,
+                steps_per_block=options.steps_per_block,
             )
         append(output, measurement)
         print(describe(measurement))
@@ -287,13 +305,24 @@ def _flags():
     config_flags.DEFINE_config_file('config', help_string='What to measure.', flag_values=values)
     options = dict(flag_values=values)
     flags.DEFINE_string('output', DEFAULT_OUTPUT, 'Rows are appended to it.', **options)
-    flags.DEFINE_string('workdir', None, "Of a run, whose configuration is --config's default.",
-                        **options)
-    flags.DEFINE_integer('image_size', None, "Pixels, else the configuration's data.image_size.",
-                         lower_bound=1, **options)
+    flags.DEFINE_string(
+        'workdir', None, "Of a run, whose configuration is --config's default.", **options
+    )
+    flags.DEFINE_integer(
+        'image_size',
+        None,
+        "Pixels, else the configuration's data.image_size.",
+        lower_bound=1,
+        **options,
+    )
     flags.DEFINE_list('steps', [*STEPS], 'Which steps to time.', **options)
-    flags.DEFINE_enum('dtype', None, ['bfloat16', 'float32'],
-                      'Of activations; bfloat16 on a TPU, float32 elsewhere.', **options)
+    flags.DEFINE_enum(
+        'dtype',
+        None,
+        ['bfloat16', 'float32'],
+        'Of activations; bfloat16 on a TPU, float32 elsewhere.',
+        **options,
+    )
     for name, default, meaning in (
         ('batch_size', PAPER_BATCH, 'Images, halved until they fit.'),
         ('warm_up_steps', 10, 'Steps before the first block.'),

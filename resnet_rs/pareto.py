@@ -1,6 +1,6 @@
 """Draws the Pareto fronts of the published networks: accuracy against latency and multiply-adds.
 
-    python -m resnet_rs.pareto --output=DIR
+python -m resnet_rs.pareto --output=DIR
 """
 
 import pathlib

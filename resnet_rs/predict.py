@@ -45,8 +45,13 @@ class Prediction:
 
 
 def predict(
-    workdir: str | os.PathLike, files: Sequence[str | os.PathLike], *, top: int = 5,
-    batch_size: int = 16, image_size: int | None = None, weights: str = 'ema',
+    workdir: str | os.PathLike,
+    files: Sequence[str | os.PathLike],
+    *,
+    top: int = 5,
+    batch_size: int = 16,
+    image_size: int | None = None,
+    weights: str = 'ema',
     checkpoint: str = 'last',
 ) -> list[Prediction]:
     """Returns the `top` likeliest classes of every image, computed in float32.
@@ -67,7 +72,12 @@ def predict(
 
     _refuse(unreadable(files), files)
     return _predict_readable(
-        workdir, files, top=top, batch_size=batch_size, image_size=image_size, weights=weights,
+        workdir,
+        files,
+        top=top,
+        batch_size=batch_size,
+        image_size=image_size,
+        weights=weights,
         checkpoint=checkpoint,
     )
 
@@ -77,8 +87,10 @@ def _refuse(bad: dict[str, str], files) -> None:
         return
     names, reason = list(bad), next(iter(bad.values()))
     if len(bad) > 1:
-        reason = (f'{len(bad):,} of {count_of(len(files), "file")} cannot be read: '
-                  f'{first_of(names)}; the first: {reason}')
+        reason = (
+            f'{len(bad):,} of {count_of(len(files), "file")} cannot be read: '
+            f'{first_of(names)}; the first: {reason}'
+        )
     raise UserError(f'{reason}; leave it out, or add --skip_bad')
 
 
@@ -106,15 +118,13 @@ def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, c
     predictions = []
     batch_size = min(batch_size, len(files))
     for start in range(0, len(files), batch_size):
-        part = files[start:start + batch_size]
+        part = files[start : start + batch_size]
         images = np.zeros((batch_size, size, size, 3), np.uint8)
         for index, file in enumerate(part):
             images[index] = read_image(pathlib.Path(file), transform)
         probabilities, numbers = jax.device_get(best(variables, jnp.asarray(images)))
         for file, row, chances in zip(part, numbers, probabilities, strict=False):
-            classes = [
-                (int(n), names[n], float(p)) for n, p in zip(row, chances, strict=True)
-            ]
+            classes = [(int(n), names[n], float(p)) for n, p in zip(row, chances, strict=True)]
             predictions.append(Prediction(str(file), tuple(classes)))
     return predictions
 
@@ -127,8 +137,11 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
     files = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            found = [file for file in path.rglob('*')
-                     if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+            found = [
+                file
+                for file in path.rglob('*')
+                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            ]
             if not found:
                 raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
             files += sorted(found)
@@ -143,8 +156,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a mistake is one line and exit status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
-    settings = {name: getattr(options, name) for name in (
-        'top', 'batch_size', 'image_size', 'weights', 'checkpoint')}
+    settings = {
+        name: getattr(options, name)
+        for name in ('top', 'batch_size', 'image_size', 'weights', 'checkpoint')
+    }
     with one_line_errors(UserError):
         files = find_images(options.images)
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
@@ -173,10 +188,13 @@ def _write_text(predictions):
 
 def _write_json(predictions):
     rows = [
-        {'file': prediction.file, 'classes': [
-            {'class': number, 'name': name, 'probability': probability}
-            for number, name, probability in prediction.classes
-        ]}
+        {
+            'file': prediction.file,
+            'classes': [
+                {'class': number, 'name': name, 'probability': probability}
+                for number, name, probability in prediction.classes
+            ],
+        }
         for prediction in predictions
     ]
     print(json.dumps(rows, indent=2))
@@ -193,21 +211,35 @@ def _write_csv(predictions):
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.predict', description=__doc__)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
-    parser.add_argument('--workdir', required=True, metavar='DIR',
-                        help='of a run, or of converted weights')
-    parser.add_argument('--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
-                        help="'last', 'best' or a step (default: %(default)s)")
+    parser.add_argument(
+        '--workdir', required=True, metavar='DIR', help='of a run, or of converted weights'
+    )
+    parser.add_argument(
+        '--checkpoint',
+        type=checkpoint_name,
+        default='last',
+        metavar='STEP',
+        help="'last', 'best' or a step (default: %(default)s)",
+    )
     parser.add_argument('--step', action=Renamed, const='--checkpoint', help=argparse.SUPPRESS)
-    parser.add_argument('--top', type=positive_integer, default=5,
-                        help='classes (default: %(default)s)')
-    parser.add_argument('--batch_size', type=positive_integer, default=16,
-                        help='images at once (default: %(default)s)')
-    parser.add_argument('--image_size', type=positive_integer,
-                        help="pixels (default: the config's)")
-    parser.add_argument('--weights', choices=['ema', 'raw'], default='ema',
-                        help='(default: %(default)s)')
-    parser.add_argument('--skip_bad', action='store_true',
-                        help='leave out files that cannot be read, and name them')
+    parser.add_argument(
+        '--top', type=positive_integer, default=5, help='classes (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--batch_size',
+        type=positive_integer,
+        default=16,
+        help='images at once (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--image_size', type=positive_integer, help="pixels (default: the config's)"
+    )
+    parser.add_argument(
+        '--weights', choices=['ema', 'raw'], default='ema', help='(default: %(default)s)'
+    )
+    parser.add_argument(
+        '--skip_bad', action='store_true', help='leave out files that cannot be read, and name them'
+    )
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):
         output.add_argument(f'--{name}', dest='format', action='store_const', const=name)

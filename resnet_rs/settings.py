@@ -32,7 +32,8 @@ def select(names: list[str]) -> dict[str, Setting]:
         if name not in GROUPS:
             check_key(name)
     return {
-        name: setting for name, setting in SETTINGS.items()
+        name: setting
+        for name, setting in SETTINGS.items()
         if not names or name in names or group_of(name) in names
     }
 
@@ -64,11 +65,17 @@ def markdown(settings: dict[str, Setting]) -> str:
             f'{_cell(setting.meaning)} | {_cell(setting.change.value)} |'
             for name, setting in members.items()
         ]
-        blocks.append('\n'.join([
-            f'### {group or "Without a group"}', '',
-            '| setting | default | takes | meaning | another value is |', '|---|---|---|---|---|',
-            *rows,
-        ]))
+        blocks.append(
+            '\n'.join(
+                [
+                    f'### {group or "Without a group"}',
+                    '',
+                    '| setting | default | takes | meaning | another value is |',
+                    '|---|---|---|---|---|',
+                    *rows,
+                ]
+            )
+        )
     return '\n\n'.join(blocks)
 
 

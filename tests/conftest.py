@@ -19,8 +19,14 @@ from resnet_rs.utils import compilation_cache  # noqa: E402
 compilation_cache.enable()
 
 LONGEST = (
-    'test_imagenet_run.py', 'test_processes.py', 'test_train_lib.py', 'test_sharding.py',
-    'test_sweep.py', 'test_mixing.py', 'test_steps.py', 'test_input_processes.py',
+    'test_imagenet_run.py',
+    'test_processes.py',
+    'test_train_lib.py',
+    'test_sharding.py',
+    'test_sweep.py',
+    'test_mixing.py',
+    'test_steps.py',
+    'test_input_processes.py',
     'test_pixels.py',
 )
 

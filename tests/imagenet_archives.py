@@ -13,7 +13,12 @@ from PIL import Image
 
 
 def write_archives(
-    directory, *, classes: int = 5, train_per_class: int = 8, validation: int = 13, size: int = 64,
+    directory,
+    *,
+    classes: int = 5,
+    train_per_class: int = 8,
+    validation: int = 13,
+    size: int = 64,
     seed: int = 0,
 ) -> pathlib.Path:
     """Writes ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into `directory`.

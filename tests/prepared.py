@@ -37,7 +37,10 @@ def data_dir(name: str, file_format: str) -> str:
     """A tfds directory holding 'digits', or 'imagenet2012' in 8 files of uneven length."""
     directory = str(root() / file_format)
     prepare(
-        name, data_dir=directory, manual_dir=str(archives()), file_format=file_format,
+        name,
+        data_dir=directory,
+        manual_dir=str(archives()),
+        file_format=file_format,
         num_shards=8 if name == 'imagenet2012' else None,
     )
     return directory

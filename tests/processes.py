@@ -14,8 +14,7 @@ def xla_flags(devices: int) -> str:
 
     The newer code generator for fused loops is off: it takes twice as long to compile a step.
     """
-    return (f'--xla_force_host_platform_device_count={devices} '
-            '--xla_cpu_use_fusion_emitters=false')
+    return f'--xla_force_host_platform_device_count={devices} --xla_cpu_use_fusion_emitters=false'
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -38,11 +37,15 @@ def start(count: int, *command, devices: int = 1, **settings) -> list[subprocess
         settings['JAX_NUM_PROCESSES'] = str(count)
     return [
         subprocess.Popen(
-            [sys.executable, *map(str, command)], cwd=ROOT, text=True,
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            text=True,
             env=environment(PYTHONPATH=str(ROOT), **settings)
             | ({'JAX_PROCESS_ID': str(index)} if count > 1 else {}),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ) for index in range(count)
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(count)
     ]
 
 

@@ -14,12 +14,20 @@ from resnet_rs.utils.errors import CommandParser, positive_integer
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = [
     ['-m', '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__main__')]
-    for path in sorted(ROOT.glob('resnet_rs/**/*.py')) if "if __name__ == '__main__'" in
-    path.read_text()
+    for path in sorted(ROOT.glob('resnet_rs/**/*.py'))
+    if "if __name__ == '__main__'" in path.read_text()
 ] + [['main.py']]
 # Each takes about a second to import, or prints on some machines.
 SLOW = (
-    'clu', 'flax', 'jax', 'matplotlib', 'optax', 'orbax', 'scipy', 'sklearn', 'tensorflow',
+    'clu',
+    'flax',
+    'jax',
+    'matplotlib',
+    'optax',
+    'orbax',
+    'scipy',
+    'sklearn',
+    'tensorflow',
     'tensorflow_datasets',
 )
 
@@ -36,9 +44,13 @@ def barrier(tmp_path_factory):
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
 def test_wrong_usage_is_one_line(command, barrier):
     result = subprocess.run(
-        [sys.executable, *command, '--nonsense'], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, *command, '--nonsense'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={'HOME': os.environ['HOME'], 'PATH': os.environ['PATH'], 'PYTHONPATH': str(barrier)},
-        timeout=120, check=False,
+        timeout=120,
+        check=False,
     )
     assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1, result.stderr
     assert result.returncode == 2 and not result.stdout
@@ -46,16 +58,26 @@ def test_wrong_usage_is_one_line(command, barrier):
 
 def test_all_commands_are_found():
     names = {command[-1].removeprefix('resnet_rs.') for command in COMMANDS}
-    assert names >= {'main.py', 'predict', 'plan', 'sweep', 'sweep.report', 'datasets.prepare',
-                     'datasets.split_folder'}
+    assert names >= {
+        'main.py',
+        'predict',
+        'plan',
+        'sweep',
+        'sweep.report',
+        'datasets.prepare',
+        'datasets.split_folder',
+    }
 
 
-@pytest.mark.parametrize('arguments, problem', (
-    ([], 'the following arguments are required: --kind'),
-    (['--kind=c'], "argument --kind: invalid choice: 'c'"),
-    (['--kind=a', '--count=0'], "argument --count: '0' is no positive whole number"),
-    (['--kind=a', '--cuont=1'], 'unrecognized arguments: --cuont=1'),
-))
+@pytest.mark.parametrize(
+    'arguments, problem',
+    (
+        ([], 'the following arguments are required: --kind'),
+        (['--kind=c'], "argument --kind: invalid choice: 'c'"),
+        (['--kind=a', '--count=0'], "argument --count: '0' is no positive whole number"),
+        (['--kind=a', '--cuont=1'], 'unrecognized arguments: --cuont=1'),
+    ),
+)
 def test_a_parser_names_the_mistake_and_the_help(arguments, problem, capsys):
     parser = CommandParser(prog='python -m resnet_rs.something', description='A title.\n\n  x')
     parser.add_argument('--kind', choices=['a', 'b'], required=True)
@@ -69,17 +91,26 @@ def test_a_parser_names_the_mistake_and_the_help(arguments, problem, capsys):
     assert 'A title.\n\n  x' in parser.format_help()
 
 
-@pytest.mark.parametrize('command, arguments, message', (
-    (predict, ['--checkpoint=DIR', 'photo.jpg'],
-     "'DIR' is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR"),
-    (predict, ['--workdir=DIR', '--step=best', 'photo.jpg'], '--step is now --checkpoint'),
-    (predict, ['photo.jpg'], 'the following arguments are required: --workdir'),
-    (convert, ['--to=timm', 'DIR', '--output=x.safetensors'], 'which one is --workdir=DIR'),
-    (convert, ['--to=timm', '--output=x.safetensors'], 'which one is --workdir=DIR'),
-    (convert, ['--source=timm', '--workdir=DIR', '--output=x'], 'name it as PATH'),
-    (convert, ['--to=timm', '--workdir=DIR', '--checkpoint=first', '--output=x.safetensors'],
-     "'first' is neither 'last' nor 'best' nor a step"),
-))
+@pytest.mark.parametrize(
+    'command, arguments, message',
+    (
+        (
+            predict,
+            ['--checkpoint=DIR', 'photo.jpg'],
+            "'DIR' is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR",
+        ),
+        (predict, ['--workdir=DIR', '--step=best', 'photo.jpg'], '--step is now --checkpoint'),
+        (predict, ['photo.jpg'], 'the following arguments are required: --workdir'),
+        (convert, ['--to=timm', 'DIR', '--output=x.safetensors'], 'which one is --workdir=DIR'),
+        (convert, ['--to=timm', '--output=x.safetensors'], 'which one is --workdir=DIR'),
+        (convert, ['--source=timm', '--workdir=DIR', '--output=x'], 'name it as PATH'),
+        (
+            convert,
+            ['--to=timm', '--workdir=DIR', '--checkpoint=first', '--output=x.safetensors'],
+            "'first' is neither 'last' nor 'best' nor a step",
+        ),
+    ),
+)
 def test_one_word_for_run_and_checkpoint(command, arguments, message, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(arguments)

@@ -12,11 +12,16 @@ from resnet_rs.config.stored import write_config
 from resnet_rs.utils.errors import UserError
 
 
-@pytest.mark.parametrize('right, examples, low, high', (
-    # Newcombe (1998), Statistics in Medicine 17:857, table I, method 3.
-    (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
-    (1, 29, 0.0061, 0.1718),
-))
+@pytest.mark.parametrize(
+    'right, examples, low, high',
+    (
+        # Newcombe (1998), Statistics in Medicine 17:857, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ),
+)
 def test_wilson_interval(right, examples, low, high):
     interval = compare.wilson_interval(right, examples)
     assert interval == pytest.approx((low, high), abs=5e-5)
@@ -44,9 +49,16 @@ def write_run(directory, right, *, first_index=0, **settings):
     write_config(directory, config)
     right = np.array(right, bool)
     indices = np.arange(first_index, first_index + len(right))
-    np.savez(directory / 'predictions.npz', index=indices, label=indices % 10, **{
-        f'{weights}_{name}': right if name != 'loss' else np.full(len(right), 0.25, np.float32)
-        for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')})
+    np.savez(
+        directory / 'predictions.npz',
+        index=indices,
+        label=indices % 10,
+        **{
+            f'{weights}_{name}': right if name != 'loss' else np.full(len(right), 0.25, np.float32)
+            for weights in ('raw', 'ema')
+            for name in ('top1', 'top5', 'loss')
+        },
+    )
     lines = [
         {'step': 5, 'kind': 'train', 'loss': 2.0, 'top1': 0.1},
         {'step': 5, 'kind': 'eval', 'ema_loss': 1.0, 'ema_top1': 0.5},

@@ -25,9 +25,14 @@ CLASSES = ('class0', 'class1', 'class2')
 
 def small_config():
     config = prepared.config('image_folder')
-    config.model.update({
-        'name': 'resnet_14', 'width_multiplier': 0.25, 'num_classes': 3, 'dtype': 'float32',
-    })
+    config.model.update(
+        {
+            'name': 'resnet_14',
+            'width_multiplier': 0.25,
+            'num_classes': 3,
+            'dtype': 'float32',
+        }
+    )
     return config
 
 
@@ -89,8 +94,11 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
     """At another size and crop, given as flags alone; the results beside those in NumPy."""
     directory, weights = run
     arguments = (
-        '--mode=eval', f'--workdir={directory}', '--image_size=48',
-        "--config.data.eval_crop=fraction 0.875", f'--predictions={tmp_path}/all.npz',
+        '--mode=eval',
+        f'--workdir={directory}',
+        '--image_size=48',
+        '--config.data.eval_crop=fraction 0.875',
+        f'--predictions={tmp_path}/all.npz',
     )
     status, output, errors = command(*arguments)
     assert (status, errors) == (0, [])
@@ -111,8 +119,13 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
         assert f'{name}_top5' not in table
         np.testing.assert_allclose(table[f'{name}_loss'], losses, rtol=1e-3, atol=1e-4)
     assert {name: result[name] for name in result if name not in ('weights', 'data')} == {
-        'checkpoint': str(directory / 'checkpoints' / '0'), 'step': 0, 'split': 'validation',
-        'image_size': 48, 'crop': 'fraction 0.875', 'examples': 18, 'left_out': 0,
+        'checkpoint': str(directory / 'checkpoints' / '0'),
+        'step': 0,
+        'split': 'validation',
+        'image_size': 48,
+        'crop': 'fraction 0.875',
+        'examples': 18,
+        'left_out': 0,
     }
 
     status, _, [error] = command(*arguments)
@@ -121,7 +134,9 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
     assert [path.name for path in (directory / 'evaluations').iterdir()] == [file.name]
     assert command(*arguments[:3])[0] == 0  # another crop
     assert sorted(path.name for path in (directory / 'evaluations').iterdir()) == [
-        'validation_48_0.json', 'validation_48_0_2.json']
+        'validation_48_0.json',
+        'validation_48_0_2.json',
+    ]
 
 
 def test_an_evaluation_that_does_not_fit_is_refused(run, command, monkeypatch):
@@ -130,9 +145,11 @@ def test_an_evaluation_that_does_not_fit_is_refused(run, command, monkeypatch):
     before = sorted(directory.rglob('*'))
     status, output, [error] = command('--mode=eval', f'--workdir={directory}')
     assert status == 2 and not output
-    assert re.search(r'an evaluation step of \d+ images? per device does not fit, .* GiB are '
-                     'needed: this machine has 0.00 GiB; use a smaller --config.eval.batch_size',
-                     error)
+    assert re.search(
+        r'an evaluation step of \d+ images? per device does not fit, .* GiB are '
+        'needed: this machine has 0.00 GiB; use a smaller --config.eval.batch_size',
+        error,
+    )
     assert sorted(directory.rglob('*')) == before
 
 
@@ -149,8 +166,10 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
         (['--workdir=no/such/run'], 'no run is in no/such/run: it has no config.json; name the'),
         (['--config.data.eval_split=validation'], '--workdir is missing'),
         ([workdir, f'--config.data.data_dir={fewer}'], "lacks class 'class2', other than"),
-        ([workdir, f'--config.data.data_dir={data}'],
-         "lacks class 'class1' and has class 'apple', other than"),
+        (
+            [workdir, f'--config.data.data_dir={data}'],
+            "lacks class 'class1' and has class 'apple', other than",
+        ),
         ([workdir, '--config.evl.image_size=3'], "no setting 'evl.image_size'"),
         ([workdir, '--image_size=8'], 'eval.image_size is 8'),
         ([workdir, '--predictions=all.csv'], 'does not end in .npz'),
@@ -162,14 +181,20 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
         assert message in errors[0] and 'num_classes' not in errors[0], errors
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--config.data.source=image_folder'], '--config.data.source changes a setting of a config'),
-    (['--data_dir=x'], '--data_dir is not a flag; did you mean --config.data.data_dir?'),
-    (['--name=x'], 'did you mean --config.model.name or --config.data.name?'),
-    (['--checkpoint=best'], '--checkpoint is for --mode=eval, not for --mode=train'),
-    (['--image_size=64'], 'the size of a run is --config.data.image_size'),
-    (['--profile_steps=5'], "--profile_steps is '5'; write"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            ['--config.data.source=image_folder'],
+            '--config.data.source changes a setting of a config',
+        ),
+        (['--data_dir=x'], '--data_dir is not a flag; did you mean --config.data.data_dir?'),
+        (['--name=x'], 'did you mean --config.model.name or --config.data.name?'),
+        (['--checkpoint=best'], '--checkpoint is for --mode=eval, not for --mode=train'),
+        (['--image_size=64'], 'the size of a run is --config.data.image_size'),
+        (['--profile_steps=5'], "--profile_steps is '5'; write"),
+    ],
+)
 def test_flags_in_training(arguments, message, command, tmp_path):
     file = f'{main.__file__.removesuffix("main.py")}configs/digits.py'
     if not arguments[0].startswith('--config'):

@@ -54,7 +54,8 @@ def v2_config(tmp_path_factory):
     name = 'imagenet_v2/matched-frequency'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            tfds.download.DownloadManager, 'download_and_extract',
+            tfds.download.DownloadManager,
+            'download_and_extract',
             lambda self, url: str(directory / 'files'),
         )
         prepare(name, data_dir=str(directory))
@@ -91,7 +92,8 @@ def test_real_has_sets_of_labels_and_leaves_out_images_without(real_config):
         (int(label), tuple(np.flatnonzero(right).tolist()), float(mask))
         for label, right, mask, index in zip(
             table['label'], table['label_set'], table['mask'], table['index'], strict=True
-        ) if index >= 0
+        )
+        if index >= 0
     )
     wanted = sorted(
         (label, tuple(right), float(bool(right)))
@@ -129,6 +131,7 @@ def test_real_is_scored_by_sets_and_every_labelled_image_is_counted(real_config)
 
 def test_a_right_class_of_a_set_counts(real_config):
     """A network that always says class c is right for exactly the sets that hold c."""
+
     def eval_metrics(favourite):
         class Constant:
             def apply(self, variables, images, train):

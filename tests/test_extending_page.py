@@ -39,9 +39,11 @@ def batch_of(size, classes):
     random = np.random.default_rng(0)
     labels = random.integers(0, classes, size).astype(np.int32)
     return {
-        'image': (20 * labels[:, None, None, None] + random.integers(0, 9, (size, 32, 32, 3))
-                  ).astype(np.uint8),
-        'label': labels, 'mask': np.ones(size, np.float32),
+        'image': (
+            20 * labels[:, None, None, None] + random.integers(0, 9, (size, 32, 32, 3))
+        ).astype(np.uint8),
+        'label': labels,
+        'mask': np.ones(size, np.float32),
         'index': np.arange(size, dtype=np.int32),
     }
 
@@ -71,7 +73,11 @@ def test_outputs_and_settings_of_the_family():
     assert model.apply(variables, images, False, 'pooled').shape == (2, 256)
     stages = model.apply(variables, images, False, 'stages')
     assert [stage.shape[1:] for stage in stages] == [
-        (16, 16, 32), (8, 8, 64), (4, 4, 128), (2, 2, 256)]
+        (16, 16, 32),
+        (8, 8, 64),
+        (4, 4, 128),
+        (2, 2, 256),
+    ]
     with pytest.raises(UserError, match="network 'plain_4' has no setting 'dropout_rate'"):
         create_model('plain_4', dropout_rate=0.1)
 

@@ -13,8 +13,16 @@ from hostile.kinds import KINDS  # noqa: E402
 MUTATIONS = 12
 FEW = 3  # of those that start an input pipeline, a process or a checkpoint manager each time
 SLOW = (
-    'JPEG', 'PNG', 'WebP, GIF, BMP', 'TFRecord', 'array_record', '.h5', '.safetensors',
-    'tf1 checkpoint', 'model_garden checkpoint', 'checkpoint',
+    'JPEG',
+    'PNG',
+    'WebP, GIF, BMP',
+    'TFRecord',
+    'array_record',
+    '.h5',
+    '.safetensors',
+    'tf1 checkpoint',
+    'model_garden checkpoint',
+    'checkpoint',
 )
 MEMORY = 2**30  # bytes that one damaged file may take, as in the benchmark
 

@@ -20,12 +20,22 @@ STEPS = 6
 
 def command(data_dir, workdir, *arguments):
     return [
-        sys.executable, 'main.py', '--config=configs/resnet_rs.py:50@160', f'--workdir={workdir}',
-        f'--config.data.data_dir={data_dir}', '--config.data.image_size=64',
-        '--config.batch_size=16', '--config.eval.batch_size=16', f'--config.duration={STEPS} steps',
-        '--config.optimizer.warmup=1 step', '--config.log.every=1 step',
-        '--config.checkpoint.every=2 steps', f'--config.eval.every={STEPS} steps',
-        '--config.model.name=resnet_rs_14', '--config.model.width_multiplier=0.25', *arguments,
+        sys.executable,
+        'main.py',
+        '--config=configs/resnet_rs.py:50@160',
+        f'--workdir={workdir}',
+        f'--config.data.data_dir={data_dir}',
+        '--config.data.image_size=64',
+        '--config.batch_size=16',
+        '--config.eval.batch_size=16',
+        f'--config.duration={STEPS} steps',
+        '--config.optimizer.warmup=1 step',
+        '--config.log.every=1 step',
+        '--config.checkpoint.every=2 steps',
+        f'--config.eval.every={STEPS} steps',
+        '--config.model.name=resnet_rs_14',
+        '--config.model.width_multiplier=0.25',
+        *arguments,
     ]
 
 
@@ -35,8 +45,13 @@ def environment(device_count):
 
 def run(*arguments, devices=8):
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment(devices), capture_output=True, text=True,
-        timeout=600, check=False,
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
@@ -93,7 +108,8 @@ def test_one_device_agrees_with_eight(data_dir, tmp_path):
     exact = (
         '--config.model.dtype=float32',
         '--config.model.batch_norm_group_size=-1',
-        '--config.duration=5 steps', '--config.optimizer.learning_rate=0.01',
+        '--config.duration=5 steps',
+        '--config.optimizer.learning_rate=0.01',
     )
     losses = []
     for devices in (1, 8):
@@ -110,11 +126,15 @@ def test_preemption_saves_and_ends_cleanly(data_dir, tmp_path):
     """SIGTERM in the middle of a long run: exit status 75 and a checkpoint of that very step."""
     endless = (
         '--config.duration=100000 steps',
-        '--config.checkpoint.every=100000 steps', '--config.eval.every=100000 steps',
+        '--config.checkpoint.every=100000 steps',
+        '--config.eval.every=100000 steps',
     )
     process = subprocess.Popen(
-        command(data_dir, tmp_path, *endless), cwd=ROOT, env=environment(1),
-        stderr=subprocess.PIPE, text=True,
+        command(data_dir, tmp_path, *endless),
+        cwd=ROOT,
+        env=environment(1),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 300
     while not (lines := read_metrics(tmp_path)):

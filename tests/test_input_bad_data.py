@@ -22,10 +22,18 @@ def test_odd_files_are_read(tmp_path):
     random = np.random.default_rng(0)
     rgb = Image.fromarray(random.integers(0, 256, (40, 50, 3)).astype(np.uint8))
     kinds = [
-        (rgb.convert('L'), 'JPEG'), (rgb.convert('CMYK'), 'JPEG'), (rgb, 'PNG'),
-        (rgb.convert('RGBA'), 'PNG'), (rgb.convert('I;16'), 'PNG'), (rgb.resize((1, 1)), 'JPEG'),
-        (rgb.resize((2000, 10)), 'JPEG'), (rgb.resize((10, 2000)), 'PNG'), (rgb, 'WEBP'),
-        (rgb.convert('P'), 'GIF'), (rgb, 'BMP'), (rgb.convert('P'), 'BMP'),
+        (rgb.convert('L'), 'JPEG'),
+        (rgb.convert('CMYK'), 'JPEG'),
+        (rgb, 'PNG'),
+        (rgb.convert('RGBA'), 'PNG'),
+        (rgb.convert('I;16'), 'PNG'),
+        (rgb.resize((1, 1)), 'JPEG'),
+        (rgb.resize((2000, 10)), 'JPEG'),
+        (rgb.resize((10, 2000)), 'PNG'),
+        (rgb, 'WEBP'),
+        (rgb.convert('P'), 'GIF'),
+        (rgb, 'BMP'),
+        (rgb.convert('P'), 'BMP'),
     ]
     config = folder_of(tmp_path, [encoded(image, file_format) for image, file_format in kinds])
     for batch in take(input_pipeline.train_batches(config), 10):
@@ -67,7 +75,8 @@ def test_a_broken_link_is_a_corrupt_image(tmp_path, cache):
 def test_corrupt_images_fail_and_are_named(tmp_path, kind):
     config = folder_of(tmp_path, bad_files())
     batches = (
-        input_pipeline.train_batches(config) if kind == 'training'
+        input_pipeline.train_batches(config)
+        if kind == 'training'
         else iter(input_pipeline.eval_batches(config))
     )
     with pytest.raises(UserError) as error:
@@ -172,7 +181,7 @@ def test_damaged_array_record_file_is_named(tmp_path):
     path = next((tmp_path / 'data').rglob('*train.array_record-00002-of-00008'))
     content = path.read_bytes()
     middle = len(content) // 2
-    path.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000:])
+    path.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
     config = prepared.config('array_record')
     config.data.data_dir = str(tmp_path / 'data')
     with pytest.raises(UserError, match=f'{path} is damaged after'):

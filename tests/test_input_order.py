@@ -13,7 +13,7 @@ def test_random_access_epochs_hold_every_example_once(source):
     config = prepared.config(source)
     n = input_pipeline.dataset_info(config).split('train').num_examples
     seen = indices(take(input_pipeline.train_batches(config), 3 * n // 8 + 1))
-    epochs = [seen[epoch * n:(epoch + 1) * n] for epoch in range(3)]
+    epochs = [seen[epoch * n : (epoch + 1) * n] for epoch in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(n))
         assert list(epoch) != list(range(n))
@@ -29,11 +29,15 @@ def streams_by_epoch(config, epochs):
     seen = seen.reshape(steps, streams, config.batch_size // streams)
     parts = []
     for epoch in range(epochs):
-        bounds = [[((epoch + i) * n + stream) // streams for i in (0, 1)]
-                  for stream in range(streams)]
-        parts.append([
-            seen[:, stream].ravel()[low:high].tolist() for stream, (low, high) in enumerate(bounds)
-        ])
+        bounds = [
+            [((epoch + i) * n + stream) // streams for i in (0, 1)] for stream in range(streams)
+        ]
+        parts.append(
+            [
+                seen[:, stream].ravel()[low:high].tolist()
+                for stream, (low, high) in enumerate(bounds)
+            ]
+        )
     return parts
 
 
@@ -63,7 +67,9 @@ def test_windows_are_shuffled_within_themselves():
     for window in (1, 5):
         config.data.shuffle_window = window
         windows[window] = [
-            part[i:i + 5] for parts in streams_by_epoch(config, 3) for part in parts
+            part[i : i + 5]
+            for parts in streams_by_epoch(config, 3)
+            for part in parts
             for i in range(0, len(part), 5)
         ]
     for shuffled, plain in zip(windows[5], windows[1], strict=True):
@@ -139,9 +145,10 @@ def test_repeated_augmentation_shows_each_example_several_times(source):
     resumed = input_pipeline.train_batches(config, first_step=7)
     assert_same(next(resumed), repeated[7])
     halves = [
-        next(input_pipeline.train_batches(
-            config, first_step=5, process_index=index, process_count=2
-        )) for index in range(2)
+        next(
+            input_pipeline.train_batches(config, first_step=5, process_index=index, process_count=2)
+        )
+        for index in range(2)
     ]
     joined = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
     assert_same(joined, repeated[5])

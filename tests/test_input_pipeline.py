@@ -16,13 +16,15 @@ def test_batches_have_shapes_types_and_the_labels_of_their_examples(source):
     info = input_pipeline.dataset_info(config)
     batch = next(input_pipeline.train_batches(config))
     assert {name: (value.shape, str(value.dtype)) for name, value in batch.items()} == {
-        'image': ((8, 32, 32, 3), 'uint8'), 'label': ((8,), 'int32'), 'mask': ((8,), 'float32'),
+        'image': ((8, 32, 32, 3), 'uint8'),
+        'label': ((8,), 'int32'),
+        'mask': ((8,), 'float32'),
         'index': ((8,), 'int32'),
     }
     assert batch['mask'].all() and len(set(batch['index'])) == 8
-    labels = np.concatenate([
-        eval_batch['label'] for eval_batch in input_pipeline.eval_batches(config, split='train')
-    ])
+    labels = np.concatenate(
+        [eval_batch['label'] for eval_batch in input_pipeline.eval_batches(config, split='train')]
+    )
     assert labels.max() < info.num_classes
     np.testing.assert_array_equal(batch['label'], labels[batch['index']])
 
@@ -51,7 +53,8 @@ def test_fold_is_held_out_of_the_middle(source):
         batches = list(input_pipeline.eval_batches(config, split=split))
         kept = np.concatenate([batch['mask'] for batch in batches]) > 0
         return tuple(
-            np.concatenate([batch[key] for batch in batches])[kept] for key in ('image', 'label'))
+            np.concatenate([batch[key] for batch in batches])[kept] for key in ('image', 'label')
+        )
 
     images, labels = evaluated('train')
     rest, rest_labels = evaluated(config.data.train_split)

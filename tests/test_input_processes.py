@@ -23,12 +23,16 @@ BATCH = 8
 EPOCH = 26  # batches: 208 examples
 # name: (split, first step, batches); the first 20 examples lie in one of the 8 files.
 TRAINING = {
-    'epoch': ('train[:208]', 0, EPOCH), 'resumed': ('train[:208]', EPOCH - 1, 4),
+    'epoch': ('train[:208]', 0, EPOCH),
+    'resumed': ('train[:208]', EPOCH - 1, 4),
     'one_file': ('train[:20]', 0, 5),
 }
 # name: (split, examples); 29 leave a partial batch, 3 are fewer than the processes.
-EVALUATION = {'whole': ('validation', 29), 'one_file': ('train[:20]', 20),
-              'few': ('validation[:3]', 3)}
+EVALUATION = {
+    'whole': ('validation', 29),
+    'one_file': ('train[:20]', 20),
+    'few': ('validation[:3]', 3),
+}
 
 
 def read_all(data_dirs, index, count):
@@ -52,7 +56,8 @@ def stacked(cases):
     """The batches of every case as one array per key."""
     return {
         f'{case}/{key}': np.stack([batch[key] for batch in batches])
-        for case, batches in cases.items() for key in batches[0]
+        for case, batches in cases.items()
+        for key in batches[0]
     }
 
 
@@ -77,12 +82,18 @@ def start(count, data_dirs, directory):
     return [
         subprocess.Popen(
             [sys.executable, __file__, json.dumps(data_dirs), str(directory / f'{count}-{index}')],
-            stderr=subprocess.PIPE, text=True, env={
-                **os.environ, 'PYTHONPATH': str(ROOT), 'JAX_COORDINATOR_ADDRESS': address,
-                'JAX_NUM_PROCESSES': str(count), 'JAX_PROCESS_ID': str(index),
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                'PYTHONPATH': str(ROOT),
+                'JAX_COORDINATOR_ADDRESS': address,
+                'JAX_NUM_PROCESSES': str(count),
+                'JAX_PROCESS_ID': str(index),
                 'XLA_FLAGS': xla_flags(4 // count),
             },
-        ) for index in range(count)
+        )
+        for index in range(count)
     ]
 
 
@@ -124,7 +135,8 @@ def test_processes_together_see_each_example_once_an_epoch(streams, file_format,
     assert sorted(seen) == list(range(EPOCH * BATCH))
     resumed = streams[count][f'{file_format}/train/resumed/index']
     np.testing.assert_array_equal(
-        resumed[0], streams[count][f'{file_format}/train/epoch/index'][-1])
+        resumed[0], streams[count][f'{file_format}/train/epoch/index'][-1]
+    )
     assert (resumed[1:4] != streams[count][f'{file_format}/train/epoch/index'][:3]).any()
 
 
@@ -139,7 +151,8 @@ def test_processes_together_evaluate_each_example_once(streams, file_format, cou
         for key in ('image', 'label'):
             order = np.argsort(streams[count][f'{name}/index'][kept])
             np.testing.assert_array_equal(
-                streams[count][f'{name}/{key}'][kept][order], streams[1][f'{name}/{key}'][alone])
+                streams[count][f'{name}/{key}'][kept][order], streams[1][f'{name}/{key}'][alone]
+            )
 
 
 def main():

@@ -14,7 +14,7 @@ from resnet_rs.latency import Measurement, append, check_file, measure, module_m
 from resnet_rs.utils.errors import UserError
 
 # What a TPU's profiler writes: times in picoseconds; the line of operations is not that of steps.
-TRACE = '''
+TRACE = """
 planes {
   name: "/device:TPU:0"
   event_metadata { key: 1 value { id: 1 name: "jit_train_step(123)" } }
@@ -29,7 +29,7 @@ planes {
   event_metadata { key: 1 value { id: 1 name: "jit_train_step(123)" } }
   lines { name: "XLA Modules" events { metadata_id: 1 duration_ps: 99000000000 } }
 }
-'''
+"""
 
 
 def test_the_clock_of_the_device():
@@ -70,14 +70,15 @@ def stand_in(monkeypatch, fits, seconds):
 def test_the_numbers_of_a_measurement(monkeypatch):
     warm_up, blocks = [9.0], [[0.1, 0.3], [0.2, 0.4], [0.5, 0.7], [0.1, 0.1], [0.8, 1.2]]
     tried = stand_in(monkeypatch, 32, [*warm_up, *sum(blocks, [])])
-    result = measure(
-        digits.get_config(), 'train', warm_up_steps=1, blocks=5, steps_per_block=2
-    )
+    result = measure(digits.get_config(), 'train', warm_up_steps=1, blocks=5, steps_per_block=2)
     assert tried == [128, 64, 32]
     assert (result.batch_size, result.compile_seconds) == (32, 12.5)
     # The blocks' means are 0.2, 0.3, 0.6, 0.1 and 1.0 seconds.
     times = [
-        result.minimum_ms, result.lower_quartile_ms, result.median_ms, result.upper_quartile_ms
+        result.minimum_ms,
+        result.lower_quartile_ms,
+        result.median_ms,
+        result.upper_quartile_ms,
     ]
     np.testing.assert_allclose(times, [100, 200, 300, 600])
     assert result.median_ms_per_128_images == pytest.approx(1200)
@@ -92,9 +93,7 @@ def test_a_program_that_never_fits(monkeypatch):
 
 
 def test_rows_are_added_and_other_files_left_alone(tmp_path):
-    row = Measurement(**{
-        name: f'{name}, "quoted"' for name in Measurement.__dataclass_fields__
-    })
+    row = Measurement(**{name: f'{name}, "quoted"' for name in Measurement.__dataclass_fields__})
     path = tmp_path / 'latency.csv'
     for _ in range(2):
         check_file(path)
@@ -119,16 +118,28 @@ def compilation_cache():
 def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_cache):
     """Inference alone: the step compiles in a fraction of training's."""
     path = tmp_path / 'latency.csv'
-    monkeypatch.setattr(sys, 'argv', [
-        'latency', '--config=configs/digits.py:debug', '--config.data.image_size=16',
-        '--batch_size=2', '--blocks=3', '--steps_per_block=2', '--warm_up_steps=1',
-        '--steps=inference', f'--output={path}',
-    ])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'latency',
+            '--config=configs/digits.py:debug',
+            '--config.data.image_size=16',
+            '--batch_size=2',
+            '--blocks=3',
+            '--steps_per_block=2',
+            '--warm_up_steps=1',
+            '--steps=inference',
+            f'--output={path}',
+        ],
+    )
     latency.main(sys.argv)
     with path.open(newline='') as file:
         (row,) = csv.DictReader(file)
     assert (row['config'], row['step'], row['dtype']) == (
-        'configs/digits.py:debug', 'inference', 'float32'
+        'configs/digits.py:debug',
+        'inference',
+        'float32',
     )
     assert (row['batch_size'], row['image_size'], row['device_ms']) == ('2', '16', '')
     assert 0 < float(row['minimum_ms']) <= float(row['median_ms'])
@@ -146,8 +157,10 @@ def test_the_network_of_a_run(monkeypatch, tmp_path, capsys, compilation_cache):
 
     monkeypatch.setattr(latency, 'measure', measure)
     for arguments, message in (
-        ([f'--workdir={tmp_path}/run', '--image_size=48', '--config.model.width_multiplier=0.5'],
-         'measured'),
+        (
+            [f'--workdir={tmp_path}/run', '--image_size=48', '--config.model.width_multiplier=0.5'],
+            'measured',
+        ),
         ([f'--workdir={tmp_path}/none'], f'no run is in {tmp_path}/none'),
     ):
         arguments = ['latency', *arguments, f'--output={tmp_path}/latency.csv']
@@ -158,17 +171,20 @@ def test_the_network_of_a_run(monkeypatch, tmp_path, capsys, compilation_cache):
     assert seen == [(0.5, 48, 'inference', f'{tmp_path}/run')]
 
 
-@pytest.mark.parametrize(('argument', 'message'), [
-    ('--config=configs/absent.py', 'configs/absent.py is not a file'),
-    ('--config=configs/digits.py:none', "no variant 'none'"),
-    ('--config.batch_sise=3', "no setting 'batch_sise'"),
-    ('--batch_size=0', 'batch_size'),
-    ('--dtype=float8', 'dtype'),
-    ('--steps=eval', "--steps has 'eval'; there are inference and train"),
-    ('--step=train', 'Did you mean: steps'),
-    ('--image_size=8', 'data.image_size is 8'),
-    ('digits', "'digits' is not a flag"),
-])
+@pytest.mark.parametrize(
+    ('argument', 'message'),
+    [
+        ('--config=configs/absent.py', 'configs/absent.py is not a file'),
+        ('--config=configs/digits.py:none', "no variant 'none'"),
+        ('--config.batch_sise=3', "no setting 'batch_sise'"),
+        ('--batch_size=0', 'batch_size'),
+        ('--dtype=float8', 'dtype'),
+        ('--steps=eval', "--steps has 'eval'; there are inference and train"),
+        ('--step=train', 'Did you mean: steps'),
+        ('--image_size=8', 'data.image_size is 8'),
+        ('digits', "'digits' is not a flag"),
+    ],
+)
 def test_mistakes_are_one_line(monkeypatch, capsys, argument, message):
     arguments = ['latency', '--config=configs/digits.py', argument]
     monkeypatch.setattr(sys, 'argv', arguments)

@@ -18,8 +18,13 @@ def main(*arguments, timeout=300, **settings):
     inherited = environment()
     inherited = {name: inherited[name] for name in inherited if not name.startswith('TPU_')}
     return subprocess.run(
-        [sys.executable, 'main.py', *arguments], cwd=ROOT, capture_output=True, text=True,
-        timeout=timeout, env={**inherited, **settings}, check=False,
+        [sys.executable, 'main.py', *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**inherited, **settings},
+        check=False,
     )
 
 
@@ -53,19 +58,27 @@ def test_missing_dataset_is_reported_before_jax_and_tensorflow_are_imported(tmp_
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('arguments, fragments', (
-    (['--config.model.widht_multiplier=2'], ['model.widht_multiplier', 'model.width_multiplier']),
-    (['--config.batch_size=many'], ['batch_size', "'many'"]),
-    (['--config.duration=ten epochs'], ["duration is 'ten epochs'; it takes a number"]),
-    (['--config.duration=0.1 steps'], ['less than one step']),
-    (['--config.model.num_classes=7'], ['num_classes is 7', 'digits has 10 classes',
-                                        '--config.model.num_classes=10']),
-    (['--config.data.crop_area=(0.5,0.2)'], ['data.crop_area is (0.5, 0.2)']),
-    (['--config.data.eval_split=test'], ['test', 'validation']),
-    (['--confg=x'], ["'confg'", 'Did you mean: config']),
-    (['--mode=trian'], ['trian', 'train|eval|check']),
-    (['extra'], ["'extra' is not a flag"]),
-))
+@pytest.mark.parametrize(
+    'arguments, fragments',
+    (
+        (
+            ['--config.model.widht_multiplier=2'],
+            ['model.widht_multiplier', 'model.width_multiplier'],
+        ),
+        (['--config.batch_size=many'], ['batch_size', "'many'"]),
+        (['--config.duration=ten epochs'], ["duration is 'ten epochs'; it takes a number"]),
+        (['--config.duration=0.1 steps'], ['less than one step']),
+        (
+            ['--config.model.num_classes=7'],
+            ['num_classes is 7', 'digits has 10 classes', '--config.model.num_classes=10'],
+        ),
+        (['--config.data.crop_area=(0.5,0.2)'], ['data.crop_area is (0.5, 0.2)']),
+        (['--config.data.eval_split=test'], ['test', 'validation']),
+        (['--confg=x'], ["'confg'", 'Did you mean: config']),
+        (['--mode=trian'], ['trian', 'train|eval|check']),
+        (['extra'], ["'extra' is not a flag"]),
+    ),
+)
 def test_wrong_settings(data_dir, tmp_path, arguments, fragments):
     result = main(DIGITS, f'--workdir={tmp_path}/run', *arguments, TFDS_DATA_DIR=data_dir)
     assert_refused(result, *fragments)
@@ -90,7 +103,5 @@ def test_check_says_what_the_run_will_be_or_why_not(data_dir, tmp_path):
     result = main(DIGITS, workdir, '--mode=check', TFDS_DATA_DIR=data_dir)
     assert result.returncode == 0, result.stderr
     assert 'ready: resnet_rs_14 on 8 x cpu, 12 steps of 16 images' in result.stdout
-    result = main(
-        DIGITS, workdir, '--mode=check', '--config.batch_size=20', TFDS_DATA_DIR=data_dir
-    )
+    result = main(DIGITS, workdir, '--mode=check', '--config.batch_size=20', TFDS_DATA_DIR=data_dir)
     assert_refused(result, 'batch_size is 20', 'use --config.batch_size=16 or 24')

@@ -16,23 +16,34 @@ FILES = [*ROOT.glob('*.py'), *ROOT.glob('configs/**/*.py'), *ROOT.glob('resnet_r
 NAMES = '|'.join(sorted(map(re.escape, SETTINGS), key=len, reverse=True))
 # What a person is told to change is a flag to type, --config.NAME, and never a bare NAME.
 ADVICE = re.compile(
-    rf"\b(use|set|lower|raise|lengthen|shorten|smaller|larger|longer|more|with) ({NAMES})\b(?! is)"
-    rf"|(?<!--config\.)\b({NAMES})='")
+    rf'\b(use|set|lower|raise|lengthen|shorten|smaller|larger|longer|more|with) ({NAMES})\b(?! is)'
+    rf"|(?<!--config\.)\b({NAMES})='"
+)
 
 
-@pytest.mark.parametrize(('number', 'noun', 'text'), [
-    (0, 'image', '0 images'), (1, 'image', '1 image'), (2048, 'image', '2,048 images'),
-    (1, 'class', '1 class'), (3, 'class', '3 classes'), (4, 'more process', '4 more processes'),
-    (2, 'batch', '2 batches'),
-])
+@pytest.mark.parametrize(
+    ('number', 'noun', 'text'),
+    [
+        (0, 'image', '0 images'),
+        (1, 'image', '1 image'),
+        (2048, 'image', '2,048 images'),
+        (1, 'class', '1 class'),
+        (3, 'class', '3 classes'),
+        (4, 'more process', '4 more processes'),
+        (2, 'batch', '2 batches'),
+    ],
+)
 def test_count_of(number, noun, text):
     assert count_of(number, noun) == text
 
 
-@pytest.mark.parametrize('level, in_terminal, text', [
-    (logging.INFO, True, '\r\x1b\\[K' r'\d\d:\d\d:\d\d 3 images'),
-    (logging.WARNING, False, r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING: 3 images'),
-])
+@pytest.mark.parametrize(
+    'level, in_terminal, text',
+    [
+        (logging.INFO, True, '\r\x1b\\[K' r'\d\d:\d\d:\d\d 3 images'),
+        (logging.WARNING, False, r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING: 3 images'),
+    ],
+)
 def test_lines_of_the_log_are_short(level, in_terminal, text):
     record = logging.LogRecord('absl', level, __file__, 1, '%d images', (3,), None)
     assert re.fullmatch(text, ShortLines(in_terminal).format(record))
@@ -42,22 +53,31 @@ def texts_of(path):
     """The texts of a module in which values are left out, without its docstrings."""
     tree = ast.parse(path.read_text())
     docstrings = {
-        id(node.body[0].value) for node in ast.walk(tree)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
-             for part in node.values}
+    inner = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield ''.join(part.value if isinstance(part, ast.Constant) else '{}'
-                          for part in node.values)
-        elif (isinstance(node, ast.Constant) and isinstance(node.value, str)
-              and id(node) not in docstrings | inner):
+            yield ''.join(
+                part.value if isinstance(part, ast.Constant) else '{}' for part in node.values
+            )
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings | inner
+        ):
             yield node.value
 
 
 def test_advice_names_the_flag_to_type():
-    found = [(path.name, text) for path in FILES for text in texts_of(path)
-             if ADVICE.search(text)]
+    found = [(path.name, text) for path in FILES for text in texts_of(path) if ADVICE.search(text)]
     assert not found

@@ -16,8 +16,11 @@ def test_data_files_are_packaged():
         if path.is_file() and path.suffix not in ('.py', '.pyc'):
             assert any(path.match(pattern) for pattern in patterns), path
     for folder in (ROOT / 'resnet_rs').iterdir():  # setuptools leaves out a folder without it
-        assert not folder.is_dir() or (folder / '__init__.py').exists() or (
-            folder.name == '__pycache__'), folder
+        assert (
+            not folder.is_dir()
+            or (folder / '__init__.py').exists()
+            or (folder.name == '__pycache__')
+        ), folder
 
 
 def test_requirements_are_those_of_the_pinned_environment():
@@ -35,5 +38,6 @@ def test_importing_the_package_imports_no_library():
         'print("tensorflow" in sys.modules, create_model("resnet_rs_50").architecture.stage_sizes)'
     )
     result = subprocess.run(
-        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines() == ['set()', 'False (3, 4, 6, 3)']

@@ -65,7 +65,7 @@ def folder(pixels, tmp_path_factory):
 def expected(network, images, which='ema'):
     """Probabilities [batch, classes] in plain numpy around the network."""
     _, model, weights = network
-    middle = images[:, SIZE // 2:-SIZE // 2, SIZE // 2:-SIZE // 2].astype(np.float32) / 255
+    middle = images[:, SIZE // 2 : -SIZE // 2, SIZE // 2 : -SIZE // 2].astype(np.float32) / 255
     inputs = (middle - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
     logits = np.asarray(model.apply(weights[which], inputs, False), np.float64)
     powers = np.exp(logits - logits.max(-1, keepdims=True))
@@ -152,8 +152,14 @@ def test_kinds_of_images(workdir, tmp_path):
     rgb = grey.convert('RGB')
     deep = Image.fromarray(levels.astype(np.uint16) * 256 + 9)
     writers = {
-        'rgb.png': rgb, 'grey.png': grey, 'deep.png': deep, 'alpha.png': rgb.convert('RGBA'),
-        'palette.png': grey.convert('P'), 'grey.webp': rgb, 'grey.gif': grey, 'grey.bmp': rgb,
+        'rgb.png': rgb,
+        'grey.png': grey,
+        'deep.png': deep,
+        'alpha.png': rgb.convert('RGBA'),
+        'palette.png': grey.convert('P'),
+        'grey.webp': rgb,
+        'grey.gif': grey,
+        'grey.bmp': rgb,
     }
     for name, image in writers.items():
         image.save(tmp_path / name, **({'lossless': True} if name.endswith('webp') else {}))
@@ -161,7 +167,9 @@ def test_kinds_of_images(workdir, tmp_path):
     for prediction in others:
         assert [c[0] for c in prediction.classes] == [c[0] for c in first.classes]
         np.testing.assert_allclose(
-            [c[2] for c in prediction.classes], [c[2] for c in first.classes], rtol=1e-5,
+            [c[2] for c in prediction.classes],
+            [c[2] for c in first.classes],
+            rtol=1e-5,
             err_msg=prediction.file,
         )
 
@@ -182,13 +190,14 @@ def test_bad_images(workdir, folder, tmp_path, capsys):
     (tmp_path / 'empty.png').touch()
     (tmp_path / 'folder').mkdir()
     reasons = {
-        'cut.jpg': 'cannot be decoded', 'text.jpg': 'cannot be decoded',
-        'empty.png': 'cannot be decoded', 'none.png': 'does not exist', 'folder': 'holds no image',
+        'cut.jpg': 'cannot be decoded',
+        'text.jpg': 'cannot be decoded',
+        'empty.png': 'cannot be decoded',
+        'none.png': 'does not exist',
+        'folder': 'holds no image',
     }
     for name, reason in reasons.items():
-        status, out, err = run(
-            capsys, f'--workdir={workdir}', folder / '0.png', tmp_path / name
-        )
+        status, out, err = run(capsys, f'--workdir={workdir}', folder / '0.png', tmp_path / name)
         assert (status, out) == (2, ''), name
         assert str(tmp_path / name) in err and reason in err and err.count('\n') == 1
 
@@ -202,7 +211,8 @@ def bad_files(tmp_path):
 
 def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_files, capsys):
     status, out, err = run(
-        capsys, '--workdir=no_such_directory', folder / '0.png', *bad_files, folder / '1.png')
+        capsys, '--workdir=no_such_directory', folder / '0.png', *bad_files, folder / '1.png'
+    )
     assert (status, out) == (2, '') and err.count('\n') == 1
     assert err.startswith('error: 5 of 7 files cannot be read: ') and 'add --skip_bad' in err
     assert all(str(file) in err for file in bad_files[:3]) and ' and 2 more' in err
@@ -219,7 +229,8 @@ def test_bad_files_can_be_skipped(workdir, folder, bad_files, capsys):
     lines = err.splitlines()
     assert len(lines) == 5 and all(
         line.startswith(f'skipped: {file} cannot be decoded')
-        for line, file in zip(lines, bad_files, strict=True))
+        for line, file in zip(lines, bad_files, strict=True)
+    )
     status, out, err = run(capsys, f'--workdir={workdir}', '--skip_bad', *bad_files)
     assert (status, out) == (2, '')
     assert err.splitlines()[-1] == 'error: no file can be read'
@@ -246,8 +257,9 @@ def test_exif_orientation_is_honoured(orientation, suffix, tolerance, tmp_path):
     assert np.abs(got - want).max() <= tolerance
 
 
-@pytest.mark.parametrize('exif', [b'', b'Exif', b'Exif\0\0MM\0*\0\0\0\x08\0\x09\x01',
-                                  b'Exif\0\0II*\0\xff\xff\xff\xff'])
+@pytest.mark.parametrize(
+    'exif', [b'', b'Exif', b'Exif\0\0MM\0*\0\0\0\x08\0\x09\x01', b'Exif\0\0II*\0\xff\xff\xff\xff']
+)
 def test_damaged_exif_turns_nothing(exif, tmp_path):
     image = Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
     image.save(tmp_path / 'a.jpg', exif=exif)
@@ -255,7 +267,8 @@ def test_damaged_exif_turns_nothing(exif, tmp_path):
     transform = evaluation_transform(default_config().data, SIZE)
     np.testing.assert_array_equal(
         image_file.read_image(tmp_path / 'a.jpg', transform),
-        image_file.read_image(tmp_path / 'b.jpg', transform))
+        image_file.read_image(tmp_path / 'b.jpg', transform),
+    )
 
 
 def test_of_an_animation_the_first_frame_counts(workdir, tmp_path):
@@ -265,8 +278,7 @@ def test_of_an_animation_the_first_frame_counts(workdir, tmp_path):
     for suffix in ('gif', 'webp', 'png'):
         names.append(f'moving.{suffix}')
         options = {'lossless': True} if suffix == 'webp' else {}
-        frames[0].save(
-            tmp_path / names[-1], save_all=True, append_images=frames[1:], **options)
+        frames[0].save(tmp_path / names[-1], save_all=True, append_images=frames[1:], **options)
     still, *moving = predict.predict(workdir, [tmp_path / name for name in names], top=CLASSES)
     for prediction in moving:
         assert prediction.classes == still.classes, prediction.file

@@ -6,8 +6,19 @@ import pathlib
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'resnet_rs'
 # A room imports rooms that stand before it.
-ROOMS = ('utils', 'models', 'config', 'augment', 'datasets', 'training', 'multihost', 'run',
-         'plan', 'convert', 'sweep')
+ROOMS = (
+    'utils',
+    'models',
+    'config',
+    'augment',
+    'datasets',
+    'training',
+    'multihost',
+    'run',
+    'plan',
+    'convert',
+    'sweep',
+)
 ROOT_MODULES = {path.stem for path in ROOT.glob('*.py')} | {'configs', 'tests', 'benchmarks'}
 
 
@@ -51,4 +62,5 @@ def test_loose_files_are_commands():
         if path.name != '__init__.py':
             assert "if __name__ == '__main__':" in path.read_text(), f'{path} is no command'
             assert f'python -m resnet_rs.{path.stem}' in ast.get_docstring(
-                ast.parse(path.read_text())), f'{path} does not say how it is called'
+                ast.parse(path.read_text())
+            ), f'{path} does not say how it is called'

@@ -27,7 +27,8 @@ def parameters(config):
 @functools.cache
 def count(architecture, image_size):
     return count_parameters(
-        jax.eval_shape(lambda: init_variables(ResNet(architecture), image_size))['params'])
+        jax.eval_shape(lambda: init_variables(ResNet(architecture), image_size))['params']
+    )
 
 
 def test_additive_study():
@@ -67,37 +68,51 @@ def test_every_cell_of_the_scaling_study():
     assert len(cells) == 7 * 5 * 5 * 3
     for depth, width, resolution, epochs in cells:
         config = scaling_study.get_config(
-            f'depth={depth},width={width},resolution={resolution},epochs={epochs}')
+            f'depth={depth},width={width},resolution={resolution},epochs={epochs}'
+        )
         validation.check_settings(config)
         assert config.model.name == f'resnet_rs_{depth}'
         assert config.duration == f'{epochs} epochs'
-        regularised = (config.model.dropout_rate, config.model.stochastic_depth_rate,
-                       config.optimizer.label_smoothing, config.data.augment)
+        regularised = (
+            config.model.dropout_rate,
+            config.model.stochastic_depth_rate,
+            config.optimizer.label_smoothing,
+            config.data.augment,
+        )
         if epochs < 350:
             assert regularised == (0.0, 0.0, 0.0, 'none')
         else:
             assert regularised[2:] == (0.1, 'randaugment')
-            assert config.model.dropout_rate == {0.25: 0, 0.5: 0.1, 1: 0.25, 1.5: 0.6, 2: 0.75}[
-                width]
+            assert (
+                config.model.dropout_rate == {0.25: 0, 0.5: 0.1, 1: 0.25, 1.5: 0.6, 2: 0.75}[width]
+            )
     for depth, width in ((26, 0.25), (26, 2.0), (101, 1.0)):  # deeper ones differ in blocks only
         assert parameters(scaling_study.get_config(f'depth={depth},width={width:g}'))
     assert parameters(scaling_study.get_config('')) == 63_618_696
 
 
-@pytest.mark.parametrize('study, row, message', (
-    (additive_study, 'cosin', "no row 'cosin'.*cosine"),
-    (weight_decay_study, '50,none', "no row '50,none'"),
-    (scaling_study, 'depht=101', "no axis 'depht'"),
-    (scaling_study, 'depth=102', "depth is '102'; the study has 26, 50"),
-))
+@pytest.mark.parametrize(
+    'study, row, message',
+    (
+        (additive_study, 'cosin', "no row 'cosin'.*cosine"),
+        (weight_decay_study, '50,none', "no row '50,none'"),
+        (scaling_study, 'depht=101', "no axis 'depht'"),
+        (scaling_study, 'depth=102', "depth is '102'; the study has 26, 50"),
+    ),
+)
 def test_rows_that_are_not_there(study, row, message):
     with pytest.raises(UserError, match=message):
         study.get_config(row)
 
 
-@pytest.mark.parametrize('name, runs, networks', (
-    ('additive_study', 22, 3), ('weight_decay_study', 24, 2), ('scaling_study', 72, 4),
-))
+@pytest.mark.parametrize(
+    'name, runs, networks',
+    (
+        ('additive_study', 22, 3),
+        ('weight_decay_study', 24, 2),
+        ('scaling_study', 72, 4),
+    ),
+)
 def test_sweeps_of_the_studies(name, runs, networks):
     pairs = load_sweep(f'configs/sweeps/{name}.py')
     assert len(pairs) == runs

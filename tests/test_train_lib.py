@@ -42,8 +42,9 @@ def small_config(**settings):
 
 
 def without_time(workdir):
-    return [json.dumps({k: v for k, v in line.items() if k != 'time'})
-            for line in read_metrics(workdir)]
+    return [
+        json.dumps({k: v for k, v in line.items() if k != 'time'}) for line in read_metrics(workdir)
+    ]
 
 
 def assert_identical(a, b):
@@ -114,8 +115,17 @@ def test_a_run_killed_before_its_report_writes_it_when_started_again(uninterrupt
 def test_a_run_leaves_what_it_says(uninterrupted):
     workdir, state = uninterrupted
     names = {path.name for path in workdir.iterdir()}
-    assert {'config.json', 'class_names.txt', 'environment.json', 'metrics.jsonl', 'checkpoints',
-            'predictions.npz', 'curves.png', 'confusion_matrix.png', 'mistakes.png'} <= names
+    assert {
+        'config.json',
+        'class_names.txt',
+        'environment.json',
+        'metrics.jsonl',
+        'checkpoints',
+        'predictions.npz',
+        'curves.png',
+        'confusion_matrix.png',
+        'mistakes.png',
+    } <= names
     assert any('tfevents' in name for name in names)
     assert read_config(workdir).to_dict() == small_config().to_dict()
     assert (workdir / 'class_names.txt').read_text().split() == [str(i) for i in range(10)]
@@ -125,10 +135,18 @@ def test_a_run_leaves_what_it_says(uninterrupted):
 
     lines = read_metrics(workdir)
     kinds = [(line['step'], line['kind']) for line in lines]
-    assert kinds == [(2, 'train'), (4, 'train'), (6, 'train'), (6, 'eval'), (8, 'train'),
-                     (10, 'train'), (10, 'eval')]
+    assert kinds == [
+        (2, 'train'),
+        (4, 'train'),
+        (6, 'train'),
+        (6, 'eval'),
+        (8, 'train'),
+        (10, 'train'),
+        (10, 'eval'),
+    ]
     assert {'loss', 'top1', 'learning_rate', 'gradient_norm', 'parameter_norm', 'update_norm'} <= (
-        lines[0].keys())
+        lines[0].keys()
+    )
     predictions = np.load(workdir / 'predictions.npz')
     assert len(predictions['label']) == 360
     for weight in WEIGHTS:
@@ -145,9 +163,7 @@ def test_a_finished_run_stays_as_it_is(uninterrupted):
 
 
 @pytest.mark.parametrize('device_count', (4, 1))
-def test_eight_devices_resume_on_fewer(
-    uninterrupted, monkeypatch, tmp_path, device_count
-):
+def test_eight_devices_resume_on_fewer(uninterrupted, monkeypatch, tmp_path, device_count):
     workdir, expected = uninterrupted
     shutil.copytree(workdir, tmp_path / 'run')
     for step in (9, 10):
@@ -163,7 +179,8 @@ def test_eight_devices_resume_on_fewer(
     assert len(seen) >= 4  # and what was read ahead
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-        jax.device_get(state.variables), expected.variables,
+        jax.device_get(state.variables),
+        expected.variables,
     )
 
 
@@ -274,13 +291,19 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(monkeypatch, tmp_pa
 
 
 def test_best_and_last_checkpoints_are_kept(tmp_path):
-    config = small_config(**{
-        'eval.every': '2 steps', 'checkpoint.every': '1 step', 'checkpoint.keep_last': 2,
-        'checkpoint.keep_best': 1, 'duration': '8 steps',
-    })
+    config = small_config(
+        **{
+            'eval.every': '2 steps',
+            'checkpoint.every': '1 step',
+            'checkpoint.keep_last': 2,
+            'checkpoint.keep_best': 1,
+            'duration': '8 steps',
+        }
+    )
     train_lib.train_and_evaluate(config, str(tmp_path))
-    scores = {line['step']: line['ema_top1'] for line in read_metrics(tmp_path)
-              if line['kind'] == 'eval'}
+    scores = {
+        line['step']: line['ema_top1'] for line in read_metrics(tmp_path) if line['kind'] == 'eval'
+    }
     best = max(scores, key=lambda step: (scores[step], step))
     checkpoints = Checkpoints(tmp_path)
     assert {7, 8} <= set(checkpoints.steps())

@@ -70,8 +70,11 @@ class Attempts:
         if self._kind.named == 'prefix':
             names.append(str(file).rpartition('.')[0])
         if self._kind.named == 'directory':
-            names += [str(folder) for folder in file.parents
-                      if folder.is_relative_to(self._directory) and folder != self._directory]
+            names += [
+                str(folder)
+                for folder in file.parents
+                if folder.is_relative_to(self._directory) and folder != self._directory
+            ]
         if self._kind.named == 'setting':
             names += [*SETTINGS, 'has no setting', '--data_dir', 'data directory', str(file.parent)]
         return 'refused' if any(name in message for name in names) else 'unnamed'
@@ -101,6 +104,7 @@ def memory(process: int | str = 'self') -> dict[str, int]:
     """{'VmRSS': bytes in use, 'VmHWM': the most so far, 'VmSize': address space} of a process."""
     lines = pathlib.Path(f'/proc/{process}/status').read_text().splitlines()
     return {
-        name: 1024 * int(value.split()[0]) for name, _, value in (
-            line.partition(':') for line in lines) if name in ('VmRSS', 'VmHWM', 'VmSize')
+        name: 1024 * int(value.split()[0])
+        for name, _, value in (line.partition(':') for line in lines)
+        if name in ('VmRSS', 'VmHWM', 'VmSize')
     } or {'VmRSS': 0}

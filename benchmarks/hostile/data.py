@@ -26,10 +26,18 @@ def write_images(suffixes: tuple[str, ...], directory: pathlib.Path) -> list[pat
     smooth = np.linspace(0, 200, 40 * 48 * 3).reshape(40, 48, 3) + random.normal(0, 9, (40, 48, 3))
     rgb = Image.fromarray(smooth.clip(0, 255).astype(np.uint8))
     forms = {
-        'jpg': [(rgb, {}), (rgb, {'progressive': True}), (rgb.convert('L'), {}),
-                (rgb.convert('CMYK'), {})],
-        'png': [(rgb, {}), (rgb.convert('P'), {}), (rgb.convert('RGBA'), {}),
-                (rgb.convert('L').convert('I;16'), {})],
+        'jpg': [
+            (rgb, {}),
+            (rgb, {'progressive': True}),
+            (rgb.convert('L'), {}),
+            (rgb.convert('CMYK'), {}),
+        ],
+        'png': [
+            (rgb, {}),
+            (rgb.convert('P'), {}),
+            (rgb.convert('RGBA'), {}),
+            (rgb.convert('L').convert('I;16'), {}),
+        ],
         'webp': [(rgb, {}), (rgb, {'lossless': True}), (rgb.convert('RGBA'), {})],
         'gif': [(rgb.convert('P'), {}), (rgb.convert('L'), {'interlace': 0})],
         'bmp': [(rgb, {}), (rgb.convert('L'), {})],
@@ -93,13 +101,23 @@ def read_split(config, split: str) -> None:
 def small_config():
     config = default_config()
     config.batch_size = config.eval.batch_size = 2
-    config.model.update({
-        'name': 'resnet_14', 'num_classes': CLASSES, 'width_multiplier': 1 / 16,
-    })
-    config.data.update({
-        'image_size': IMAGE_SIZE, 'augment': 'none', 'streams': 2, 'threads': 2,
-        'shuffle_window': 4, 'name': 'small',
-    })
+    config.model.update(
+        {
+            'name': 'resnet_14',
+            'num_classes': CLASSES,
+            'width_multiplier': 1 / 16,
+        }
+    )
+    config.data.update(
+        {
+            'image_size': IMAGE_SIZE,
+            'augment': 'none',
+            'streams': 2,
+            'threads': 2,
+            'shuffle_window': 4,
+            'name': 'small',
+        }
+    )
     return config
 
 
@@ -118,26 +136,46 @@ def write_records(file_format: str, directory: pathlib.Path) -> list[pathlib.Pat
         for number in range(count):
             file = target / f'small-{split}.{file_format}-{number:05d}-of-{count:05d}'
             is_array_record = file_format == 'array_record'
-            writer = (ArrayRecordWriter(str(file), 'group_size:1') if is_array_record
-                      else tf.io.TFRecordWriter(str(file)))
+            writer = (
+                ArrayRecordWriter(str(file), 'group_size:1')
+                if is_array_record
+                else tf.io.TFRecordWriter(str(file))
+            )
             for label in range(3):
-                writer.write(tf.train.Example(features=tf.train.Features(feature={
-                    'image': tf.train.Feature(bytes_list={'value': [encoded.getvalue()]}),
-                    'label': tf.train.Feature(int64_list={'value': [label]}),
-                })).SerializeToString())
+                writer.write(
+                    tf.train.Example(
+                        features=tf.train.Features(
+                            feature={
+                                'image': tf.train.Feature(
+                                    bytes_list={'value': [encoded.getvalue()]}
+                                ),
+                                'label': tf.train.Feature(int64_list={'value': [label]}),
+                            }
+                        )
+                    ).SerializeToString()
+                )
             writer.close()
             files.append(file)
-        splits.append(tfds.core.SplitInfo(
-            name=split, shard_lengths=[3] * count, num_bytes=0,
-            filename_template=tfds.core.ShardedFileTemplate(
-                target, dataset_name='small', split=split, filetype_suffix=file_format),
-        ))
+        splits.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[3] * count,
+                num_bytes=0,
+                filename_template=tfds.core.ShardedFileTemplate(
+                    target, dataset_name='small', split=split, filetype_suffix=file_format
+                ),
+            )
+        )
     tfds.folder_dataset.write_metadata(
-        data_dir=target, check_data=False, split_infos=splits,
-        features=tfds.features.FeaturesDict({
-            'image': tfds.features.Image(encoding_format='png'),
-            'label': tfds.features.ClassLabel(names=[f'c{i}' for i in range(CLASSES)]),
-        }),
+        data_dir=target,
+        check_data=False,
+        split_infos=splits,
+        features=tfds.features.FeaturesDict(
+            {
+                'image': tfds.features.Image(encoding_format='png'),
+                'label': tfds.features.ClassLabel(names=[f'c{i}' for i in range(CLASSES)]),
+            }
+        ),
     )
     return files
 

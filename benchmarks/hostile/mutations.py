@@ -16,10 +16,48 @@ from collections.abc import Callable
 
 Random = random_module.Random
 # Values that sizes and counts are overwritten with: edges of the integer types, and zeros.
-EDGES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**40,
-         2**62, 2**63 - 1, 2**63, 2**64 - 1)
-WORTHLESS = (None, True, -1, 0, 10**30, 1e308, float('nan'), float('inf'), '', 'x', '\0', '../..',
-             'a' * 5000, [], {}, [[]], [None], {'': None}, [1, 'a'], -1.5)
+EDGES = (
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    2**20,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+)
+WORTHLESS = (
+    None,
+    True,
+    -1,
+    0,
+    10**30,
+    1e308,
+    float('nan'),
+    float('inf'),
+    '',
+    'x',
+    '\0',
+    '../..',
+    'a' * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    {'': None},
+    [1, 'a'],
+    -1.5,
+)
 
 
 def mutate(name: str, content: bytes, random: Random) -> bytes:
@@ -46,11 +84,11 @@ def overwrite_number(content: bytes, random: Random) -> bytes:
     value = random.choice((*EDGES, len(content), len(content) + 1)) % 256 ** struct.calcsize(size)
     number = struct.pack(random.choice('<>') + size, value)
     start = place(content, random)
-    return (content[:start] + number + content[start + len(number):])[:len(content)]
+    return (content[:start] + number + content[start + len(number) :])[: len(content)]
 
 
 def truncate(content: bytes, random: Random) -> bytes:
-    return content[:place(content, random)]
+    return content[: place(content, random)]
 
 
 def insert(content: bytes, random: Random) -> bytes:
@@ -60,7 +98,7 @@ def insert(content: bytes, random: Random) -> bytes:
 
 def remove(content: bytes, random: Random) -> bytes:
     start = place(content, random)
-    return content[:start] + content[start + random.choice((1, 4, 100)):]
+    return content[:start] + content[start + random.choice((1, 4, 100)) :]
 
 
 def swap(content: bytes, random: Random) -> bytes:
@@ -68,28 +106,44 @@ def swap(content: bytes, random: Random) -> bytes:
     first, second = sorted(place(content, random) for _ in range(2))
     if second - first < length:
         return flip_bits(content, random)
-    return (content[:first] + content[second:second + length] + content[first + length:second]
-            + content[first:first + length] + content[second + length:])
+    return (
+        content[:first]
+        + content[second : second + length]
+        + content[first + length : second]
+        + content[first : first + length]
+        + content[second + length :]
+    )
 
 
 def repeat(content: bytes, random: Random) -> bytes:
     start = place(content, random)
-    part = content[start:start + random.choice((4, 64, 1000))]
+    part = content[start : start + random.choice((4, 64, 1000))]
     return content[:start] + part * random.choice((2, 50)) + content[start:]
 
 
 def blank(content: bytes, random: Random) -> bytes:
     start = place(content, random)
     length = min(random.choice((4, 64, 1000)), len(content) - start)
-    return content[:start] + random.choice((b'\0', b'\xff')) * length + content[start + length:]
+    return content[:start] + random.choice((b'\0', b'\xff')) * length + content[start + length :]
 
 
 def append(content: bytes, random: Random) -> bytes:
     return content + random.choice((random.randbytes(50), content, bytes(5000)))
 
 
-BYTES = (flip_bits, flip_bits, overwrite_number, overwrite_number, truncate, insert, remove, swap,
-         repeat, blank, append)
+BYTES = (
+    flip_bits,
+    flip_bits,
+    overwrite_number,
+    overwrite_number,
+    truncate,
+    insert,
+    remove,
+    swap,
+    repeat,
+    blank,
+    append,
+)
 
 
 def place(content: bytes, random: Random) -> int:
@@ -97,10 +151,14 @@ def place(content: bytes, random: Random) -> int:
     if not content:
         raise ValueError('an empty file')
     near = min(len(content), 256)
-    return random.choice((
-        random.randrange(len(content)), random.randrange(len(content)), random.randrange(near),
-        len(content) - 1 - random.randrange(near),
-    ))
+    return random.choice(
+        (
+            random.randrange(len(content)),
+            random.randrange(len(content)),
+            random.randrange(near),
+            len(content) - 1 - random.randrange(near),
+        )
+    )
 
 
 def change_jpeg(content: bytes, random: Random) -> bytes:
@@ -122,8 +180,11 @@ def change_jpeg(content: bytes, random: Random) -> bytes:
     if kind == 'length':
         return replace(content, start + 2, struct.pack('>H', random.choice(EDGES[:9])))
     if kind == 'content':
-        return content[:start + 4] + random.choice(BYTES)(content[start + 4:end], random) \
+        return (
+            content[: start + 4]
+            + random.choice(BYTES)(content[start + 4 : end], random)
             + content[end:]
+        )
     return content[:start] + content[start:end] * (2 if kind == 'twice' else 0) + content[end:]
 
 
@@ -133,7 +194,7 @@ def change_png(content: bytes, random: Random) -> bytes:
     position = 8
     while position < len(content):
         length, kind = struct.unpack_from('>I4s', content, position)
-        chunks.append([kind, content[position + 8:position + 8 + length]])
+        chunks.append([kind, content[position + 8 : position + 8 + length]])
         position += 12 + length
     action = random.choice(('size', 'bomb', 'form', 'data', 'data', 'order', 'missing', 'twice'))
     chosen = random.randrange(len(chunks))
@@ -149,7 +210,7 @@ def change_png(content: bytes, random: Random) -> bytes:
     elif action == 'order':
         random.shuffle(chunks)
     else:
-        chunks[chosen:chosen + 1] = [chunks[chosen]] * (2 if action == 'twice' else 0)
+        chunks[chosen : chosen + 1] = [chunks[chosen]] * (2 if action == 'twice' else 0)
     return content[:8] + b''.join(
         struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
         for kind, data in chunks
@@ -165,7 +226,7 @@ def change_tfrecord(content: bytes, random: Random) -> bytes:
     position = 0
     while position < len(content):
         length = struct.unpack_from('<Q', content, position)[0]
-        records.append(content[position + 12:position + 12 + length])
+        records.append(content[position + 12 : position + 12 + length])
         position += 16 + length
     lengths = [len(record) for record in records]
     chosen = random.randrange(len(records))
@@ -183,8 +244,11 @@ def change_tfrecord(content: bytes, random: Random) -> bytes:
         records.append(records[chosen])
         lengths.append(lengths[chosen])
     return b''.join(
-        (header := struct.pack('<Q', length)) + masked_crc32c(header) + record
-        + masked_crc32c(record) for record, length in zip(records, lengths, strict=True)
+        (header := struct.pack('<Q', length))
+        + masked_crc32c(header)
+        + record
+        + masked_crc32c(record)
+        for record, length in zip(records, lengths, strict=True)
     )
 
 
@@ -221,10 +285,13 @@ def change_pickle(content: bytes, random: Random) -> bytes:
     at = random.choice(starts)
     action = random.choice(('call', 'call', 'memo', 'swap', 'bytes', 'integer', 'missing'))
     if action == 'call':
-        call = random.choice((
-            f'cposix\nmkdir\n(V{EXECUTED}\ntR', f'(V{EXECUTED}\niposix\nmkdir\n',
-            f'cbuiltins\neval\n(Vimport_("os").mkdir("{EXECUTED}")\ntR',
-        )).encode()
+        call = random.choice(
+            (
+                f'cposix\nmkdir\n(V{EXECUTED}\ntR',
+                f'(V{EXECUTED}\niposix\nmkdir\n',
+                f'cbuiltins\neval\n(Vimport_("os").mkdir("{EXECUTED}")\ntR',
+            )
+        ).encode()
         return content[:at] + call + content[at:]
     if action == 'memo':
         return content[:at] + b'r' + struct.pack('<I', random.choice(EDGES) % 2**32) + content[at:]
@@ -238,7 +305,7 @@ def change_pickle(content: bytes, random: Random) -> bytes:
     if action == 'missing':
         return content[:at] + content[following:]
     other = random.choice(starts)
-    return content[:at] + content[other:other + 6] + content[following:]
+    return content[:at] + content[other : other + 6] + content[following:]
 
 
 EXECUTED = 'executed-by-a-pickle'
@@ -253,7 +320,7 @@ def change_legacy_pickle(content: bytes, random: Random) -> bytes:
             pass
         bounds.append(file.tell())
     chosen = random.choice((0, 1, 2, 3, 3, 3, 4))
-    start, end = bounds[chosen:chosen + 2]
+    start, end = bounds[chosen : chosen + 2]
     return content[:start] + change_pickle(content[start:end], random) + content[end:]
 
 
@@ -262,25 +329,31 @@ def change_table(content: bytes, random: Random) -> bytes:
     footer = content[-48:]
     index = varints(footer, 4)[2:]
     blocks = [tuple(index)]
-    block = content[index[0]:index[0] + index[1]]
+    block = content[index[0] : index[0] + index[1]]
     shared, unshared, size = varints(block, 3)
     start = 3 + unshared
     del shared, size
     blocks += [tuple(varints(block[start:], 2))] * 3
     start, size = random.choice(blocks)
     changed = random.choice((flip_bits, overwrite_number, swap, blank))(
-        content[start:start + size], random)
-    checksum = masked_crc32c(changed + content[start + size:start + size + 1])
-    return (content[:start] + changed + content[start + size:start + size + 1] + checksum
-            + content[start + size + 5:])
+        content[start : start + size], random
+    )
+    checksum = masked_crc32c(changed + content[start + size : start + size + 1])
+    return (
+        content[:start]
+        + changed
+        + content[start + size : start + size + 1]
+        + checksum
+        + content[start + size + 5 :]
+    )
 
 
 def change_safetensors(content: bytes, random: Random) -> bytes:
     """Changes the JSON header and sets its length right, or wrong on purpose."""
     length = struct.unpack_from('<Q', content)[0]
-    header = change_json(content[8:8 + length], random)
+    header = change_json(content[8 : 8 + length], random)
     stated = random.choice((len(header),) * 6 + (random.choice(EDGES),))
-    return struct.pack('<Q', stated) + header + content[8 + length:]
+    return struct.pack('<Q', stated) + header + content[8 + length :]
 
 
 def change_json(content: bytes, random: Random) -> bytes:
@@ -331,16 +404,25 @@ def change_value(document, random: Random):
 
 
 FORMATS: dict[str, tuple[Callable[[bytes, Random], bytes], ...]] = {
-    '.jpg': (change_jpeg,), '.png': (change_png,), '.tfrecord': (change_tfrecord,),
-    'zip.pth': (change_zip,), 'wrapped.pth': (change_zip,), '.npz': (change_zip,),
-    'legacy.pth': (change_legacy_pickle,), '.safetensors': (change_safetensors,),
-    '.index': (change_table,), '.json': (change_json,), 'METADATA': (change_json,),
-    'metrics': (change_json,), 'metadata': (change_json,), '_sharding': (change_json,),
+    '.jpg': (change_jpeg,),
+    '.png': (change_png,),
+    '.tfrecord': (change_tfrecord,),
+    'zip.pth': (change_zip,),
+    'wrapped.pth': (change_zip,),
+    '.npz': (change_zip,),
+    'legacy.pth': (change_legacy_pickle,),
+    '.safetensors': (change_safetensors,),
+    '.index': (change_table,),
+    '.json': (change_json,),
+    'METADATA': (change_json,),
+    'metrics': (change_json,),
+    'metadata': (change_json,),
+    '_sharding': (change_json,),
 }
 
 
 def replace(content: bytes, start: int, part: bytes) -> bytes:
-    return content[:start] + part + content[start + len(part):]
+    return content[:start] + part + content[start + len(part) :]
 
 
 def varints(content: bytes, count: int) -> list[int]:

@@ -37,15 +37,21 @@ def write_workdir(directory: pathlib.Path) -> None:
     momentum = jax.tree.map(np.zeros_like, variables['params'])
     window = {'loss': np.float32(0), 'steps': np.int32(0)}
     state = TrainState(
-        seed=np.int32(0), step=np.int32(7), variables=variables, ema=variables,
-        opt_state=(momentum,), window=window,
+        seed=np.int32(0),
+        step=np.int32(7),
+        variables=variables,
+        ema=variables,
+        opt_state=(momentum,),
+        window=window,
     )
     scores = {name: 0.5 for name in results.SCORES}
     with Checkpoints(directory) as checkpoints:
         checkpoints.save(state, Run(0, 1.5, 2), scores)
     time = {'seconds_per_step': 0.5, 'memory_bytes': 10**9, 'skipped_images': 0}
-    lines = [{'step': step, 'kind': 'train', 'loss': 2.5, 'top1': 0.1, 'time': time}
-             for step in (2, 4, 6)]
+    lines = [
+        {'step': step, 'kind': 'train', 'loss': 2.5, 'top1': 0.1, 'time': time}
+        for step in (2, 4, 6)
+    ]
     lines.append({'step': 7, 'kind': 'eval', **scores, 'time': {'elapsed_seconds': 1.5}})
     (directory / run_log.METRICS_FILE).write_text(''.join(json.dumps(x) + '\n' for x in lines))
     (directory / 'environment.json').write_text(json.dumps(describe_environment()))
@@ -53,8 +59,12 @@ def write_workdir(directory: pathlib.Path) -> None:
     right = np.arange(9) % 2 == 0
     table = {'index': np.arange(9), 'label': np.arange(9) % CLASSES}
     for weights in ('raw', 'ema'):
-        table |= {f'{weights}_prediction': np.arange(9), f'{weights}_top1': right,
-                  f'{weights}_top5': right, f'{weights}_loss': np.ones(9, np.float32)}
+        table |= {
+            f'{weights}_prediction': np.arange(9),
+            f'{weights}_top1': right,
+            f'{weights}_top5': right,
+            f'{weights}_loss': np.ones(9, np.float32),
+        }
     np.savez(directory / run_log.PREDICTIONS_FILE, **table)
 
 
@@ -128,8 +138,12 @@ def abstract_state(model):
     variables = jax.tree.map(on_device, jax.eval_shape(lambda: init_variables(model, 64)))
     number, real = (on_device(jax.ShapeDtypeStruct((), kind)) for kind in (np.int32, np.float32))
     return TrainState(
-        seed=number, step=number, variables=variables, ema=variables,
-        opt_state=(variables['params'],), window={'loss': real, 'steps': number},
+        seed=number,
+        step=number,
+        variables=variables,
+        ema=variables,
+        opt_state=(variables['params'],),
+        window={'loss': real, 'steps': number},
     )
 
 

@@ -22,11 +22,13 @@ from resnet_rs.models import create_model
 @functools.cache
 def timm_state() -> dict[str, np.ndarray]:
     model = create_model(
-        'resnet_rs_14', num_classes=CLASSES, width_multiplier=1 / 16, dtype='float32')
+        'resnet_rs_14', num_classes=CLASSES, width_multiplier=1 / 16, dtype='float32'
+    )
     variables = hash_filled.hash_filled_variables(model, 'float32')
     return {
-        timm.timm_key(path, 'deep_strided', 'average_pool'):
-            np.ascontiguousarray(timm.to_timm_layout(path, array))
+        timm.timm_key(path, 'deep_strided', 'average_pool'): np.ascontiguousarray(
+            timm.to_timm_layout(path, array)
+        )
         for path, array in paths_of(variables).items()
     }
 
@@ -50,10 +52,15 @@ def read_weights(source: str, directory: pathlib.Path, file: pathlib.Path) -> No
     path = directory / 'model.ckpt' if file.name.startswith('model.ckpt') else file
     options = ['--weights=raw'] if source == 'tf1' else []
     try:
-        convert.main([
-            f'--source={source}', str(path), f'--output={directory / "out"}',
-            f'--num_classes={CLASSES}', *options,
-        ])
+        convert.main(
+            [
+                f'--source={source}',
+                str(path),
+                f'--output={directory / "out"}',
+                f'--num_classes={CLASSES}',
+                *options,
+            ]
+        )
     finally:
         shutil.rmtree(directory / 'out', ignore_errors=True)
 

@@ -1,6 +1,6 @@
 """The eleven rows of the additive study, two seeds each, as in the paper. Not run.
 
-    python -m resnet_rs.sweep --sweep=configs/sweeps/additive_study.py --workdir=DIR --dry_run
+python -m resnet_rs.sweep --sweep=configs/sweeps/additive_study.py --workdir=DIR --dry_run
 """
 
 from collections.abc import Iterator

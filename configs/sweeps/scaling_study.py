@@ -18,8 +18,7 @@ SHAPES = chain(
     product(values('depth', (101, 200, 300, 400)), values('width', (1.0,))),
     product(values('depth', (101,)), values('width', (1.5, 2.0))),
 )
-GRID = product(
-    SHAPES, values('resolution', (128, 160, 224, 320)), values('epochs', (10, 100, 350)))
+GRID = product(SHAPES, values('resolution', (128, 160, 224, 320)), values('epochs', (10, 100, 350)))
 
 
 def get_sweep() -> Iterator[tuple[str, ConfigDict]]:

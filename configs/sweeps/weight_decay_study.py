@@ -1,6 +1,6 @@
 """The twelve cells of the weight-decay study, two seeds each (unverified). Not run.
 
-    python -m resnet_rs.sweep --sweep=configs/sweeps/weight_decay_study.py --workdir=DIR --dry_run
+python -m resnet_rs.sweep --sweep=configs/sweeps/weight_decay_study.py --workdir=DIR --dry_run
 """
 
 from collections.abc import Iterator

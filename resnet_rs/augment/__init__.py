@@ -17,8 +17,11 @@ from resnet_rs.utils.errors import UserError
 _SETTINGS = {
     'randaugment': policies.Settings(translate_constant=100, cutout_constant=40),
     'randaugment_model_garden': policies.Settings(
-        translate_constant=10, cutout_constant=40, fill_mode='reflect',
-        contrast=pointwise.contrast_by_mean),
+        translate_constant=10,
+        cutout_constant=40,
+        fill_mode='reflect',
+        contrast=pointwise.contrast_by_mean,
+    ),
     'autoaugment_v0': policies.Settings(translate_constant=250, cutout_constant=100),
 }
 _OPERATIONS = {
@@ -62,8 +65,12 @@ def create_augment(
     """
     if '+' in name:
         settings = dict(
-            layers=layers, magnitude=magnitude, operations=operations,
-            translate_constant=translate_constant, cutout_constant=cutout_constant)
+            layers=layers,
+            magnitude=magnitude,
+            operations=operations,
+            translate_constant=translate_constant,
+            cutout_constant=cutout_constant,
+        )
         return _in_turn([create_augment(part, **settings) for part in name.split('+')])
     if name not in AUGMENTATIONS:
         raise UserError(f'unknown augmentation {name!r}; choose from {", ".join(AUGMENTATIONS)}')
@@ -73,16 +80,19 @@ def create_augment(
     settings = _SETTINGS[name]
     if translate_constant is not None:
         settings = settings._replace(
-            translate_constant=_number('translate_constant', translate_constant))
+            translate_constant=_number('translate_constant', translate_constant)
+        )
     if cutout_constant is not None:
         settings = settings._replace(cutout_constant=_number('cutout_constant', cutout_constant))
     if name == 'autoaugment_v0':
         if operations is not None:
             raise UserError(
                 'autoaugment_v0 has a fixed table of operations; leave operations unset or choose '
-                'randaugment')
-        return _checked(lambda image, seed: policies.autoaugment(
-            image, seed, policies.AUTOAUGMENT_V0, settings))
+                'randaugment'
+            )
+        return _checked(
+            lambda image, seed: policies.autoaugment(image, seed, policies.AUTOAUGMENT_V0, settings)
+        )
 
     magnitude = _number('randaugment magnitude', magnitude, most=100)
     if not isinstance(layers, int) or isinstance(layers, bool) or not 1 <= layers <= 16:
@@ -105,8 +115,11 @@ def _in_turn(parts: list[Callable]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tenso
 
 
 def _number(what: str, value: float, most: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (
-            math.isfinite(value) and 0 <= value <= most):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (math.isfinite(value) and 0 <= value <= most)
+    ):
         limit = '0 or more' if most == math.inf else f'from 0 to {most}'
         raise UserError(f'{what} must be a number, {limit}, not {value!r}')
     return float(value)
@@ -121,21 +134,26 @@ def _operation_names(name: str, operations: Sequence[str] | None) -> tuple[str, 
     if unknown or not operations:
         raise UserError(
             f'unknown operations {unknown} in {tuple(operations)}; choose at least one of '
-            f'{", ".join(policies.OPERATION_NAMES)}')
+            f'{", ".join(policies.OPERATION_NAMES)}'
+        )
     return tuple(operations)
 
 
 def _checked(
-    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     @tf.autograph.experimental.do_not_convert
     def checked(image, seed):
         image = tf.convert_to_tensor(image)
-        if image.dtype != tf.uint8 or not image.shape.is_fully_defined() or (
-                image.shape.rank != 3 or image.shape[2] != 3):
+        if (
+            image.dtype != tf.uint8
+            or not image.shape.is_fully_defined()
+            or (image.shape.rank != 3 or image.shape[2] != 3)
+        ):
             raise ValueError(
                 'augmentation needs a uint8 image [height, width, 3] of known size, got '
-                f'{image.dtype.name} {image.shape}')
+                f'{image.dtype.name} {image.shape}'
+            )
         return augment(image, seed)
 
     return checked

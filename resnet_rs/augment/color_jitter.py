@@ -17,8 +17,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # columns over (red, green, blue).
 EIGENVALUES = np.array([55.4625, 4.7940, 1.1475], np.float32)
 EIGENVECTORS = np.array(
-    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]],
-    np.float32)
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+)
 
 
 def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -36,13 +36,15 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         uint8 [height, width, 3].
     """
     factor_seed, noise_seed = tf.unstack(tf.random.split(seed, 2, alg='philox'))
-    brightness, contrast, saturation = tf.unstack(tf.random.stateless_uniform(
-        [3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox'))
+    brightness, contrast, saturation = tf.unstack(
+        tf.random.stateless_uniform([3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox')
+    )
     # No tf.matmul here: in which order it adds depends on the CPU. One constant in each product:
     # TensorFlow's graph optimisation would merge two of them.
     components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
     lighting = tf.reduce_sum(
-        components * tf.random.stateless_normal([3], noise_seed, alg='philox'), axis=1)
+        components * tf.random.stateless_normal([3], noise_seed, alg='philox'), axis=1
+    )
 
     height, width, _ = image.shape
     sums = tf.cast(_channel_sums(image), tf.float32)
@@ -64,9 +66,11 @@ def _channel_sums(image: tf.Tensor) -> tf.Tensor:
 def _transformed(image: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """pixel @ matrix + offset for every pixel, rounded to uint8; the terms are added in order."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
-    red, green, blue = (pixels[:, channel:channel + 1] for channel in range(3))
+    red, green, blue = (pixels[:, channel : channel + 1] for channel in range(3))
     values = tf.round(
-        pointwise.product(red, matrix[0]) - pointwise.product(green, -matrix[1])
-        - pointwise.product(blue, -matrix[2]) - -offset
+        pointwise.product(red, matrix[0])
+        - pointwise.product(green, -matrix[1])
+        - pointwise.product(blue, -matrix[2])
+        - -offset
     )
     return tf.reshape(tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8), image.shape)

@@ -90,9 +90,9 @@ def _transform(
     image: tf.Tensor, kind: str, amount: float, negate: tf.Tensor, fill_mode: str
 ) -> tf.Tensor:
     height, width, _ = image.shape
-    sources = np.stack([
-        source_pixels(height, width, kind, sign * amount, fill_mode) for sign in (1.0, -1.0)
-    ])
+    sources = np.stack(
+        [source_pixels(height, width, kind, sign * amount, fill_mode) for sign in (1.0, -1.0)]
+    )
     if np.array_equal(sources[0], np.arange(height * width)) and (sources[0] == sources[1]).all():
         return image
     return _gather_pixels(image, tf.constant(sources)[negate])
@@ -108,9 +108,7 @@ def _gather_pixels(image: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def source_pixels(
-    height: int, width: int, kind: str, amount: float, fill_mode: str
-) -> np.ndarray:
+def source_pixels(height: int, width: int, kind: str, amount: float, fill_mode: str) -> np.ndarray:
     """Returns where each output pixel comes from.
 
     Args:

@@ -102,7 +102,7 @@ def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     row = width * channels
     flat = tf.reshape(image, [-1])
     inside = _blend_from_smooth(flat, _scalar(factor), row, channels)
-    result = tf.concat([flat[:row + channels], inside, flat[-row - channels:]], axis=0)
+    result = tf.concat([flat[: row + channels], inside, flat[-row - channels :]], axis=0)
     result = tf.reshape(result, image.shape)
     return tf.concat([image[:, :1], result[:, 1:-1], image[:, -1:]], axis=1)
 
@@ -184,7 +184,7 @@ def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int)
 
     def neighbour(down, right):
         start = down * row + right * pixel
-        return tf.cast(flat[start:start + size], tf.float32)
+        return tf.cast(flat[start : start + size], tf.float32)
 
     weight = np.float32(1) / np.float32(13)
     center_weight = np.float32(5) / np.float32(13)
@@ -193,7 +193,8 @@ def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int)
         if down == right == 0:
             continue
         smooth -= product(
-            neighbour(down, right), -(center_weight if down == right == 1 else weight))
+            neighbour(down, right), -(center_weight if down == right == 1 else weight)
+        )
     return _blend(tf.floor(smooth), neighbour(1, 1), factor)
 
 

@@ -97,17 +97,23 @@ def make_operation(name: str, level: float, settings: Settings) -> Operation:
         'Brightness': lambda image, draw: pointwise.brightness(image, enhance),
         'Sharpness': lambda image, draw: pointwise.sharpness(image, enhance),
         'Rotate': lambda image, draw: geometric.rotate(
-            image, strength * 30.0, draw.negate, fill_mode),
+            image, strength * 30.0, draw.negate, fill_mode
+        ),
         'ShearX': lambda image, draw: geometric.shear_x(
-            image, strength * 0.3, draw.negate, fill_mode),
+            image, strength * 0.3, draw.negate, fill_mode
+        ),
         'ShearY': lambda image, draw: geometric.shear_y(
-            image, strength * 0.3, draw.negate, fill_mode),
+            image, strength * 0.3, draw.negate, fill_mode
+        ),
         'TranslateX': lambda image, draw: geometric.translate_x(
-            image, pixels, draw.negate, fill_mode),
+            image, pixels, draw.negate, fill_mode
+        ),
         'TranslateY': lambda image, draw: geometric.translate_y(
-            image, pixels, draw.negate, fill_mode),
+            image, pixels, draw.negate, fill_mode
+        ),
         'Cutout': lambda image, draw: geometric.cutout(
-            image, int(strength * settings.cutout_constant), draw.center),
+            image, int(strength * settings.cutout_constant), draw.center
+        ),
     }[name]
 
 
@@ -152,8 +158,7 @@ def autoaugment(image: tf.Tensor, seed: tf.Tensor, policy: Sequence, settings: S
         operations += [make_operation(name, level, settings) for name, level in names]
         choices = np.array([1 + names.index((name, level)) for name, _, level in layer], np.int32)
         probabilities = np.array([probability for _, probability, _ in layer], np.float32)
-        chosen = tf.where(
-            applied < tf.constant(probabilities)[row], tf.constant(choices)[row], 0)
+        chosen = tf.where(applied < tf.constant(probabilities)[row], tf.constant(choices)[row], 0)
         image = _apply(image, operations, chosen, _draw(rest))
     return image
 
@@ -179,7 +184,8 @@ def _apply(
     if tf.executing_eagerly():
         return operations[int(chosen)](image, draw)
     signature = [
-        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (image, draw.negate, draw.center)]
+        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (image, draw.negate, draw.center)
+    ]
 
     def branch(operation):
         def apply(image, negate, center):
@@ -189,7 +195,10 @@ def _apply(
 
     # tf.switch_case is unrolled into the graph around it, whose executor then visits the
     # operations of every branch, the dead ones too. This is one operation to it.
-    result, = tf.raw_ops.StatelessCase(
-        branch_index=chosen, input=[image, *draw], Tout=[image.dtype],
-        branches=[branch(operation) for operation in operations])
+    (result,) = tf.raw_ops.StatelessCase(
+        branch_index=chosen,
+        input=[image, *draw],
+        Tout=[image.dtype],
+        branches=[branch(operation) for operation in operations],
+    )
     return tf.ensure_shape(result, image.shape)

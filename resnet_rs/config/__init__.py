@@ -20,6 +20,14 @@ from resnet_rs.config.table import (
 )
 
 __all__ = [
-    'AUGMENTATIONS', 'RANDAUGMENT_OPERATIONS', 'SETTINGS', 'Change', 'Setting', 'default_config',
-    'experiment_settings', 'flatten', 'may_change_on_resume', 'may_differ_between_hosts',
+    'AUGMENTATIONS',
+    'RANDAUGMENT_OPERATIONS',
+    'SETTINGS',
+    'Change',
+    'Setting',
+    'default_config',
+    'experiment_settings',
+    'flatten',
+    'may_change_on_resume',
+    'may_differ_between_hosts',
 ]

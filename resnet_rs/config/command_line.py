@@ -31,12 +31,16 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     except UserError:
         raise
     except flags.UnrecognizedFlagError as error:
-        meant = [f'--config.{name}' for name in SETTINGS
-                 if error.flagname in (name, name.rpartition('.')[2])]
+        meant = [
+            f'--config.{name}'
+            for name in SETTINGS
+            if error.flagname in (name, name.rpartition('.')[2])
+        ]
         if not meant:
             raise
         raise UserError(
-            f'--{error.flagname} is not a flag; did you mean {" or ".join(meant)}?') from error
+            f'--{error.flagname} is not a flag; did you mean {" or ".join(meant)}?'
+        ) from error
     except Exception as error:  # absl's own, or whatever the person's config file raises
         for file in _config_files_of(arguments):
             if problem := _config_file_problem(file, error):
@@ -70,8 +74,9 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
     instead = {'image_size': '; the size of a run is --config.data.image_size'}
     for name in ('checkpoint', 'image_size', 'predictions'):
         if values.mode != 'eval' and values[name].present:
-            raise UserError(f'--{name} is for --mode=eval, not for --mode={values.mode}'
-                            f'{instead.get(name, "")}')
+            raise UserError(
+                f'--{name} is for --mode=eval, not for --mode={values.mode}{instead.get(name, "")}'
+            )
     if values.predictions:
         check_predictions_file(values.predictions)
     return rest
@@ -79,6 +84,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
 
 def log_for_people() -> None:
     """Makes the lines of the log short, and leaves out what libraries say below a warning."""
+
     def is_for_people(record):
         quiet = record.levelno <= standard_logging.INFO
         return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
@@ -107,8 +113,11 @@ class ShortLines(standard_logging.Formatter):
 def _config_file_problem(file: str, error: BaseException | None) -> str:
     """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
     while error is not None:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-                 if os.path.abspath(frame.filename) == os.path.abspath(file)]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if os.path.abspath(frame.filename) == os.path.abspath(file)
+        ]
         if isinstance(error, SyntaxError) and os.path.abspath(error.filename or '') == (
             os.path.abspath(file)
         ):
@@ -147,8 +156,10 @@ def check_command_line(arguments: list[str]) -> None:
         name = flag.removeprefix('config.')
         check_key(name)
         if not values_of('config', arguments):
-            raise UserError(f'--{flag} changes a setting of a configuration, but --config is '
-                            'missing; add for instance --config=configs/resnet_rs.py:50@160')
+            raise UserError(
+                f'--{flag} changes a setting of a configuration, but --config is '
+                'missing; add for instance --config=configs/resnet_rs.py:50@160'
+            )
         rule = SETTINGS[name].rule
         if not has_value:
             if rule.kind is bool:  # --config.data.flip alone
@@ -195,4 +206,5 @@ def check_predictions_file(path: str) -> None:
         raise UserError(f'--predictions={path} exists already; name another file')
     if not file.parent.is_dir():
         raise UserError(
-            f'--predictions={path} is in no directory that exists; make it, or name another')
+            f'--predictions={path} is in no directory that exists; make it, or name another'
+        )

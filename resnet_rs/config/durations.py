@@ -29,11 +29,17 @@ def warmup_steps(
 ) -> int:
     """Returns the steps of optimizer.warmup, or, said in the log, a tenth of a shorter run."""
     steps = to_steps(
-        config.optimizer.warmup, batch_size=config.batch_size,
+        config.optimizer.warmup,
+        batch_size=config.batch_size,
         examples_per_epoch=examples_per_epoch,
     )
     if steps < total_steps:
         return steps
-    logging.info('The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
-                 config.optimizer.warmup, steps, total_steps // 10, total_steps)
+    logging.info(
+        'The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
+        config.optimizer.warmup,
+        steps,
+        total_steps // 10,
+        total_steps,
+    )
     return total_steps // 10

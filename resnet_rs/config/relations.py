@@ -19,15 +19,15 @@ def batch_norm_group_size(settings: Mapping[str, Any]) -> str:
         return ''
     micro_batch = settings['batch_size'] // settings['optimizer.accumulation_steps']
     return _divides(
-        settings, 'model.batch_norm_group_size', micro_batch,
+        settings,
+        'model.batch_norm_group_size',
+        micro_batch,
         'batch_size / optimizer.accumulation_steps',
     )
 
 
 def repeated_augmentation(settings: Mapping[str, Any]) -> str:
-    return _divides(
-        settings, 'data.repeated_augmentation', settings['batch_size'], 'batch_size'
-    )
+    return _divides(settings, 'data.repeated_augmentation', settings['batch_size'], 'batch_size')
 
 
 def remat(settings: Mapping[str, Any]) -> str:
@@ -35,42 +35,54 @@ def remat(settings: Mapping[str, Any]) -> str:
     stages = len(VARIANTS[settings['model.name']]['stage_sizes'])
     if len(names) in (1, stages):
         return ''
-    return (f'model.remat is {settings["model.remat"]!r}, which has {len(names)} names; give one, '
-            f'or one for each of the {stages} stages, with --config.model.remat')
+    return (
+        f'model.remat is {settings["model.remat"]!r}, which has {len(names)} names; give one, '
+        f'or one for each of the {stages} stages, with --config.model.remat'
+    )
 
 
 def randaugment_operations(settings: Mapping[str, Any]) -> str:
     chosen = settings['data.randaugment_operations']
     if not chosen or 'autoaugment_v0' not in settings['data.augment'].split('+'):
         return ''
-    return (f'data.randaugment_operations is {chosen}, but autoaugment_v0 has a fixed table of '
-            "operations; use --config.data.randaugment_operations='()' or "
-            '--config.data.augment=randaugment')
+    return (
+        f'data.randaugment_operations is {chosen}, but autoaugment_v0 has a fixed table of '
+        "operations; use --config.data.randaugment_operations='()' or "
+        '--config.data.augment=randaugment'
+    )
 
 
 def data_dir(settings: Mapping[str, Any]) -> str:
     if settings['data.source'] != 'image_folder' or settings['data.data_dir']:
         return ''
-    return ("data.source is 'image_folder', but data.data_dir is empty; name the folder that holds "
-            'SPLIT/CLASS/*.jpg with --config.data.data_dir')
+    return (
+        "data.source is 'image_folder', but data.data_dir is empty; name the folder that holds "
+        'SPLIT/CLASS/*.jpg with --config.data.data_dir'
+    )
 
 
 def cache(settings: Mapping[str, Any]) -> str:
     if settings['data.cache'] != 'memory' or settings['data.source'] != 'image_folder':
         return ''
-    return ("data.cache is 'memory', which is for sets of records, not for image folders; use "
-            '--config.data.cache=disk, or prepare the images as a tfds set')
+    return (
+        "data.cache is 'memory', which is for sets of records, not for image folders; use "
+        '--config.data.cache=disk, or prepare the images as a tfds set'
+    )
 
 
 def cache_dir(settings: Mapping[str, Any]) -> str:
     if settings['data.cache'] != 'disk' or settings['data.cache_dir']:
         return ''
-    return ("data.cache is 'disk', but data.cache_dir is empty; name a directory on a local disk "
-            'with --config.data.cache_dir')
+    return (
+        "data.cache is 'disk', but data.cache_dir is empty; name a directory on a local disk "
+        'with --config.data.cache_dir'
+    )
 
 
 def _divides(settings: Mapping[str, Any], name: str, total: int, of_what: str) -> str:
     if total % settings[name] == 0:
         return ''
-    return (f'{name} is {settings[name]}, which does not divide {of_what}={total}; make '
-            f'--config.{name} a divisor of it')
+    return (
+        f'{name} is {settings[name]}, which does not divide {of_what}={total}; make '
+        f'--config.{name} a divisor of it'
+    )

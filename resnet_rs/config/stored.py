@@ -58,8 +58,10 @@ def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     """Returns the configuration of the run in `workdir`; raises UserError where there is none."""
     config = read_config(workdir)
     if config is None:
-        raise UserError(f'no run is in {workdir}: it has no {CONFIG_FILE}; name the work directory '
-                        'of a run or of converted weights')
+        raise UserError(
+            f'no run is in {workdir}: it has no {CONFIG_FILE}; name the work directory '
+            'of a run or of converted weights'
+        )
     return config
 
 

@@ -34,10 +34,28 @@ IMAGENET_STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LEAST_IMAGE_SIZE = 16  # half the networks' stride of 32: the smallest size that tests cover
 
 AUGMENTATIONS = (
-    'none', 'randaugment', 'randaugment_model_garden', 'autoaugment_v0', 'color_jitter_lighting')
+    'none',
+    'randaugment',
+    'randaugment_model_garden',
+    'autoaugment_v0',
+    'color_jitter_lighting',
+)
 RANDAUGMENT_OPERATIONS = (
-    'AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'Color', 'Contrast',
-    'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Cutout',
+    'AutoContrast',
+    'Equalize',
+    'Invert',
+    'Rotate',
+    'Posterize',
+    'Solarize',
+    'Color',
+    'Contrast',
+    'Brightness',
+    'Sharpness',
+    'ShearX',
+    'ShearY',
+    'TranslateX',
+    'TranslateY',
+    'Cutout',
     'SolarizeAdd',
 )
 
@@ -264,6 +282,7 @@ def may_differ_between_hosts(name: str) -> bool:
 def experiment_settings(config: ml_collections.ConfigDict) -> dict:
     """Returns the settings, {name: value}, that runs of one experiment share, whatever the seed."""
     return {
-        name: value for name, value in flatten(config.to_dict()).items()
+        name: value
+        for name, value in flatten(config.to_dict()).items()
         if name in SETTINGS and SETTINGS[name].change in (Change.EXPERIMENT, Change.EVALUATION)
     }

@@ -52,9 +52,10 @@ def import_weights(options: argparse.Namespace) -> None:
     )
     from resnet_rs.models import count_parameters
 
-    if not options.path.exists() and not options.path.with_name(
-        options.path.name + '.index'
-    ).exists():
+    if (
+        not options.path.exists()
+        and not options.path.with_name(options.path.name + '.index').exists()
+    ):
         raise UserError(f'{options.path} does not exist')
     check_absent(options.output)
     reader = importlib.import_module(f'resnet_rs.convert.{options.source}')
@@ -80,9 +81,7 @@ def import_weights(options: argparse.Namespace) -> None:
     print(f'written to {options.output}')
 
 
-def export_timm(
-    workdir: pathlib.Path, output: pathlib.Path, weights: str, checkpoint: str
-) -> None:
+def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, checkpoint: str) -> None:
     """Writes the 'ema' or 'raw' `weights` of a checkpoint of `workdir` as a timm state dict."""
     import safetensors.numpy
 
@@ -108,22 +107,37 @@ def _parser():
     direction = parser.add_mutually_exclusive_group(required=True)
     direction.add_argument('--source', choices=SOURCES, help='whose weights PATH holds')
     direction.add_argument('--to', choices=['timm'], help='whose weights to write')
-    parser.add_argument('path', type=pathlib.Path, metavar='PATH', nargs='?',
-                        help='for --source: a file or a directory')
+    parser.add_argument(
+        'path',
+        type=pathlib.Path,
+        metavar='PATH',
+        nargs='?',
+        help='for --source: a file or a directory',
+    )
     parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='for --to: of a run')
-    parser.add_argument('--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
-                        help="for --to: 'last', 'best' or a step (default: %(default)s)")
+    parser.add_argument(
+        '--checkpoint',
+        type=checkpoint_name,
+        default='last',
+        metavar='STEP',
+        help="for --to: 'last', 'best' or a step (default: %(default)s)",
+    )
     parser.add_argument('--output', type=pathlib.Path, required=True, help='must not exist')
     parser.add_argument(
-        '--weights', choices=['ema', 'raw'], default='ema',
+        '--weights',
+        choices=['ema', 'raw'],
+        default='ema',
         help='of a tf1 checkpoint or of a work directory (default: %(default)s)',
     )
     parser.add_argument(
-        '--num_classes', type=positive_integer,
+        '--num_classes',
+        type=positive_integer,
         help="the number of classes to have; if it is not the file's own, the classifier is new",
     )
     parser.add_argument(
-        '--variant', choices=['v1', 'v1.5'], default='v1.5',
+        '--variant',
+        choices=['v1', 'v1.5'],
+        default='v1.5',
         help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not tell where the stride '
         'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
     )

@@ -13,8 +13,20 @@ from typing import Any, BinaryIO
 CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
 NEW = {'EMPTY_DICT': dict, 'EMPTY_LIST': list, 'EMPTY_TUPLE': tuple}
 NUMBERS_AND_TEXT = {
-    'BININT', 'BININT1', 'BININT2', 'LONG1', 'INT', 'LONG', 'BINFLOAT', 'FLOAT', 'BINUNICODE',
-    'SHORT_BINUNICODE', 'UNICODE', 'BINSTRING', 'SHORT_BINSTRING', 'STRING',
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG1',
+    'INT',
+    'LONG',
+    'BINFLOAT',
+    'FLOAT',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'UNICODE',
+    'BINSTRING',
+    'SHORT_BINSTRING',
+    'STRING',
 }
 TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 REMEMBER = {'PUT', 'BINPUT', 'LONG_BINPUT'}
@@ -30,9 +42,7 @@ class ForbiddenPickleError(Exception):
     """A pickle that asks for more than data; the message is the class, function or instruction."""
 
 
-def load(
-    file: BinaryIO, functions: dict[str, Any], persistent: Callable[[Any], Any]
-) -> Any:
+def load(file: BinaryIO, functions: dict[str, Any], persistent: Callable[[Any], Any]) -> Any:
     """The object of the pickle that begins at the position of `file`, which is moved to its end.
 
     Args:

@@ -27,8 +27,10 @@ def read(path: pathlib.Path, which: str) -> Source:
     except (BrokenDown, OSError) as error:
         layers, problem = [], str(error)
     if problem:
-        raise UserError(f'{path} cannot be read as HDF5 ({problem}); it is damaged, cut short or '
-                        'of another format')
+        raise UserError(
+            f'{path} cannot be read as HDF5 ({problem}); it is damaged, cut short or '
+            'of another format'
+        )
     arrays, names = arrange(layers, str(path))
     return Source({'raw': arrays, 'ema': arrays}, FORM, lambda key: names.get(key, key))
 
@@ -48,8 +50,10 @@ def _layers(file, path):
     group = file.get('model_weights', file)
     names = _names(group, 'layer_names')
     if not names:
-        raise UserError(f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
-                        'another layout); save the weights with tf-keras as .h5')
+        raise UserError(
+            f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
+            'another layout); save the weights with tf-keras as .h5'
+        )
     layers = []
     room = path.stat().st_size
     for name in names:
@@ -57,14 +61,18 @@ def _layers(file, path):
         for weight in _names(group[name], 'weight_names'):
             leaf = weight.rsplit('/', 1)[-1].split(':')[0]
             if leaf not in LEAVES or leaf in variables:
-                raise UserError(f'{path}: layer {name} has a variable {weight}, which no layer of '
-                                'a ResNet-RS has; it is of another network')
+                raise UserError(
+                    f'{path}: layer {name} has a variable {weight}, which no layer of '
+                    'a ResNet-RS has; it is of another network'
+                )
             # Keras does not compress. A size that the file cannot hold would be filled with zeros.
             room -= group[name][weight].nbytes
             if room < 0:
-                raise UserError(f'{path}: layer {name} has a variable {weight} of shape '
-                                f'{group[name][weight].shape}, more than the file holds; it is '
-                                'damaged')
+                raise UserError(
+                    f'{path}: layer {name} has a variable {weight} of shape '
+                    f'{group[name][weight].shape}, more than the file holds; it is '
+                    'damaged'
+                )
             variables[leaf] = np.asarray(group[name][weight])
         if variables:
             layers.append(Layer(name, variables))

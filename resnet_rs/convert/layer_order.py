@@ -44,8 +44,10 @@ def arrange(layers: list[Layer], what: str) -> tuple[Arrays, dict[str, str]]:
     placed = {}
     _take_stem(kinds, placed, what)
     if len(kinds['gate']) % 2 or not kinds['gate']:
-        raise UserError(f'{what} has {len(kinds["gate"])} squeeze-excite layers; a ResNet-RS has '
-                        'two in every block')
+        raise UserError(
+            f'{what} has {len(kinds["gate"])} squeeze-excite layers; a ResNet-RS has '
+            'two in every block'
+        )
     stage, block, previous = 0, 0, None
     while kinds['gate']:
         features = kinds['gate'][0].variables['kernel'].shape[2]
@@ -55,8 +57,10 @@ def arrange(layers: list[Layer], what: str) -> tuple[Arrays, dict[str, str]]:
     if kinds['head']:
         placed['head'] = kinds['head'].pop()
     if left_over := [layer.name for group in kinds.values() for layer in group]:
-        raise UserError(f'{what} has too many layers for a ResNet-RS: '
-                        f'{", ".join(left_over[:3])}; it is of another network')
+        raise UserError(
+            f'{what} has too many layers for a ResNet-RS: '
+            f'{", ".join(left_over[:3])}; it is of another network'
+        )
     return _arrays(placed, what)
 
 
@@ -70,8 +74,10 @@ def _kind(layer, what):
     if names == {'gamma', 'beta', 'moving_mean', 'moving_variance'}:
         return 'norm'
     shapes = {name: array.shape for name, array in layer.variables.items()}
-    raise UserError(f'{what}: layer {layer.name} with variables {shapes} is not part of a '
-                    'ResNet-RS: a tensor is missing, or it is of another network')
+    raise UserError(
+        f'{what}: layer {layer.name} with variables {shapes} is not part of a '
+        'ResNet-RS: a tensor is missing, or it is of another network'
+    )
 
 
 def _take_stem(kinds, placed, what):
@@ -96,8 +102,9 @@ def _take_block(kinds, placed, prefix, features, what):
 
 def _take(group, path, what):
     if not group:
-        raise UserError(f'{what} has no layer left for {path}: a layer is missing, or it is of '
-                        'another network')
+        raise UserError(
+            f'{what} has no layer left for {path}: a layer is missing, or it is of another network'
+        )
     return group.pop(0)
 
 
@@ -109,8 +116,10 @@ def _arrays(placed, what):
     arrays, names = {}, {}
     for path, layer in placed.items():
         if ('projection' in layer.name) != ('shortcut_' in path) and 'BlockGroup' in layer.name:
-            raise UserError(f'{what}: layer {layer.name} would become {path}, which its name '
-                            'contradicts; the layers are in an unknown order')
+            raise UserError(
+                f'{what}: layer {layer.name} would become {path}, which its name '
+                'contradicts; the layers are in an unknown order'
+            )
         for variable, array in layer.variables.items():
             leaf = f'{path}/{LEAVES[variable]}'
             if 'squeeze_excite' in path and variable == 'kernel':

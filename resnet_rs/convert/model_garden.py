@@ -92,7 +92,7 @@ def garden_key(path: str, stage_sizes: tuple[int, ...]) -> str:
         index = 2 * (number - 1) + (kind == 'norm')
         return f'backbone/layer_with_weights-{index}/' + _leaf(kind, leaf)
     stage, block = int(modules[0].removeprefix('stage')), int(modules[1].removeprefix('block'))
-    index = STEM_LAYERS + sum(stage_sizes[:stage - 1]) + block - 1
+    index = STEM_LAYERS + sum(stage_sizes[: stage - 1]) + block - 1
     prefix = f'backbone/layer_with_weights-{index}/'
     if modules[2] == 'squeeze_excite':
         return f'{prefix}_squeeze_excitation/_se_{modules[3]}/{leaf}'

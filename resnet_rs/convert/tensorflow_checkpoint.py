@@ -25,14 +25,17 @@ def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
     with _prefix(path) as prefix:
         parts = pathlib.Path(prefix)
         size = sum(
-            part.stat().st_size for part in parts.parent.glob(f'{glob.escape(parts.name)}.*'))
+            part.stat().st_size for part in parts.parent.glob(f'{glob.escape(parts.name)}.*')
+        )
         try:
             problem, tensors = call_apart(_read, prefix, wanted, size=size, library='tensorflow')
         except BrokenDown as error:
             problem = str(error)
     if problem:
-        raise UserError(f'{path} cannot be read as a TensorFlow checkpoint ({problem}); it is '
-                        'damaged or incomplete')
+        raise UserError(
+            f'{path} cannot be read as a TensorFlow checkpoint ({problem}); it is '
+            'damaged or incomplete'
+        )
     return tensors
 
 
@@ -81,8 +84,10 @@ def _extract(path: pathlib.Path, directory: pathlib.Path) -> None:
             if member.isfile() and target.is_relative_to(directory.resolve()):
                 room -= member.size
                 if room < 0:
-                    raise UserError(f'{path} would be more than {MOST_EXPANDED} times as large '
-                                    'unpacked; it holds something else than weights')
+                    raise UserError(
+                        f'{path} would be more than {MOST_EXPANDED} times as large '
+                        'unpacked; it holds something else than weights'
+                    )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.extractfile(member) as source, target.open('wb') as file:
                     shutil.copyfileobj(source, file)

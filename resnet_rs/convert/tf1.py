@@ -55,14 +55,18 @@ def _layers(tensors, path):
     for name, array in tensors.items():
         match = NAME.fullmatch(name)
         if not match:
-            raise UserError(f'{path} has a tensor {name!r}, which the authors\' ResNet-RS has not; '
-                            'it is of another network')
+            raise UserError(
+                f"{path} has a tensor {name!r}, which the authors' ResNet-RS has not; "
+                'it is of another network'
+            )
         key = (match['kind'], int(match['number'] or 0))
         layer = layers.setdefault(key, Layer(name.rsplit('/', 1)[0], {}))
         layer.variables[match['variable']] = array
     for kind, number in sorted(layers):
         if number and (kind, number - 1) not in layers:
             before = f'{kind}_{number - 1}' if number > 1 else kind
-            raise UserError(f'{path} has {kind}_{number} but no {before}; it is incomplete or of '
-                            'another network')
+            raise UserError(
+                f'{path} has {kind}_{number} but no {before}; it is incomplete or of '
+                'another network'
+            )
     return [layer for _, layer in sorted(layers.items())]

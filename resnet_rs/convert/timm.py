@@ -92,8 +92,10 @@ def read(path: pathlib.Path, which: str) -> Source:
         try:
             state = safetensors.numpy.load_file(path)
         except Exception as error:  # SafetensorError, and what NumPy makes of types and shapes
-            raise UserError(f'{path} cannot be read as safetensors ({error}); it is damaged or '
-                            'of another format') from error
+            raise UserError(
+                f'{path} cannot be read as safetensors ({error}); it is damaged or '
+                'of another format'
+            ) from error
     else:
         state = read_torch_file(path)
     return from_state_dict(state, str(path))
@@ -118,8 +120,10 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     for key, array in state.items():
         path = path_of[key]
         if array.ndim != _torch_ndim(path):
-            raise UserError(f'{what}: tensor {key} has shape {array.shape}, but should have '
-                            f'{_torch_ndim(path)} dimensions; it is of another network')
+            raise UserError(
+                f'{what}: tensor {key} has shape {array.shape}, but should have '
+                f'{_torch_ndim(path)} dimensions; it is of another network'
+            )
         arrays[path] = from_timm_layout(path, array)
     return Source({'raw': arrays, 'ema': arrays}, form, name_of)
 
@@ -130,8 +134,10 @@ def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
     Raises UserError for a network that timm's code cannot build, though its tensors would fit.
     """
     if problem := _not_in_timm(architecture, arrays):
-        raise UserError(f'timm cannot build a network with {problem}: these weights would give '
-                        'wrong logits there')
+        raise UserError(
+            f'timm cannot build a network with {problem}: these weights would give '
+            'wrong logits there'
+        )
     state = {}
     for path, array in arrays.items():
         key = timm_key(path, architecture.stem, architecture.shortcut)
@@ -158,9 +164,16 @@ def _torch_ndim(path):
 
 
 def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
-    defaults = {field: getattr(Architecture, field) for field in (
-        'activation', 'padding', 'pool_unstrided_shortcut', 'width_multiplier', 'stride_in'
-    )}
+    defaults = {
+        field: getattr(Architecture, field)
+        for field in (
+            'activation',
+            'padding',
+            'pool_unstrided_shortcut',
+            'width_multiplier',
+            'stride_in',
+        )
+    }
     for field, default in defaults.items():
         if (value := getattr(architecture, field)) != default:
             return f'{field} {value!r}'

@@ -56,10 +56,20 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
             'refused and nothing of it was run. Save only the state dict, best as .safetensors'
         ) from error
     # RuntimeError: an encrypted member of a zip archive. ValueError: an empty file too.
-    except (data_pickle.DamagedPickleError, ValueError, KeyError, EOFError, OSError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f'{path} cannot be read as a torch file ({error or type(error).__name__}); '
-                        'it is damaged, cut short or of another format') from error
+    except (
+        data_pickle.DamagedPickleError,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(
+            f'{path} cannot be read as a torch file ({error or type(error).__name__}); '
+            'it is damaged, cut short or of another format'
+        ) from error
 
 
 @dataclasses.dataclass
@@ -91,7 +101,7 @@ class _Tensor:
         last = self.offset + sum(
             (size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)
         )
-        available = self.storage.values[self.offset:]
+        available = self.storage.values[self.offset :]
         if min(numbers) < 0 or max(last - self.offset + 1, math.prod(self.shape)) > len(available):
             raise ValueError('a tensor lies outside its storage')
         strides = [stride * self.storage.dtype.itemsize for stride in self.strides]
@@ -149,7 +159,8 @@ class _Storages(dict):
             dtype = np.dtype(STORAGE_DTYPES[name])
             if not 0 <= count * dtype.itemsize <= self._size:
                 raise data_pickle.DamagedPickleError(
-                    f'storage {key} of {count} values in a file of {self._size} bytes')
+                    f'storage {key} of {count} values in a file of {self._size} bytes'
+                )
             self[key] = _Storage(dtype, count)
         return self[key]
 
@@ -186,8 +197,10 @@ def _read_legacy(file, path):
         return data_pickle.load(file, FUNCTIONS, storages.find)
 
     if file[257:262] == b'ustar':
-        raise UserError(f"{path} is in torch's oldest format, a tar archive; load it with torch "
-                        'and save it anew')
+        raise UserError(
+            f"{path} is in torch's oldest format, a tar archive; load it with torch "
+            'and save it anew'
+        )
     if load() != LEGACY_MAGIC:
         raise ValueError('a pickle that torch.save did not write')
     load()
@@ -210,10 +223,12 @@ def _plain_state_dict(state, path):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not state:
-        raise UserError(f'{path} holds no state dict but {type(state).__name__}; save '
-                        'model.state_dict()')
+        raise UserError(
+            f'{path} holds no state dict but {type(state).__name__}; save model.state_dict()'
+        )
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, _Tensor):
-            raise UserError(f'{path} holds {key!r:.80}, which is no tensor; save only '
-                            'model.state_dict()')
+            raise UserError(
+                f'{path} holds {key!r:.80}, which is no tensor; save only model.state_dict()'
+            )
     return {key: value.array() for key, value in state.items()}

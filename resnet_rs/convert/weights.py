@@ -86,8 +86,10 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
     arrays = source.weights['ema']
     form = _parts(arrays) | source.form
     if len(form['stage_sizes']) != len(STAGE_WIDTHS):
-        raise UserError(f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
-                        'of 4; it is incomplete or of another network')
+        raise UserError(
+            f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
+            'of 4; it is incomplete or of another network'
+        )
     width = _array(source, 'stage4/block1/conv1/kernel').shape[-1] / STAGE_WIDTHS[-1]
     fields = {field.name: field.default for field in dataclasses.fields(Architecture)}
     wanted = {name: form.get(name, fields[name]) for name in ('stem', 'shortcut', 'block')}
@@ -95,7 +97,8 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
     wanted['stride_in'] = 'conv1' if variant == 'v1' else 'conv2'
     gated = any('/squeeze_excite/' in path for path in arrays)
     matches = [
-        name for name, parts in VARIANTS.items()
+        name
+        for name, parts in VARIANTS.items()
         if all(parts.get(key, fields[key]) == value for key, value in wanted.items())
         and bool(parts.get('squeeze_excite_ratio')) == gated
     ]
@@ -135,8 +138,11 @@ def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
     notes = ()
     new_head = {}
     if head is None or head.shape[-1] != network.num_classes:
-        had = 'no classifier' if head is None else (
-            f'a classifier of {count_of(head.shape[-1], "class")}')
+        had = (
+            'no classifier'
+            if head is None
+            else (f'a classifier of {count_of(head.shape[-1], "class")}')
+        )
         notes = (
             f'the file has {had}: the one of {count_of(network.num_classes, "class")} is NEWLY '
             'INITIALISED and predicts nothing before it is trained',
@@ -219,27 +225,37 @@ def _head_size(arrays, num_classes):
 
 def _array(source, path):
     if path not in source.weights['ema']:
-        raise UserError(f'the file has no tensor {source.name_of(path)}, which every network of '
-                        'this kind has; it is incomplete or of another network')
+        raise UserError(
+            f'the file has no tensor {source.name_of(path)}, which every network of '
+            'this kind has; it is incomplete or of another network'
+        )
     return source.weights['ema'][path]
 
 
 def _check_fit(arrays, expected, source, network):
     if missing := sorted(expected.keys() - arrays.keys()):
         names = _some([source.name_of(path) for path in missing])
-        raise UserError(f'the file lacks {count_of(len(missing), "tensor")} of {network.name}: '
-                        f'{names}; get the complete file')
+        raise UserError(
+            f'the file lacks {count_of(len(missing), "tensor")} of {network.name}: '
+            f'{names}; get the complete file'
+        )
     if left_over := sorted(arrays.keys() - expected.keys()):
         names = _some([source.name_of(path) for path in left_over])
-        raise UserError(f'the file has {count_of(len(left_over), "tensor")} without a place in '
-                        f'{network.name}: {names}; it is of another network')
+        raise UserError(
+            f'the file has {count_of(len(left_over), "tensor")} without a place in '
+            f'{network.name}: {names}; it is of another network'
+        )
     for path, shape in sorted(expected.items()):
         if arrays[path].shape != shape:
-            raise UserError(f'tensor {source.name_of(path)} has shape {arrays[path].shape} (in '
-                            f'our layout), {network.name} needs {shape}; it is of another network')
+            raise UserError(
+                f'tensor {source.name_of(path)} has shape {arrays[path].shape} (in '
+                f'our layout), {network.name} needs {shape}; it is of another network'
+            )
         if not np.isfinite(arrays[path]).all():
-            raise UserError(f'tensor {source.name_of(path)} holds infinities or NaNs; the file '
-                            'is damaged or its training had diverged')
+            raise UserError(
+                f'tensor {source.name_of(path)} holds infinities or NaNs; the file '
+                'is damaged or its training had diverged'
+            )
 
 
 def _variables(arrays):

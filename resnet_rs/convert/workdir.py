@@ -17,8 +17,13 @@ from resnet_rs.utils.errors import UserError
 
 # Where the file's name does not tell: the resolution of timm's released weights of that depth.
 IMAGE_SIZES = {
-    'resnet_rs_50': 160, 'resnet_rs_101': 192, 'resnet_rs_152': 256, 'resnet_rs_200': 256,
-    'resnet_rs_270': 256, 'resnet_rs_350': 256, 'resnet_rs_420': 320,
+    'resnet_rs_50': 160,
+    'resnet_rs_101': 192,
+    'resnet_rs_152': 256,
+    'resnet_rs_200': 256,
+    'resnet_rs_270': 256,
+    'resnet_rs_350': 256,
+    'resnet_rs_420': 320,
 }
 OTHER_IMAGE_SIZE = 224
 
@@ -35,9 +40,9 @@ def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
 def network_config(network: Network, image_size: int, data: dict) -> ml_collections.ConfigDict:
     """The configuration that builds and evaluates `network`; `data` updates config.data."""
     config = default_config()
-    config.model.update({
-        'name': network.name, 'num_classes': network.num_classes, **network.settings
-    })
+    config.model.update(
+        {'name': network.name, 'num_classes': network.num_classes, **network.settings}
+    )
     config.data.update({'image_size': image_size, **data})
     return config
 

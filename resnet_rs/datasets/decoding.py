@@ -70,8 +70,8 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     ranges = list(zip(starts[chosen].tolist(), stops.tolist(), strict=True))
     sample = Sample(ranges, '')
     return sample._replace(
-        text=f'{sample.size:,} of {count:,} images, the first of {wanted:,} evenly spaced '
-             'files')
+        text=f'{sample.size:,} of {count:,} images, the first of {wanted:,} evenly spaced files'
+    )
 
 
 @tf.autograph.experimental.do_not_convert  # there is no Python control flow to look for
@@ -80,6 +80,7 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
 
     Raises UserError, naming the file, for records that cannot be read.
     """
+
     # Only a result that depends on the pixels keeps TensorFlow from leaving the decoding out.
     def decoded(element):
         whole = decode_crop(
@@ -95,7 +96,10 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
 
     elements = records.records_of_ranges(split, file_format, sample.ranges, threads=threads)
     results = elements.interleave(
-        decoded_or_not, cycle_length=threads, block_length=1, num_parallel_calls=threads,
+        decoded_or_not,
+        cycle_length=threads,
+        block_length=1,
+        num_parallel_calls=threads,
         deterministic=True,
     )
     options = tf.data.Options()
@@ -110,9 +114,11 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
                 found.append(result)
                 if time.monotonic() > told + _PROGRESS_SECONDS:
                     told = time.monotonic()
-                    print(f'{split.name}: decoded {len(found):,} of '
-                          f'{count_of(sample.size, "image")}',
-                          file=stderr, flush=True)
+                    print(
+                        f'{split.name}: decoded {len(found):,} of {count_of(sample.size, "image")}',
+                        file=stderr,
+                        flush=True,
+                    )
     except records.READ_ERRORS as error:
         damage = records.damaged_file(split, file_format)
         if damage is None:

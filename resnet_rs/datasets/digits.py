@@ -26,10 +26,12 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict({
-                'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
-                'label': tfds.features.ClassLabel(num_classes=10),
-            }),
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
+                    'label': tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
             supervised_keys=('image', 'label'),
             homepage='https://archive.ics.uci.edu/dataset/80',
             # Example i of a split is example i of the file: a misclassified digit can be found.

@@ -172,13 +172,17 @@ def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, in
     cache_dir = pathlib.Path(data.cache_dir).expanduser().absolute()
     existing = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    arithmetic = (f'{count_of(len(files), "file")} of {info.name}, '
-                  f'{len(files) - len(missing):,} of them copied before, '
-                  f'{needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free')
+    arithmetic = (
+        f'{count_of(len(files), "file")} of {info.name}, '
+        f'{len(files) - len(missing):,} of them copied before, '
+        f'{needed / 1e9:.4g} GB to copy, {free / 1e9:.4g} GB free'
+    )
     if needed > free:
-        raise UserError(f'the copies of data.cache do not fit into data.cache_dir={data.cache_dir}'
-                        f': {arithmetic}; free some space, name another disk with '
-                        '--config.data.cache_dir, or use --config.data.cache= for no cache')
+        raise UserError(
+            f'the copies of data.cache do not fit into data.cache_dir={data.cache_dir}'
+            f': {arithmetic}; free some space, name another disk with '
+            '--config.data.cache_dir, or use --config.data.cache= for no cache'
+        )
     if missing:
         logging.info('Cache: %s: %s', cache_dir, arithmetic)
     return missing
@@ -198,5 +202,7 @@ def _copy_to_disk(file: str, place: pathlib.Path, size: int, modified: int) -> N
 
 def _check_size(file: str, copied: int, size: int) -> None:
     if copied != size:
-        raise UserError(f'{file} had {count_of(size, "byte")}, but {copied} were read: it '
-                        'changed or was cut off while it was copied into the cache; start again')
+        raise UserError(
+            f'{file} had {count_of(size, "byte")}, but {copied} were read: it '
+            'changed or was cut off while it was copied into the cache; start again'
+        )

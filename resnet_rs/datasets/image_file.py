@@ -20,6 +20,7 @@ ORIENTATION_TAG = 274  # of EXIF
 
 def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
     """Returns {file: what is wrong} of those files that cannot be decoded whole."""
+
     def whole(encoded, orientation):
         return decode_crop(encoded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
 
@@ -53,8 +54,10 @@ def _transformed(path: pathlib.Path, transform: Callable):
     try:
         return transform(tf.constant(encoded), exif_orientation(encoded))
     except tf.errors.OpError as error:
-        raise UserError(f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
-                        f'BMP image, or one of more than {MOST_PIXELS:,} pixels') from error
+        raise UserError(
+            f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
+            f'BMP image, or one of more than {MOST_PIXELS:,} pixels'
+        ) from error
 
 
 def exif_orientation(encoded: bytes) -> int:

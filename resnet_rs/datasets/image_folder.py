@@ -31,8 +31,9 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     Raises UserError where there is no such folder, a class has no image or the classes differ.
     """
     if not directory.is_dir():
-        raise UserError(f'image folder {directory} does not exist; name another with '
-                        '--config.data.data_dir')
+        raise UserError(
+            f'image folder {directory} does not exist; name another with --config.data.data_dir'
+        )
     there = {path.name for path in directory.iterdir() if path.is_dir()}
     names = {name.partition('[')[0] for name in wanted}
     parts = {name for name in (MINIVAL, TRAIN_WITHOUT_MINIVAL) if name not in there}
@@ -40,15 +41,16 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     names = {'val' if name == 'validation' and name not in there else name for name in names}
     splits = {name: _Split(directory, name) for name in sorted(names & there)}
     if not splits:
-        raise UserError(f'{directory} has none of the folders {", ".join(wanted)}; name its '
-                        'folders with --config.data.train_split and --config.data.eval_split')
+        raise UserError(
+            f'{directory} has none of the folders {", ".join(wanted)}; name its '
+            'folders with --config.data.train_split and --config.data.eval_split'
+        )
     first, *others = splits.values()
     for other in others:
         if problem := _difference(first, other):
             raise UserError(f'{directory}: {problem}; give each split the same class folders')
     infos = {name: split.read() for name, split in splits.items()}
-    return DatasetInfo(
-        str(directory), str(directory), 'image_folder', tuple(first.classes), infos)
+    return DatasetInfo(str(directory), str(directory), 'image_folder', tuple(first.classes), infos)
 
 
 def read_classes(directory: pathlib.Path) -> tuple[list[str], SplitInfo]:
@@ -93,7 +95,8 @@ class _Split:
                 ignored = _count_kinds(self._ignored[before:])
                 raise UserError(
                     f'class folder {folder} has no image ending in {", ".join(IMAGE_SUFFIXES)}'
-                    + (f'; it holds {ignored}' if ignored else ''))
+                    + (f'; it holds {ignored}' if ignored else '')
+                )
             images += found
             labels.extend(itertools.repeat(label, len(found)))
         self._report(images, labels)
@@ -120,8 +123,9 @@ class _Split:
                     self._ignore(kind, os.path.join(place, file))
                 else:
                     images.append(os.path.join(folder, file))
-            stack += [(folder / name, hidden or _is_hidden_folder(name))
-                      for name in reversed(folders)]
+            stack += [
+                (folder / name, hidden or _is_hidden_folder(name)) for name in reversed(folders)
+            ]
         return images
 
     def _ignore(self, kind: str, place: str) -> None:
@@ -131,16 +135,28 @@ class _Split:
         depth = str(self._directory).count('/') + 2
         deeper = [image for image in images if image.count('/') > depth]
         if deeper:
-            are = 'is in a subfolder of its class' if len(deeper) == 1 else (
-                'are in subfolders of their class')
+            are = (
+                'is in a subfolder of its class'
+                if len(deeper) == 1
+                else ('are in subfolders of their class')
+            )
             folders = [os.path.relpath(os.path.dirname(image), self._directory) for image in deeper]
-            logging.info('%s: %d of %s %s (%s)', self._directory, len(deeper),
-                         count_of(len(images), 'image'), are, first_of(folders))
+            logging.info(
+                '%s: %d of %s %s (%s)',
+                self._directory,
+                len(deeper),
+                count_of(len(images), 'image'),
+                are,
+                first_of(folders),
+            )
         if self._ignored:
             logging.warning(
-                '%s: ignored %s (%s); images end in %s', self._directory,
-                _count_kinds(self._ignored), first_of([place for _, place in self._ignored]),
-                ', '.join(IMAGE_SUFFIXES))
+                '%s: ignored %s (%s); images end in %s',
+                self._directory,
+                _count_kinds(self._ignored),
+                first_of([place for _, place in self._ignored]),
+                ', '.join(IMAGE_SUFFIXES),
+            )
 
 
 def _identity(directory) -> tuple[int, int] | None:
@@ -200,7 +216,10 @@ def _difference(first: _Split, second: _Split) -> str:
     for here, there in ((first, second), (second, first)):
         odd = [repr(name) for name in here.classes if name not in set(there.classes)]
         if odd:
-            what = f'class {odd[0]} is' if len(odd) == 1 else (
-                f'{count_of(len(odd), "class")} ({first_of(odd)}) are')
+            what = (
+                f'class {odd[0]} is'
+                if len(odd) == 1
+                else (f'{count_of(len(odd), "class")} ({first_of(odd)}) are')
+            )
             problems.append(f'{what} in {here.name}/ but not in {there.name}/')
     return ', '.join(problems)

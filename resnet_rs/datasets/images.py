@@ -24,9 +24,14 @@ MOST_PIXELS = 89_478_485
 # How the stored pixels become the upright image, by EXIF orientation (EXIF 2.32, tag 274): whether
 # rows are reversed, whether columns are, and whether both are exchanged then.
 ORIENTATIONS = {
-    1: (False, False, False), 2: (False, True, False), 3: (True, True, False),
-    4: (True, False, False), 5: (False, False, True), 6: (True, False, True),
-    7: (True, True, True), 8: (False, True, True),
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (True, True, False),
+    4: (True, False, False),
+    5: (False, False, True),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (False, True, True),
 }
 _HEADER_BYTES = 21  # of a WebP file: up to the flags of its first chunk
 
@@ -38,7 +43,9 @@ def _bicubic_tf1(image, size):
     """
     # The op converts every tap of an integer image anew; from floats it takes half the time.
     return tf.raw_ops.ResizeBicubic(
-        images=tf.cast(image, tf.float32)[None], size=[size, size], align_corners=False,
+        images=tf.cast(image, tf.float32)[None],
+        size=[size, size],
+        align_corners=False,
         half_pixel_centers=False,
     )[0]
 
@@ -78,8 +85,13 @@ def random_box(shape, fraction, *, area, ratio, seed):
     then takes the centre crop (Inception-style cropping, Szegedy et al. 2015).
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape, bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]), seed=seed,
-        min_object_covered=0.1, aspect_ratio_range=ratio, area_range=area, max_attempts=10,
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=0.1,
+        aspect_ratio_range=ratio,
+        area_range=area,
+        max_attempts=10,
     )
     box = tf.concat([begin[:2], extent[:2]], axis=0)
     is_whole = tf.reduce_all(extent[:2] == shape[:2])
@@ -99,13 +111,14 @@ def decode_crop(encoded, choose_box):
     def crop_other():
         image = tf.ensure_shape(_decode_other(encoded), [None, None, 3])
         y, x, height, width = tf.unstack(choose_box(_checked(tf.shape(image))))
-        return image[y:y + height, x:x + width]
+        return image[y : y + height, x : x + width]
 
     return tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_other)
 
 
 def _decode_other(encoded):
     """Decodes an image that is no JPEG, uint8 [height, width, 3]."""
+
     # tf.io.decode_image takes a palette's numbers for grey levels in BMP, wants the file's own
     # number of channels in WebP, and overwrites foreign memory with a WebP animation.
     def png_or_gif():

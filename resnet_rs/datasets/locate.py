@@ -69,27 +69,35 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
         features = feature_metadata['featuresDict']['features']
         kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
         if not kinds:
-            raise UserError(f'{name} in {directory} has the features {sorted(features)}: an image '
-                            "classification set has 'image' and 'label'")
+            raise UserError(
+                f'{name} in {directory} has the features {sorted(features)}: an image '
+                "classification set has 'image' and 'label'"
+            )
         label_feature, label_set_feature = kinds[0]
         file_format = metadata.get('fileFormat') or 'tfrecord'
         if file_format not in FILE_FORMATS:
-            raise UserError(f'{name} in {directory} has file format {file_format!r}: prepare it as '
-                            f'one of {", ".join(FILE_FORMATS)}')
+            raise UserError(
+                f'{name} in {directory} has file format {file_format!r}: prepare it as '
+                f'one of {", ".join(FILE_FORMATS)}'
+            )
         splits = {}
         for split in metadata['splits']:
             files = _shard_files(split, metadata['name'], file_format)
             if missing := [file for file, length in files if length and file not in names_there]:
                 raise UserError(f'{directory} lacks the file {missing[0]}: {again}')
             shards = tuple(
-                Shard(str(directory / file), 0, length, length) for file, length in files)
+                Shard(str(directory / file), 0, length, length) for file, length in files
+            )
             count = sum(shard.take for shard in shards)
             splits[split['name']] = SplitInfo(
-                split['name'], count, shards, (), (), label_feature, label_set_feature)
+                split['name'], count, shards, (), (), label_feature, label_set_feature
+            )
         class_names = _class_names(directory, label_feature, features, names_there, again)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f'{directory / "dataset_info.json"} or features.json is damaged '
-                        f'({error!r:.80}): {again}') from error
+        raise UserError(
+            f'{directory / "dataset_info.json"} or features.json is damaged '
+            f'({error!r:.80}): {again}'
+        ) from error
     return DatasetInfo(name, str(directory), file_format, class_names, splits)
 
 
@@ -103,9 +111,12 @@ def _shard_files(split: dict, dataset: str, file_format: str) -> list[tuple[str,
     for number, length in enumerate(lengths):
         file = template  # str.format would also obey a width of 10^10 that the file asks for
         for key, value in (
-            ('DATASET', dataset), ('SPLIT', split['name']), ('FILEFORMAT', file_format),
+            ('DATASET', dataset),
+            ('SPLIT', split['name']),
+            ('FILEFORMAT', file_format),
             ('SHARD_X_OF_Y', f'{number:05d}-of-{len(lengths):05d}'),
-            ('SHARD_INDEX', f'{number:05d}'), ('NUM_SHARDS', f'{len(lengths):05d}'),
+            ('SHARD_INDEX', f'{number:05d}'),
+            ('NUM_SHARDS', f'{len(lengths):05d}'),
         ):
             file = file.replace(f'{{{key}}}', value)
         files.append((file, length))
@@ -120,8 +131,9 @@ def _class_names(directory, label_feature, features, names_there, again) -> tupl
     if file in names_there:
         names = tuple(read_text(directory / file, again).split('\n')[:-1])
         if count is not None and len(names) != int(count):
-            raise UserError(f'{directory / file} has {count_of(len(names), "name")}, not {count}: '
-                            f'{again}')
+            raise UserError(
+                f'{directory / file} has {count_of(len(names), "name")}, not {count}: {again}'
+            )
         return names
     if count is None:
         raise UserError(f'the feature {label_feature!r} in {directory} is not a class label')
@@ -140,8 +152,10 @@ def _version_directory(root, name: str, command: str):
         configs = sorted(path.name for path in directory.iterdir() if _version_names(path))
         if configs:
             names = [f'{base}/{config}' for config in configs]
-            raise UserError(f'dataset {name} has configurations: {", ".join(names)}; name one with '
-                            f'--config.data.name={names[0]}')
+            raise UserError(
+                f'dataset {name} has configurations: {", ".join(names)}; name one with '
+                f'--config.data.name={names[0]}'
+            )
     versions = fnmatch.filter(versions, wanted or '*')
     if not versions:
         raise UserError(f'dataset {name} is not prepared in {root}; run: {command}')
@@ -152,7 +166,8 @@ def _version_names(directory) -> list[str]:
     if not directory.is_dir():
         return []
     return [
-        path.name for path in directory.iterdir()
+        path.name
+        for path in directory.iterdir()
         if re.fullmatch(r'\d+\.\d+\.\d+', path.name) and (path / 'dataset_info.json').exists()
     ]
 

@@ -36,7 +36,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    split: SplitInfo, data, *, file_format: str, streams: int, local_batch: int, threads: int,
+    split: SplitInfo,
+    data,
+    *,
+    file_format: str,
+    streams: int,
+    local_batch: int,
+    threads: int,
     cache: int = 0,
 ) -> MemoryPlan:
     """What one process takes, with as many prefetched batches as config.data asks for and fit.
@@ -63,9 +69,11 @@ def plan_memory(
     fitting = (budget - windows - scratch) // batch - OTHER_BATCHES
     if fitting < 1:
         most = (budget - scratch - (OTHER_BATCHES + 1) * batch) // max(
-            WINDOW_COPIES * streams * record, 1)
+            WINDOW_COPIES * streams * record, 1
+        )
         advice = (
-            f'--config.data.shuffle_window={most} or less' if record and most >= 1
+            f'--config.data.shuffle_window={most} or less'
+            if record and most >= 1
             else 'a smaller --config.batch_size, or more hosts'
         )
         needed = (cache + windows + scratch + (OTHER_BATCHES + 1) * batch) / GIB
@@ -76,11 +84,17 @@ def plan_memory(
         )
     prefetch = min(data.prefetch_batches, fitting)
     batches = (prefetch + OTHER_BATCHES) * batch
-    parts = {'shuffle windows': windows, 'batches': batches, 'threads': scratch,
-             'cached files': cache}
+    parts = {
+        'shuffle windows': windows,
+        'batches': batches,
+        'threads': scratch,
+        'cached files': cache,
+    }
     largest = max(parts, key=parts.get)
-    text = (f'{sum(parts.values()) / GIB:.2f} of the {data.host_memory_gib:g} GiB allowed '
-            f'(data.host_memory_gib), {parts[largest] / GIB:.2f} of them for {largest}')
+    text = (
+        f'{sum(parts.values()) / GIB:.2f} of the {data.host_memory_gib:g} GiB allowed '
+        f'(data.host_memory_gib), {parts[largest] / GIB:.2f} of them for {largest}'
+    )
     if prefetch < data.prefetch_batches:
         text += f'; data.prefetch_batches is lowered from {data.prefetch_batches} to {prefetch}'
     return MemoryPlan(windows, batches, scratch, cache, prefetch, text)

@@ -37,11 +37,14 @@ def permuted(index, size, *, seed, purpose, part):
     index = tf.convert_to_tensor(index, tf.int64)
     part = tf.broadcast_to(tf.cast(part, tf.int64), tf.shape(index))
     # The op keeps the low 32 bits of each of its three seeds.
-    seeds = tf.stack([
-        tf.fill(tf.shape(index), tf.constant(seed, tf.int64)),
-        tf.bitwise.bitwise_and(part, 0xFFFFFFFF),
-        tf.bitwise.right_shift(part, 32) * 8 + purpose,
-    ], axis=-1)
+    seeds = tf.stack(
+        [
+            tf.fill(tf.shape(index), tf.constant(seed, tf.int64)),
+            tf.bitwise.bitwise_and(part, 0xFFFFFFFF),
+            tf.bitwise.right_shift(part, 32) * 8 + purpose,
+        ],
+        axis=-1,
+    )
     last = tf.cast(size, tf.int64) - 1
     return tf.raw_ops.RandomIndexShuffle(
         index=index, seed=seeds, max_index=tf.fill(tf.shape(index), last), rounds=_ROUNDS
@@ -68,9 +71,7 @@ def within_window(size, epoch, stream, window, *, seed):
     """The order in which the `size` records of one window are given out, int64 [size]."""
     # 2^20 windows and 2^12 streams would need a billion records in one stream's epoch.
     part = (epoch * 2**12 + stream) * 2**20 + window
-    return permuted(
-        tf.range(size, dtype=tf.int64), size, seed=seed, purpose=_WINDOW, part=part
-    )
+    return permuted(tf.range(size, dtype=tf.int64), size, seed=seed, purpose=_WINDOW, part=part)
 
 
 def stream_count(batch_size: int, wanted: int) -> int:
@@ -101,7 +102,13 @@ def augmentation_seeds(epoch, example, copy=0, *, seed):
     """
     return tf.random.stateless_uniform(
         [3, 2],
-        seed=tf.stack([tf.constant((seed << 32) + _AUGMENTATION, tf.int64) + epoch * 8,
-                       example + copy * 2**40]),
-        minval=None, maxval=None, dtype=tf.int32,
+        seed=tf.stack(
+            [
+                tf.constant((seed << 32) + _AUGMENTATION, tf.int64) + epoch * 8,
+                example + copy * 2**40,
+            ]
+        ),
+        minval=None,
+        maxval=None,
+        dtype=tf.int32,
     )

@@ -20,7 +20,10 @@ _DOWNLOAD_RETRIES = 4
 
 
 def prepare(
-    name: str, data_dir: str = '', manual_dir: str = '', file_format: str = '',
+    name: str,
+    data_dir: str = '',
+    manual_dir: str = '',
+    file_format: str = '',
     num_shards: int | None = None,
 ) -> locate.DatasetInfo:
     """Writes the records of tfds set `name` unless they are there already.
@@ -66,8 +69,10 @@ def prepare(
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds has no dataset {name!r}: {str(error).splitlines()[0]}') from error
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
-        raise UserError(f'{name} must be downloaded by hand into {manual}: '
-                        + ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()))
+        raise UserError(
+            f'{name} must be downloaded by hand into {manual}: '
+            + ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        )
     print(f'Preparing {name} in {builder.data_dir} ...')
     config = tfds.download.DownloadConfig(
         manual_dir=str(manual), num_shards=num_shards, try_download_gcs=False
@@ -125,8 +130,10 @@ def main(arguments=None):
     with one_line_errors(UserError):
         info = prepare(**vars(flags))
     for split in info.splits.values():
-        print(f'{split.name}: {count_of(split.num_examples, "example")} in '
-              f'{count_of(len(split.shards), "file")}')
+        print(
+            f'{split.name}: {count_of(split.num_examples, "example")} in '
+            f'{count_of(len(split.shards), "file")}'
+        )
     print(f'{count_of(info.num_classes, "class")}, {info.file_format}, in {info.directory}')
 
 

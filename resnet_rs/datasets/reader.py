@@ -30,7 +30,12 @@ class Reader(Iterator):
     """
 
     def __init__(
-        self, open_at, info: DatasetInfo, split: SplitInfo, source: SplitInfo, corrupt_policy,
+        self,
+        open_at,
+        info: DatasetInfo,
+        split: SplitInfo,
+        source: SplitInfo,
+        corrupt_policy,
         position,
     ):
         self.position = position
@@ -70,8 +75,9 @@ class Reader(Iterator):
         if not self._guarded:
             # Without the name of TensorFlow's operation: '{{function_node ...}} Unknown image ...'.
             reason = re.sub(r'^\{\{.*?\}\} *', '', str(error).strip().partition('\n')[0])
-            logging.warning('batch %d failed (%s); reading it again to find the image',
-                            self.position, reason)
+            logging.warning(
+                'batch %d failed (%s); reading it again to find the image', self.position, reason
+            )
             self._guarded = True
             self._calm_at = self.position + CALM_BATCHES
             self._iterator = self._open()
@@ -79,8 +85,9 @@ class Reader(Iterator):
                 return next(self._iterator)
             except records.READ_ERRORS as again:
                 error = again
-        damage = (records.damaged_file(self._split, self._file_format)
-                  or records.damaged_file(self._source, self._file_format))
+        damage = records.damaged_file(self._split, self._file_format) or records.damaged_file(
+            self._source, self._file_format
+        )
         if damage is None:
             raise error
         raise UserError(f'split {self._split.name} cannot be read: {damage}') from error

@@ -46,15 +46,19 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
                 file = _array_record_source([shard.filename])
             for record in file:
                 if not _can_be_parsed(split, record):
-                    return (f'{shard.filename} is damaged: record {count} holds no image with '
-                            f'{split.label_feature!r}')
+                    return (
+                        f'{shard.filename} is damaged: record {count} holds no image with '
+                        f'{split.label_feature!r}'
+                    )
                 count += 1
         except (tf.errors.OpError, RuntimeError) as error:
             reason = (str(error).splitlines() or ['not a whole file'])[0]
             return f'{shard.filename} is damaged after {count_of(count, "record")} ({reason})'
         if count != shard.examples_in_shard:
-            return (f'{shard.filename} holds {count_of(count, "record")} instead of '
-                    f'{shard.examples_in_shard}')
+            return (
+                f'{shard.filename} holds {count_of(count, "record")} instead of '
+                f'{shard.examples_in_shard}'
+            )
     return None
 
 
@@ -75,8 +79,10 @@ def overlong_record(path: str) -> str | None:
             length = int.from_bytes(file.read(8), 'little')
             position += length + _FRAME_BYTES
             if position > size:
-                return (f'{path} is damaged after {count_of(count, "record")} (the next claims '
-                        f'{length:,} bytes, the whole file has {size:,})')
+                return (
+                    f'{path} is damaged after {count_of(count, "record")} (the next claims '
+                    f'{length:,} bytes, the whole file has {size:,})'
+                )
             count += 1
     return None
 
@@ -87,13 +93,24 @@ def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
         features = tf.train.Example.FromString(record).features.feature
     except google.protobuf.message.DecodeError:
         return False
-    return (len(features['image'].bytes_list.value) == 1
-            and len(features[split.label_feature].int64_list.value) == 1)
+    return (
+        len(features['image'].bytes_list.value) == 1
+        and len(features[split.label_feature].int64_list.value) == 1
+    )
 
 
 def training_records(
-    split: SplitInfo, file_format: str, *, seed: int, batch_size: int, streams: int, window: int,
-    first_step: int, process_index: int, process_count: int, threads: int,
+    split: SplitInfo,
+    file_format: str,
+    *,
+    seed: int,
+    batch_size: int,
+    streams: int,
+    window: int,
+    first_step: int,
+    process_index: int,
+    process_count: int,
+    threads: int,
 ) -> tf.data.Dataset:
     """The endless records of one process, from its first of `first_step` on.
 
@@ -102,8 +119,14 @@ def training_records(
     """
     if file_format == 'tfrecord':
         return _streamed(
-            split, seed=seed, batch_size=batch_size, streams=streams, window=window,
-            first_step=first_step, process_index=process_index, process_count=process_count,
+            split,
+            seed=seed,
+            batch_size=batch_size,
+            streams=streams,
+            window=window,
+            first_step=first_step,
+            process_index=process_index,
+            process_count=process_count,
         )
     local = batch_size // process_count
     read = _random_reader(split)
@@ -131,17 +154,25 @@ def records_of_ranges(
     ends = tf.data.Dataset.from_tensor_slices(np.array(ranges, np.int64))
     if file_format == 'tfrecord':
         records = ends.flat_map(
-            lambda ends: _segments(split, tf.range(len(split.shards)), ends[0], ends[1]))
-        records = records.batch(_READ_CHUNK).map(
-            lambda index, record: {'index': index, **_parsed(split, record)}
-        ).unbatch()
+            lambda ends: _segments(split, tf.range(len(split.shards)), ends[0], ends[1])
+        )
+        records = (
+            records.batch(_READ_CHUNK)
+            .map(lambda index, record: {'index': index, **_parsed(split, record)})
+            .unbatch()
+        )
     else:
         read = _random_reader(split)
         indices = ends.flat_map(lambda ends: tf.data.Dataset.range(ends[0], ends[1]))
-        records = indices.batch(_READ_CHUNK).map(
-            lambda index: {'index': index, **read(index)},
-            num_parallel_calls=threads, deterministic=True,
-        ).unbatch()
+        records = (
+            indices.batch(_READ_CHUNK)
+            .map(
+                lambda index: {'index': index, **read(index)},
+                num_parallel_calls=threads,
+                deterministic=True,
+            )
+            .unbatch()
+        )
     return records.map(lambda element: {'epoch': tf.constant(0, tf.int64), **element})
 
 
@@ -210,11 +241,13 @@ def _streamed(
         order.stream_position(stream, first_step * per_stream, split.num_examples, streams)
         for stream in own
     ]
-    starts = tf.data.Dataset.from_tensor_slices({
-        'stream': tf.constant(list(own), tf.int64),
-        'epoch': tf.constant([epoch for epoch, _ in positions], tf.int64),
-        'offset': tf.constant([offset for _, offset in positions], tf.int64),
-    })
+    starts = tf.data.Dataset.from_tensor_slices(
+        {
+            'stream': tf.constant(list(own), tf.int64),
+            'epoch': tf.constant([epoch for epoch, _ in positions], tf.int64),
+            'offset': tf.constant([offset for _, offset in positions], tf.int64),
+        }
+    )
 
     def stream_from(start):
         stream, first_epoch = start['stream'], start['epoch']
@@ -246,8 +279,11 @@ def _streamed(
         return epochs.flat_map(records_of_epoch).skip(start['offset'] % window)
 
     return starts.interleave(
-        stream_from, cycle_length=len(own), block_length=per_stream,
-        num_parallel_calls=len(own), deterministic=True,
+        stream_from,
+        cycle_length=len(own),
+        block_length=per_stream,
+        num_parallel_calls=len(own),
+        deterministic=True,
     )
 
 
@@ -273,8 +309,12 @@ def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
         records = records.skip(skip).take(take).apply(tf.data.experimental.assert_cardinality(take))
         return records.enumerate(index)
 
-    segments = tf.data.Dataset.from_tensor_slices((
-        tf.gather(filenames, files), tf.gather(skips, files) + low, count,
-        tf.gather(first_index, files) + low,
-    ))
+    segments = tf.data.Dataset.from_tensor_slices(
+        (
+            tf.gather(filenames, files),
+            tf.gather(skips, files) + low,
+            count,
+            tf.gather(first_index, files) + low,
+        )
+    )
     return segments.flat_map(read)

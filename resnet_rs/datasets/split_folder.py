@@ -46,16 +46,21 @@ def split_folder(
     for image, label in zip(split.images, split.labels, strict=True):
         images_of[label].append(os.path.relpath(image, source))
     fractions = {'validation': validation, **({'test': test} if test else {})}
-    if few := [name for name, images in zip(classes, images_of, strict=True)
-               if len(images) <= len(fractions)]:
-        raise UserError(f'a class needs an image for each of {", ".join(["train", *fractions])}, '
-                        f'but {len(few):,} of {source} have fewer: {first_of(few)}')
+    if few := [
+        name
+        for name, images in zip(classes, images_of, strict=True)
+        if len(images) <= len(fractions)
+    ]:
+        raise UserError(
+            f'a class needs an image for each of {", ".join(["train", *fractions])}, '
+            f'but {len(few):,} of {source} have fewer: {first_of(few)}'
+        )
     parts = {part: [] for part in ('train', *fractions)}
     for images in images_of:
         images.sort(key=lambda image: _key(image, seed))
         start = 0
         for part, count in _counts(len(images), fractions).items():
-            parts[part] += images[start:start + count]
+            parts[part] += images[start : start + count]
             start += count
         parts['train'] += images[start:]
     copied = _write(source, output, parts)
@@ -78,8 +83,9 @@ def _key(image: str, seed: int) -> bytes:
 
 def _counts(images: int, fractions: dict[str, float]) -> dict[str, int]:
     """Returns how many of `images` go into each part, at least one, so that one is left over."""
-    counts = {part: max(math.floor(images * fraction + 0.5), 1)
-              for part, fraction in fractions.items()}
+    counts = {
+        part: max(math.floor(images * fraction + 0.5), 1) for part, fraction in fractions.items()
+    }
     while sum(counts.values()) >= images:
         counts[max(counts, key=counts.get)] -= 1
     return counts
@@ -132,12 +138,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a mistake is one line and exit status 2."""
     parser = CommandParser(prog='python -m resnet_rs.datasets.split_folder', description=__doc__)
     parser.add_argument('source', type=_path, help='the folder that holds CLASS/*.jpg')
-    parser.add_argument('--output', type=_path, required=True, metavar='DIR',
-                        help='a new or an empty folder')
-    parser.add_argument('--validation', type=_fraction, default=0.1, metavar='FRACTION',
-                        help='part of the images of each class (default: %(default)s)')
-    parser.add_argument('--test', type=_fraction, default=0, metavar='FRACTION',
-                        help='the same (default: no test split)')
+    parser.add_argument(
+        '--output', type=_path, required=True, metavar='DIR', help='a new or an empty folder'
+    )
+    parser.add_argument(
+        '--validation',
+        type=_fraction,
+        default=0.1,
+        metavar='FRACTION',
+        help='part of the images of each class (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--test',
+        type=_fraction,
+        default=0,
+        metavar='FRACTION',
+        help='the same (default: no test split)',
+    )
     parser.add_argument('--seed', type=int, default=0, help='(default: %(default)s)')
     options = parser.parse_args(arguments)
     if options.validation + options.test >= 1:

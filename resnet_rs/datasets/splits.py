@@ -89,14 +89,18 @@ class SplitInfo:
             numbers = range(self.num_examples)
             held_out = [
                 (number + 1) * _MINIVAL_FILES // _MINIVAL_OF
-                > number * _MINIVAL_FILES // _MINIVAL_OF for number in numbers
+                > number * _MINIVAL_FILES // _MINIVAL_OF
+                for number in numbers
             ]
             return tuple(
                 SplitInfo(
-                    name, held_out.count(part), (),
+                    name,
+                    held_out.count(part),
+                    (),
                     tuple(self.images[number] for number in numbers if held_out[number] == part),
                     tuple(self.labels[number] for number in numbers if held_out[number] == part),
-                ) for name, part in zip(names, (True, False), strict=True)
+                )
+                for name, part in zip(names, (True, False), strict=True)
             )
         files, remainder = divmod(len(self.shards) * _MINIVAL_FILES, _MINIVAL_OF)
         if remainder:

@@ -27,7 +27,12 @@ from resnet_rs.models.layers import (
 
 
 def plain_tail(
-    block, x: jax.Array, features: int, kernel_size: int, number: str, train: bool,
+    block,
+    x: jax.Array,
+    features: int,
+    kernel_size: int,
+    number: str,
+    train: bool,
     key: jax.Array | None,
 ) -> jax.Array:
     """Returns the end of a branch: convolution, norm, squeeze-excite, stochastic depth.
@@ -45,7 +50,12 @@ def plain_tail(
 
 
 def fused_tail(
-    block, x: jax.Array, features: int, kernel_size: int, number: str, train: bool,
+    block,
+    x: jax.Array,
+    features: int,
+    kernel_size: int,
+    number: str,
+    train: bool,
     key: jax.Array | None,
 ) -> jax.Array:
     """Returns what `plain_tail` does, computed in one pass."""
@@ -118,12 +128,10 @@ def _backward(groups, kept, gradients):
     offset += mean_gradient / positions
     through_moments = y.astype(mean.dtype) * slope[:, None, None] + offset[:, None, None]
     _, to_x = jax.vjp(lambda x: _convolve(x, kernel), x)
-    x_gradient, = to_x((y_gradient + through_moments).astype(y.dtype))
+    (x_gradient,) = to_x((y_gradient + through_moments).astype(y.dtype))
 
     # All three of one dtype, so that devices exchange their sum and not each of them.
-    kernel_gradient = jnp.einsum(
-        'bhwi,bhwo->io', x, y_gradient, preferred_element_type=mean.dtype
-    )
+    kernel_gradient = jnp.einsum('bhwi,bhwo->io', x, y_gradient, preferred_element_type=mean.dtype)
     kernel_gradient += _product(mean.T, mean_gradient)
     kernel_gradient += (spread * (2 * variance_gradient)[:, None]).sum(0)
     return x_gradient, kernel_gradient.astype(kernel.dtype)

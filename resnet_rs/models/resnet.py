@@ -217,9 +217,7 @@ class Stage(ArchitectureModule):
             return block(x, train, key)
 
         def block(stride, name):
-            return BLOCKS[architecture.block](
-                architecture, features, stride, drop_rate, name=name
-            )
+            return BLOCKS[architecture.block](architecture, features, stride, drop_rate, name=name)
 
         first = rematerialisation.apply(apply, remat)
         x = first(block(2 if self.number > 1 else 1, 'block1'), x, keys[0])

@@ -28,7 +28,9 @@ def stack_blocks_like(tree, like):
     """The unrolled `tree` with those stages stacked that are so in `like`, sharded as there."""
     return jax.tree.map(
         lambda wanted, part: _stacked(part, wanted) if _is_stacked(wanted) else part,
-        like, tree, is_leaf=_is_stacked,
+        like,
+        tree,
+        is_leaf=_is_stacked,
     )
 
 

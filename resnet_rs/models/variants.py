@@ -30,9 +30,7 @@ BOTTLENECK_FORMS = FORMS | {
     'resnet_{}_v1': dict(stem='conv7', shortcut='projection', stride_in='conv1'),
     # The additive study before ResNet-D: the paper's squeeze-excite on the plain network.
     'resnet_{}_se': dict(stem='conv7', shortcut='projection', squeeze_excite_ratio=0.25),
-    'resnet_rs_{}': dict(
-        stem='deep_strided', shortcut='average_pool', squeeze_excite_ratio=0.25
-    ),
+    'resnet_rs_{}': dict(stem='deep_strided', shortcut='average_pool', squeeze_excite_ratio=0.25),
 }
 
 VARIANTS = {

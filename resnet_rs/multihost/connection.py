@@ -39,7 +39,10 @@ def connect(start_timeout_seconds: float, lost_after_seconds: float) -> None:
     if place.count > 1:
         wait_for_all(place.address, place.count, place.index, start_timeout_seconds)
     jax.distributed.initialize(
-        place.address, place.count, place.index, local_device_ids=place.local_devices,
+        place.address,
+        place.count,
+        place.index,
+        local_device_ids=place.local_devices,
         initialization_timeout=int(start_timeout_seconds) + 1,
         # jax's own watch ends processes with a stack trace; it is there for when ours hangs.
         heartbeat_timeout_seconds=int(lost_after_seconds) + 60,

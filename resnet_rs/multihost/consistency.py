@@ -34,9 +34,9 @@ def check_hosts(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
     """
     agree('TensorFlow leaves the accelerators alone', tensorflow_problem())
     facts = describe(config, info) if hosts.count() > 1 else {}
-    reference = json.loads(hosts.gather(
-        'facts of process 0', json.dumps(facts) if hosts.index() == 0 else ''
-    )[0])
+    reference = json.loads(
+        hosts.gather('facts of process 0', json.dumps(facts) if hosts.index() == 0 else '')[0]
+    )
     difference = first_difference(facts, reference)
     agree('same code, configuration and data', difference)
 
@@ -80,8 +80,9 @@ def first_difference(facts: dict[str, str], reference: dict[str, str]) -> str:
 
 def tensorflow_problem() -> str:
     """TensorFlow takes the whole memory of every accelerator it sees, and JAX finds none left."""
-    seen = [device.name for device in tf.config.list_physical_devices()
-            if device.device_type != 'CPU']
+    seen = [
+        device.name for device in tf.config.list_physical_devices() if device.device_type != 'CPU'
+    ]
     if not seen:
         return ''
     return (
@@ -109,7 +110,8 @@ def check_shared_workdir(workdir: str | os.PathLike) -> None:
         problem = ''
         if hosts.index() == 0:
             unseen = [
-                hosts.name(process) for process in range(hosts.count())
+                hosts.name(process)
+                for process in range(hosts.count())
                 if not (directory / f'.host-{process}-{token}').exists()
             ]
             if unseen:

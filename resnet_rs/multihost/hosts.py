@@ -196,7 +196,8 @@ class _Watch(threading.Thread):
                 if index() == 0 and (silent := self._silent()):
                     _tell(
                         f'{", ".join(map(name, silent))} stopped answering, '
-                        f'{self.lost_after_seconds:g} s ago or more', HOST_LOST_STATUS,
+                        f'{self.lost_after_seconds:g} s ago or more',
+                        HOST_LOST_STATUS,
                     )
                 end = json.loads(self._client.blocking_key_value_get(_END, 1000 * BEAT_SECONDS))
             except JaxRuntimeError as error:
@@ -206,7 +207,8 @@ class _Watch(threading.Thread):
                     continue
                 end = {
                     'reason': f'process 0 of {count()} at {global_state.coordinator_address} '
-                    'stopped answering', 'status': HOST_LOST_STATUS,
+                    'stopped answering',
+                    'status': HOST_LOST_STATUS,
                 }
                 self._ending.set()
             else:
@@ -245,6 +247,7 @@ class _Watch(threading.Thread):
             if beats.get(process) != beat:
                 self._last[process] = (beats[process], now)
         return [
-            process for process, (beat, since) in self._last.items()
+            process
+            for process, (beat, since) in self._last.items()
             if beat != _DONE and now - since > self.lost_after_seconds
         ]

@@ -49,9 +49,7 @@ def _receive(port: int, count: int, timeout_seconds: float) -> str:
                 problem = _register(connection, arrived, count)
             if len(arrived) == count - 1:
                 time.sleep(SETTLING_SECONDS)
-            arrived = {
-                index: process for index, process in arrived.items() if _is_open(process[0])
-            }
+            arrived = {index: process for index, process in arrived.items() if _is_open(process[0])}
         missing = [str(index) for index in range(1, count) if index not in arrived]
         if missing and not problem:
             problem = (
@@ -119,7 +117,9 @@ def _listen(port: int) -> socket.socket:
     dual = socket.has_dualstack_ipv6()
     try:
         return socket.create_server(
-            ('', port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual,
+            ('', port),
+            family=socket.AF_INET6 if dual else socket.AF_INET,
+            dualstack_ipv6=dual,
             backlog=1024,
         )
     except OSError as error:

@@ -1,6 +1,6 @@
 """The command: compiles the steps of a configuration for TPUs that are not attached (docs/plan.md).
 
-    python -m resnet_rs.plan --config=configs/resnet_rs.py:50@160 --topology=v3:2x2,v5e:4x4
+python -m resnet_rs.plan --config=configs/resnet_rs.py:50@160 --topology=v3:2x2,v5e:4x4
 """
 
 import hashlib
@@ -41,8 +41,7 @@ def run(options: flags.FlagValues) -> None:
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])
     names = [
-        topologies.slice_name(name)
-        for text in options.topology for name in text.split(',') if name
+        topologies.slice_name(name) for text in options.topology for name in text.split(',') if name
     ]
     for name in names:
         topologies.check_name(name)
@@ -57,9 +56,16 @@ def run(options: flags.FlagValues) -> None:
     plans = []
     for each in slices:
         plan = planning.make_plan(
-            config, each, sizes, steps=options.steps, per_device=options.batch_per_device,
-            cache_dir=None if options.no_cache else options.cache_dir, search=options.search,
-            hlo_dump=options.hlo_dump, verbose=options.verbose, stage=Stage,
+            config,
+            each,
+            sizes,
+            steps=options.steps,
+            per_device=options.batch_per_device,
+            cache_dir=None if options.no_cache else options.cache_dir,
+            search=options.search,
+            hlo_dump=options.hlo_dump,
+            verbose=options.verbose,
+            stage=Stage,
         )
         plans.append(plan)
         print(report.describe(plan, options.details), flush=True)
@@ -76,23 +82,32 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     """The command's flags, in a FlagValues of their own; raises flags.Error."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        'config', help_string='File that has get_config().', flag_values=values,
+        'config',
+        help_string='File that has get_config().',
+        flag_values=values,
         sys_argv=arguments,
     )
     values_of = dict(flag_values=values)
     flags.DEFINE_multi_string(
-        'topology', [], 'Generation and slice, for instance v3:2x2; several with commas or again.',
+        'topology',
+        [],
+        'Generation and slice, for instance v3:2x2; several with commas or again.',
         **values_of,
     )
     flags.DEFINE_integer('devices', None, 'Only the first so many devices.', 1, **values_of)
     flags.DEFINE_integer('processes', None, 'Processes of the run.', 1, **values_of)
     flags.DEFINE_integer(
-        'batch_per_device', None, 'Images per device, instead of batch_size over the slice.', 1,
+        'batch_per_device',
+        None,
+        'Images per device, instead of batch_size over the slice.',
+        1,
         **values_of,
     )
     flags.DEFINE_list('steps', ['train', 'eval', 'inference'], 'What to compile.', **values_of)
     flags.DEFINE_boolean(
-        'search', True, 'Look for a batch and options that fit where the step does not.',
+        'search',
+        True,
+        'Look for a batch and options that fit where the step does not.',
         **values_of,
     )
     flags.DEFINE_integer('examples', None, 'Training examples of the dataset.', 1, **values_of)
@@ -104,7 +119,8 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     )
     flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
     flags.DEFINE_boolean(
-        'details', False, 'Show where the memory and the time of each step go.', **values_of)
+        'details', False, 'Show where the memory and the time of each step go.', **values_of
+    )
     flags.DEFINE_boolean('verbose', False, "Show the compiler's own messages.", **values_of)
     flags.DEFINE_boolean('help', False, 'Show this.', **values_of)
     rest = command_line.parse_flags(values, arguments)[1:]
@@ -158,8 +174,7 @@ def default_output(settings: dict, names: list[str], options: flags.FlagValues) 
 
 
 class Stage:
-    """Says on stderr what is being done and for how long: each second on a terminal, else rarely.
-    """
+    """A line on stderr: the current work and its seconds; updated each second on a terminal."""
 
     def __init__(self, what: str):
         self.what = what

@@ -50,11 +50,14 @@ def compile_steps(
     training = program.train_step.lower(state, batch_shapes(config, 'train'), program.frozen)
     per_device = config.batch_size // len(devices)
     train_step, train_bytes = _compile_fitting(
-        training, memory, f'a training step of {count_of(per_device, "image")}',
+        training,
+        memory,
+        f'a training step of {count_of(per_device, "image")}',
         'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
     eval_step, eval_bytes = _compile_evaluation(
-        config, program.eval_step, state.variables, batch_shapes(config, 'eval'), devices)
+        config, program.eval_step, state.variables, batch_shapes(config, 'eval'), devices
+    )
     return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
         f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
         f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
@@ -62,7 +65,10 @@ def compile_steps(
 
 
 def compile_evaluation(
-    config: ml_collections.ConfigDict, eval_step: Callable, variables: dict, batch: dict,
+    config: ml_collections.ConfigDict,
+    eval_step: Callable,
+    variables: dict,
+    batch: dict,
     devices: list[jax.Device],
 ) -> tuple[jax.stages.Compiled, str]:
     """Compiles `eval_step` for shapes of `variables` and of a global batch; no array is made.
@@ -72,8 +78,10 @@ def compile_evaluation(
     """
     compiled, needed = _compile_evaluation(config, eval_step, variables, batch, devices)
     memory = memory_of(devices)
-    return compiled, (f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
-                      'step, by the compiler')
+    return compiled, (
+        f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
+        'step, by the compiler'
+    )
 
 
 def _compile_evaluation(config, eval_step, variables, batch, devices):
@@ -81,7 +89,8 @@ def _compile_evaluation(config, eval_step, variables, batch, devices):
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     per_device = config.eval.batch_size // len(devices)
     return _compile_fitting(
-        eval_step.lower({'raw': shapes, 'ema': shapes}, batch), memory_of(devices),
+        eval_step.lower({'raw': shapes, 'ema': shapes}, batch),
+        memory_of(devices),
         f'an evaluation step of {count_of(per_device, "image")}',
         'a smaller --config.eval.batch_size or more devices',
     )

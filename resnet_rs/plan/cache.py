@@ -55,7 +55,11 @@ class PlanCache:
     def key(self, lowered, topology: Topology) -> str:
         """Of the StableHLO text, the devices, the compiler and what changes its mind."""
         parts = [
-            FORMAT, lowered.as_text(), topology.name, str(len(topology.devices)), check_libtpu(),
+            FORMAT,
+            lowered.as_text(),
+            topology.name,
+            str(len(topology.devices)),
+            check_libtpu(),
             *(os.environ.get(name, '') for name in COMPILER_SETTINGS),
         ]
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]

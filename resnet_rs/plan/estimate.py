@@ -76,10 +76,13 @@ def collective_seconds(step: CompiledStep, topology: Topology) -> float | None:
         return 0.0
     if bandwidth is None:
         return None
-    return sum(
-        sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
-        for each in collectives
-    ) / bandwidth
+    return (
+        sum(
+            sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
+            for each in collectives
+        )
+        / bandwidth
+    )
 
 
 def sent_bytes(kind: str, size: int, group: int) -> float:
@@ -88,7 +91,9 @@ def sent_bytes(kind: str, size: int, group: int) -> float:
         return 0.0
     others = (group - 1) / group
     shares = {
-        'all-reduce': 2 * others, 'all-gather': others, 'reduce-scatter': group - 1,
+        'all-reduce': 2 * others,
+        'all-gather': others,
+        'reduce-scatter': group - 1,
         'all-to-all': others,
     }
     return size * shares.get(kind, 1.0)
@@ -114,8 +119,12 @@ class RunTime:
 
 
 def run_time(
-    config: ml_collections.ConfigDict, topology: Topology, examples: int, eval_examples: int,
-    train: StepTime, evaluate: StepTime | None,
+    config: ml_collections.ConfigDict,
+    topology: Topology,
+    examples: int,
+    eval_examples: int,
+    train: StepTime,
+    evaluate: StepTime | None,
 ) -> RunTime | None:
     """The run of `config`; None where the steps' seconds are not known."""
     if train.seconds is None:

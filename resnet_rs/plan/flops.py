@@ -29,7 +29,8 @@ def multiply_add_flops(instruction: Instruction, operands: list[Instruction]) ->
     flops *= sizes[1][kernel.index('i')]
     for number, axis in enumerate(spatial):
         flops *= _pairs(
-            sizes[0][inputs.index(axis)], sizes[2][output.index(axis)],
+            sizes[0][inputs.index(axis)],
+            sizes[2][output.index(axis)],
             *(value[number] for value in window),
         )
     groups = int(instruction.attribute('batch_group_count') or 1)
@@ -42,15 +43,21 @@ def _window(instruction, rank):
     given = dict(each.split('=') for each in window[1].split()) if window else {}
     integers = {
         name: [int(number) for number in given[name].split('x')]
-        for name in ('size', 'stride', 'lhs_dilate', 'rhs_dilate') if name in given
+        for name in ('size', 'stride', 'lhs_dilate', 'rhs_dilate')
+        if name in given
     }
     ones = [1] * rank
-    padding = [int(each.split('_')[0]) for each in given['pad'].split('x')] if 'pad' in given else (
-        [0] * rank
+    padding = (
+        [int(each.split('_')[0]) for each in given['pad'].split('x')]
+        if 'pad' in given
+        else ([0] * rank)
     )
     return (
-        integers.get('size', ones), integers.get('stride', ones), padding,
-        integers.get('lhs_dilate', ones), integers.get('rhs_dilate', ones),
+        integers.get('size', ones),
+        integers.get('stride', ones),
+        padding,
+        integers.get('lhs_dilate', ones),
+        integers.get('rhs_dilate', ones),
     )
 
 

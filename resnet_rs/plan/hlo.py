@@ -15,14 +15,31 @@ from resnet_rs.plan.hlo_text import Instruction, Module, parse
 from resnet_rs.plan.loops import trip_count
 
 COLLECTIVES = (
-    'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'ragged-all-to-all',
-    'collective-permute', 'collective-broadcast',
+    'all-reduce',
+    'all-gather',
+    'reduce-scatter',
+    'all-to-all',
+    'ragged-all-to-all',
+    'collective-permute',
+    'collective-broadcast',
 )
 # Take no time of their own, or time that is counted elsewhere.
 _FREE = (
-    'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional',
-    'call', 'after-all', 'opt-barrier', 'partition-id', 'replica-id', 'async-start',
-    'async-update', 'copy-start',
+    'parameter',
+    'constant',
+    'tuple',
+    'get-tuple-element',
+    'bitcast',
+    'while',
+    'conditional',
+    'call',
+    'after-all',
+    'opt-barrier',
+    'partition-id',
+    'replica-id',
+    'async-start',
+    'async-update',
+    'copy-start',
 )
 
 
@@ -94,7 +111,8 @@ class CompiledProgram:
         """Bytes of operations for which the compiler gives no cycles (plain copies, slices)."""
         return sum(
             operation.bytes * operation.executions
-            for operation in self.operations if not operation.estimated
+            for operation in self.operations
+            if not operation.estimated
         )
 
     def by_source(self) -> list[tuple[str, str, int, int]]:
@@ -115,9 +133,7 @@ def read_program(text: str) -> CompiledProgram:
     module = parse(text)
     reader = _Reader(module)
     reader.walk(module.entry, 1)
-    return CompiledProgram(
-        tuple(reader.operations), tuple(reader.collectives), tuple(reader.loops)
-    )
+    return CompiledProgram(tuple(reader.operations), tuple(reader.collectives), tuple(reader.loops))
 
 
 class _Reader:
@@ -154,17 +170,27 @@ class _Reader:
         cycles = instruction.estimated_cycles
         source, op_name = self.module.source(instruction)
         instructions = self.module.computations[computation]
-        read = [sum(instructions[name].arrays) for name in instruction.operands
-                if name in instructions]
-        self.operations.append(Operation(
-            instruction.name, instruction.opcode, cycles or 0, sum(read) + sum(instruction.arrays),
-            self._flops(computation, instruction), executions, cycles is not None, source, op_name,
-        ))
+        read = [
+            sum(instructions[name].arrays) for name in instruction.operands if name in instructions
+        ]
+        self.operations.append(
+            Operation(
+                instruction.name,
+                instruction.opcode,
+                cycles or 0,
+                sum(read) + sum(instruction.arrays),
+                self._flops(computation, instruction),
+                executions,
+                cycles is not None,
+                source,
+                op_name,
+            )
+        )
 
     def _flops(self, computation, instruction):
         instructions = self.module.computations[computation]
         if instruction.opcode == 'fusion':
-            inner, = instruction.called('calls')
+            (inner,) = instruction.called('calls')
             inside = self.module.computations[inner].values()
             return sum(self._flops(inner, each) for each in inside)
         if instruction.opcode not in ('convolution', 'dot'):
@@ -193,14 +219,20 @@ class _Reader:
         arrays = instruction.arrays
         # The result of other -start forms holds the operand too.
         has_operand = instruction.opcode in ('all-gather-start', 'collective-permute-start')
-        self.collectives.append(Collective(
-            kind, max(arrays) if has_operand else sum(arrays), group_size(instruction.attributes),
-            executions, self.module.source(instruction)[1],
-        ))
+        self.collectives.append(
+            Collective(
+                kind,
+                max(arrays) if has_operand else sum(arrays),
+                group_size(instruction.attributes),
+                executions,
+                self.module.source(instruction)[1],
+            )
+        )
 
     def _costliest(self, conditional: Instruction) -> str:
         branches = conditional.called('branch_computations') or [
-            *conditional.called('true_computation'), *conditional.called('false_computation')
+            *conditional.called('true_computation'),
+            *conditional.called('false_computation'),
         ]
         return max(branches, key=self.cycles_of)
 

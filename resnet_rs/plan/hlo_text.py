@@ -114,20 +114,21 @@ def _instruction(line: str) -> Instruction | None:
     if not opcode:
         return None
     end = _END_OF_OPERANDS.search(line, opcode.end())
-    literal = line[opcode.end():end.start() if end else None]
+    literal = line[opcode.end() : end.start() if end else None]
     return Instruction(
         name=start[2],
         opcode=opcode[1],
-        shape=line[start.end():opcode.start()],
+        shape=line[start.end() : opcode.start()],
         operands=tuple(_REFERENCE.findall(literal)),
         literal=literal,
-        attributes=line[end.end():] if end else '',
+        attributes=line[end.end() :] if end else '',
         is_root=bool(start[1]),
     )
 
 
 def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
     """Stack frame -> (file, line), from the tables at the head of the text."""
+
     def number(row, name):
         found = re.search(rf'\b{name}=(\d+)', row)
         return int(found[1]) if found else None

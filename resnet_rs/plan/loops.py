@@ -28,8 +28,8 @@ def trip_count(module: Module, computation: str, loop: Instruction) -> int | Non
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
-    condition, = loop.called('condition')
-    body, = loop.called('body')
+    (condition,) = loop.called('condition')
+    (body,) = loop.called('body')
     compare = _counter_and_limit(module, condition)
     if compare is None:
         return None
@@ -119,7 +119,7 @@ def _resolve(module, scope, instruction):
         if instruction.opcode in _PASSES_ON:
             instruction = _operand(module, scope, instruction, 0)
         elif instruction.opcode in ('fusion', 'call'):
-            inner, = instruction.called('calls') or instruction.called('to_apply')
+            (inner,) = instruction.called('calls') or instruction.called('to_apply')
             count = len(instruction.operands)
             operands = tuple(_operand(module, scope, instruction, side) for side in range(count))
             scope, instruction = _Scope(inner, operands, scope), module.root(inner)

@@ -14,9 +14,17 @@ from resnet_rs.utils.errors import count_of
 
 
 def make_plan(
-    config: ml_collections.ConfigDict, topology: Topology, sizes: tuple[int, int], *,
-    steps: list[str], per_device: int | None, cache_dir: str | None, search: bool,
-    hlo_dump: str | None, verbose: bool, stage,
+    config: ml_collections.ConfigDict,
+    topology: Topology,
+    sizes: tuple[int, int],
+    *,
+    steps: list[str],
+    per_device: int | None,
+    cache_dir: str | None,
+    search: bool,
+    hlo_dump: str | None,
+    verbose: bool,
+    stage,
 ) -> report.Plan:
     """The plan of `config` on `topology`.
 
@@ -28,8 +36,7 @@ def make_plan(
     if per_device:
         config = fit.with_batch(config, devices, per_device)
     check_divides('batch_size', config.batch_size, devices, count_of(devices, 'device'))
-    check_divides(
-        'eval.batch_size', config.eval.batch_size, devices, count_of(devices, 'device'))
+    check_divides('eval.batch_size', config.eval.batch_size, devices, count_of(devices, 'device'))
     cache = PlanCache(cache_dir)
     plan = report.Plan(report.topology_record(topology), {})
 
@@ -67,8 +74,13 @@ def fit_record(which: str, error: DoesNotFit) -> dict:
             f'{(error.needed - error.available) / GIB:.2f} GiB are missing'
         )
     return {
-        'step': which, 'missing': missing, 'needed_bytes': error.needed,
-        'available_bytes': error.available, 'searched': False, 'largest_batch': None, 'options': {},
+        'step': which,
+        'missing': missing,
+        'needed_bytes': error.needed,
+        'available_bytes': error.available,
+        'searched': False,
+        'largest_batch': None,
+        'options': {},
     }
 
 

@@ -49,8 +49,12 @@ class CompiledStep:
 
 
 def compile_step(
-    config: ml_collections.ConfigDict, topology: Topology, which: str = 'train', *,
-    examples_per_epoch: int = IMAGENET_EXAMPLES, cache: PlanCache | None = None,
+    config: ml_collections.ConfigDict,
+    topology: Topology,
+    which: str = 'train',
+    *,
+    examples_per_epoch: int = IMAGENET_EXAMPLES,
+    cache: PlanCache | None = None,
 ) -> CompiledStep:
     """Compiles one of STEPS over all devices of `topology`; batch sizes are those of `config`.
 
@@ -73,13 +77,19 @@ def compile_step(
             raise
         cache.store(key, compilation)
     return CompiledStep(
-        which, kept or compilation, read_program((kept or compilation).text), lower_seconds,
+        which,
+        kept or compilation,
+        read_program((kept or compilation).text),
+        lower_seconds,
         from_cache=kept is not None,
     )
 
 
 def lower_step(
-    config: ml_collections.ConfigDict, topology: Topology, which: str, *,
+    config: ml_collections.ConfigDict,
+    topology: Topology,
+    which: str,
+    *,
     examples_per_epoch: int = IMAGENET_EXAMPLES,
 ) -> jax.stages.Lowered:
     """One of STEPS, traced on shapes; no array is made."""
@@ -110,8 +120,12 @@ def peak_bytes(compiled: jax.stages.Compiled) -> int:
     Only TPU compilers know what is alive at once; for others it is the sum of all allocations.
     """
     sizes = compiled.memory_analysis()
-    allocated = (sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-                 - sizes.alias_size_in_bytes + sizes.temp_size_in_bytes)
+    allocated = (
+        sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        - sizes.alias_size_in_bytes
+        + sizes.temp_size_in_bytes
+    )
     devices = jax.tree.leaves(compiled.input_shardings)[0].device_set
     if next(iter(devices)).platform == 'tpu':
         # The compiler's own peak seems to count on-chip memory too (v5e, a small program).

@@ -33,9 +33,14 @@ class Plan:
 def topology_record(topology: Topology) -> dict:
     hardware = topology.hardware
     return {
-        'name': topology.name, 'device_kind': hardware.kind, 'devices': len(topology.devices),
-        'chips': topology.chips, 'hosts': topology.hosts, 'hbm_bytes': hardware.hbm_bytes,
-        'clock_hz': hardware.clock_hz, 'peak_flops': hardware.peak_flops,
+        'name': topology.name,
+        'device_kind': hardware.kind,
+        'devices': len(topology.devices),
+        'chips': topology.chips,
+        'hosts': topology.hosts,
+        'hbm_bytes': hardware.hbm_bytes,
+        'clock_hz': hardware.clock_hz,
+        'peak_flops': hardware.peak_flops,
     }
 
 
@@ -45,14 +50,22 @@ def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
     hbm = topology.hardware.hbm_bytes
     return {
         'images': time.images,
-        'argument_bytes': kept.arguments, 'output_bytes': kept.outputs,
-        'aliased_bytes': kept.aliased, 'temporary_bytes': kept.temporaries,
-        'code_bytes': kept.code, 'peak_bytes': step.peak_bytes,
+        'argument_bytes': kept.arguments,
+        'output_bytes': kept.outputs,
+        'aliased_bytes': kept.aliased,
+        'temporary_bytes': kept.temporaries,
+        'code_bytes': kept.code,
+        'peak_bytes': step.peak_bytes,
         'headroom_bytes': hbm - step.peak_bytes,
-        'flops': step.flops, 'model_flops': time.model_flops, 'hbm_bytes': step.hbm_bytes,
-        'cycles': step.cycles, 'unestimated_bytes': program.unestimated_bytes,
-        'compute_seconds': time.compute_seconds, 'collective_seconds': time.collective_seconds,
-        'seconds': time.seconds, 'images_per_second': time.images_per_second,
+        'flops': step.flops,
+        'model_flops': time.model_flops,
+        'hbm_bytes': step.hbm_bytes,
+        'cycles': step.cycles,
+        'unestimated_bytes': program.unestimated_bytes,
+        'compute_seconds': time.compute_seconds,
+        'collective_seconds': time.collective_seconds,
+        'seconds': time.seconds,
+        'images_per_second': time.images_per_second,
         'model_flops_utilisation': time.utilisation,
         'loops': [
             {'name': loop.name, 'trips': loop.trips, 'executions': loop.executions}
@@ -60,16 +73,22 @@ def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
         ],
         'collectives': _collectives(program.collectives),
         'costliest': [_operation(each, step.cycles) for each in _costliest(program.operations)],
-        'lower_seconds': step.lower_seconds, 'compile_seconds': kept.compile_seconds,
+        'lower_seconds': step.lower_seconds,
+        'compile_seconds': kept.compile_seconds,
         'from_cache': step.from_cache,
     }
 
 
 def run_record(run: RunTime, duration: str) -> dict:
     return {
-        'duration': duration, 'steps': run.steps, 'evaluations': run.evaluations,
-        'train_seconds': run.train_seconds, 'eval_seconds': run.eval_seconds,
-        'days': run.days, 'chip_hours': run.chip_hours, 'without': EXCLUDED,
+        'duration': duration,
+        'steps': run.steps,
+        'evaluations': run.evaluations,
+        'train_seconds': run.train_seconds,
+        'eval_seconds': run.eval_seconds,
+        'days': run.days,
+        'chip_hours': run.chip_hours,
+        'without': EXCLUDED,
     }
 
 
@@ -89,8 +108,10 @@ def sentence(plan: Plan) -> str:
     if step := plan.steps.get('train') or next(iter(plan.steps.values()), None):
         parts[0] += f', {step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
         if step['seconds']:
-            parts += [f'{_milliseconds(step["seconds"])} a step',
-                      f'{step["images_per_second"]:,.0f} images per second']
+            parts += [
+                f'{_milliseconds(step["seconds"])} a step',
+                f'{step["images_per_second"]:,.0f} images per second',
+            ]
         else:
             parts.append(f'{step["cycles"]:,} cycles a step')
     if plan.run:
@@ -103,19 +124,25 @@ def comparison(plans: list[Plan]) -> str:
     rows = [('slice', 'devices', 'fits', 'GiB', 'of', 'step', 'images/s', 'run', 'chip-hours')]
     for plan in plans:
         topology, step, run = plan.topology, plan.steps.get('train'), plan.run
-        rows.append((
-            topology['name'], str(topology['devices']), 'no' if plan.fit else 'yes',
-            f'{step["peak_bytes"] / GIB:.2f}' if step else '-',
-            f'{topology["hbm_bytes"] / GIB:.2f}',
-            _milliseconds(step['seconds']) if step and step['seconds'] else '-',
-            f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
-            _time(86400 * run['days']) if run else '-',
-            f'{run["chip_hours"]:,.2f}' if run else '-',
-        ))
+        rows.append(
+            (
+                topology['name'],
+                str(topology['devices']),
+                'no' if plan.fit else 'yes',
+                f'{step["peak_bytes"] / GIB:.2f}' if step else '-',
+                f'{topology["hbm_bytes"] / GIB:.2f}',
+                _milliseconds(step['seconds']) if step and step['seconds'] else '-',
+                f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
+                _time(86400 * run['days']) if run else '-',
+                f'{run["chip_hours"]:,.2f}' if run else '-',
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join(
-        '  '.join(cell.ljust(width) if place == 0 else cell.rjust(width)
-                  for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        '  '.join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     )
 
@@ -147,9 +174,11 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
     content = {'config': settings, 'plans': [dataclasses.asdict(plan) for plan in plans]}
     paths[0].write_text(json.dumps(content, indent=2) + '\n')
     rows = [
-        {f'topology_{key}': value for key, value in plan.topology.items()} | {'step': name}
+        {f'topology_{key}': value for key, value in plan.topology.items()}
+        | {'step': name}
         | {key: value for key, value in step.items() if not isinstance(value, list)}
-        for plan in plans for name, step in plan.steps.items()
+        for plan in plans
+        for name, step in plan.steps.items()
     ]
     with open(paths[1], 'w', newline='') as file:
         writer = csv.DictWriter(file, rows[0] if rows else ['step'], lineterminator='\n')
@@ -162,11 +191,15 @@ def _table(steps):
     """A line per quantity, a column per step."""
     quantities = (
         ('images of all devices', 'images', '{:,}'.format),
-        ('arguments', 'argument_bytes', _size), ('outputs', 'output_bytes', _size),
-        ('  of them aliased', 'aliased_bytes', _size), ('temporaries', 'temporary_bytes', _size),
-        ('code', 'code_bytes', _size), ('peak', 'peak_bytes', _size),
+        ('arguments', 'argument_bytes', _size),
+        ('outputs', 'output_bytes', _size),
+        ('  of them aliased', 'aliased_bytes', _size),
+        ('temporaries', 'temporary_bytes', _size),
+        ('code', 'code_bytes', _size),
+        ('peak', 'peak_bytes', _size),
         ('headroom', 'headroom_bytes', _size),
-        ('GFLOP of the program', 'flops', _giga), ('GFLOP of the network', 'model_flops', _giga),
+        ('GFLOP of the program', 'flops', _giga),
+        ('GFLOP of the network', 'model_flops', _giga),
         ('bytes to and from HBM', 'hbm_bytes', _size),
         ('estimated cycles', 'cycles', '{:,}'.format),
         ('estimated step', 'seconds', _milliseconds),
@@ -229,15 +262,19 @@ def _fit(fit):
 def _collectives(collectives):
     groups = {}
     for each in collectives:
-        entry = groups.setdefault((each.kind, each.group_size), {
-            'kind': each.kind, 'group_size': each.group_size, 'count': 0, 'bytes': 0,
-            'sent_bytes': 0.0,
-        })
+        entry = groups.setdefault(
+            (each.kind, each.group_size),
+            {
+                'kind': each.kind,
+                'group_size': each.group_size,
+                'count': 0,
+                'bytes': 0,
+                'sent_bytes': 0.0,
+            },
+        )
         entry['count'] += each.executions
         entry['bytes'] += each.bytes * each.executions
-        entry['sent_bytes'] += (
-            sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
-        )
+        entry['sent_bytes'] += sent_bytes(each.kind, each.bytes, each.group_size) * each.executions
     return list(groups.values())
 
 
@@ -247,15 +284,22 @@ def _costliest(operations: tuple[Operation, ...]) -> list[Operation]:
 
 def _operation(each, total):
     return {
-        'name': each.name, 'cycles': each.total_cycles, 'share': each.total_cycles / max(total, 1),
-        'executions': each.executions, 'bytes': each.bytes, 'flops': each.flops,
-        'source': each.source.removeprefix(ROOT), 'op_name': each.op_name,
+        'name': each.name,
+        'cycles': each.total_cycles,
+        'share': each.total_cycles / max(total, 1),
+        'executions': each.executions,
+        'bytes': each.bytes,
+        'flops': each.flops,
+        'source': each.source.removeprefix(ROOT),
+        'op_name': each.op_name,
     }
 
 
 def _place(topology):
-    return (f'{topology["name"]} ({topology["devices"]} x {topology["device_kind"]}, '
-            f'{count_of(topology["chips"], "chip")}, {count_of(topology["hosts"], "host")})')
+    return (
+        f'{topology["name"]} ({topology["devices"]} x {topology["device_kind"]}, '
+        f'{count_of(topology["chips"], "chip")}, {count_of(topology["hosts"], "host")})'
+    )
 
 
 def _time(seconds):

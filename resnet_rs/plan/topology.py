@@ -43,8 +43,17 @@ class Hardware:
 
 def _hardware(kind, hbm_gib, clock_mhz, peak_tera, hbm_giga, link_giga, devices, example, **more):
     clock, link = clock_mhz and clock_mhz * 1e6, link_giga and link_giga * 1e9
-    return Hardware(kind, int(hbm_gib * GIB), clock, peak_tera * 1e12 / devices,
-                    hbm_giga * 1e9 / devices, link, devices, example, **more)
+    return Hardware(
+        kind,
+        int(hbm_gib * GIB),
+        clock,
+        peak_tera * 1e12 / devices,
+        hbm_giga * 1e9 / devices,
+        link,
+        devices,
+        example,
+        **more,
+    )
 
 
 # Peak and bandwidth are of a chip: docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e, tpu7x;
@@ -56,8 +65,7 @@ def _hardware(kind, hbm_gib, clock_mhz, peak_tera, hbm_giga, link_giga, devices,
 HARDWARE = {
     'v2': _hardware('TPU v2', 7.48, 700, 46, 716, None, 2, 'v2:2x2'),
     'v3': _hardware('TPU v3', 15.48, 940, 123, 900, 332, 2, 'v3:2x2'),
-    'v4': _hardware('TPU v4', 30.75, 1050, 275, 1200, 268, 1, 'v4:2x2x1',
-                    chip_config='megacore'),
+    'v4': _hardware('TPU v4', 30.75, 1050, 275, 1200, 268, 1, 'v4:2x2x1', chip_config='megacore'),
     'v5e': _hardware('TPU v5 lite', 15.75, 1500, 197, 819, 200, 1, 'v5e:2x2'),
     'v5p': _hardware('TPU v5', 95.74, 1750, 459, 2765, 600, 1, 'v5p:2x2x1'),
     'v6e': _hardware('TPU v6 lite', 31.25, None, 918, 1638, 400, 1, 'v6e:2x2'),
@@ -103,7 +111,8 @@ def check_libtpu() -> str:
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(f'the TPU compiler is not installed; run: {INSTALL}') from error
     wanted = [
-        found[1] for requirement in importlib.metadata.requires('jax') or []
+        found[1]
+        for requirement in importlib.metadata.requires('jax') or []
         if (found := re.match(r'libtpu\s*==\s*([\d.]+)', requirement))
     ]
     if wanted and not f'{version}.'.startswith(wanted[0]):
@@ -150,8 +159,11 @@ def _box(chips: int) -> tuple[int, ...]:
         return {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}.get(chips, ())
     cubes = chips // CUBE
     shapes = [
-        (a, b, cubes // (a * b)) for a in range(1, round(cubes ** (1 / 3)) + 1) if cubes % a == 0
-        for b in range(a, math.isqrt(cubes // a) + 1) if cubes // a % b == 0
+        (a, b, cubes // (a * b))
+        for a in range(1, round(cubes ** (1 / 3)) + 1)
+        if cubes % a == 0
+        for b in range(a, math.isqrt(cubes // a) + 1)
+        if cubes // a % b == 0
     ]
     return () if chips % CUBE else tuple(4 * side for side in min(shapes, key=sum))
 
@@ -197,7 +209,8 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
     count = len(found.devices)
     if devices is not None and devices > count:
         raise UserError(
-            f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice')
+            f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice'
+        )
     return Topology(name, tuple(found.devices[:devices]), hardware)
 
 

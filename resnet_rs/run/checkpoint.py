@@ -46,7 +46,11 @@ class Checkpoints:
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, keep_last: int = 1, keep_best: int = 0, *,
+        self,
+        workdir: str | os.PathLike,
+        keep_last: int = 1,
+        keep_best: int = 0,
+        *,
         read_only: bool = False,
     ):
         def score(metrics):
@@ -61,10 +65,13 @@ class Checkpoints:
             path = epath.Path(os.path.abspath(workdir))
         self.directory = path / 'checkpoints'
         if read_only and not self.directory.exists():
-            raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
-                            '--workdir')
+            raise UserError(
+                f'no checkpoint in {self.directory}; train first, or name another --workdir'
+            )
         self._manager = self._read(
-            None, ocp.CheckpointManager, self.directory,
+            None,
+            ocp.CheckpointManager,
+            self.directory,
             # Without orbax's own read_only, which warns of every default that it overrides.
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
@@ -86,20 +93,24 @@ class Checkpoints:
         """The step meant by 'last', 'best' (EMA top-1) or a number; UserError if there is none."""
         steps = self.steps()
         if not steps:
-            raise UserError(f'no checkpoint in {self.directory}; train first, or name another '
-                            '--workdir')
+            raise UserError(
+                f'no checkpoint in {self.directory}; train first, or name another --workdir'
+            )
         if which == 'last':
             return steps[-1]
         if which == 'best':
             scored = {step: self._score(step) for step in steps}
             if max(scored.values()) == NOT_EVALUATED[BEST_METRIC]:
-                raise UserError(f'no checkpoint in {self.directory} was evaluated; there are '
-                                f'steps {steps}')
+                raise UserError(
+                    f'no checkpoint in {self.directory} was evaluated; there are steps {steps}'
+                )
             return max(scored, key=lambda step: (scored[step], step))
         if which.isdigit() and int(which) in steps:
             return int(which)
-        raise UserError(f'no checkpoint {which!r} in {self.directory}; there are "last", "best" '
-                        f'and steps {steps}')
+        raise UserError(
+            f'no checkpoint {which!r} in {self.directory}; there are "last", "best" '
+            f'and steps {steps}'
+        )
 
     def save(self, state: TrainState, run: Run, metrics: dict[str, float] | None = None) -> None:
         """Writes `state` at its step, unless that step is there already; returns early.
@@ -144,7 +155,9 @@ class Checkpoints:
         self._check_same_shapes(step, weights)
         training = {'step': stored.step, 'opt_state': stored.opt_state, 'window': stored.window}
         restored = self._read(
-            step, self._manager.restore, step,
+            step,
+            self._manager.restore,
+            step,
             args=ocp.args.Composite(
                 weights=_restore_arguments(weights),
                 training=_restore_arguments(training, whole=True),
@@ -154,13 +167,13 @@ class Checkpoints:
         run = self._read(step, _run_of, restored.run)
         state = TrainState(
             seed=jax.device_put(np.int32(run.seed), like.seed.sharding),
-            variables=restored.weights['raw'], ema=restored.weights['ema'], **restored.training,
+            variables=restored.weights['raw'],
+            ema=restored.weights['ema'],
+            **restored.training,
         )
         return stack_blocks_like(state, like), run
 
-    def restore_weights(
-        self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')
-    ) -> dict:
+    def restore_weights(self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')) -> dict:
         """{name: variables} at `step` for 'raw' and 'ema', or the one of `names`; reads no other.
 
         `like` is one set of variables: arrays, or jax.ShapeDtypeStruct with a sharding. Raises
@@ -192,9 +205,7 @@ class Checkpoints:
             head = take(stored)
         return restored | {'params': restored['params'] | {'head': head}} if head else restored
 
-    def check_fine_tuning(
-        self, step: int, variables: dict, columns: Sequence[int] | None
-    ) -> None:
+    def check_fine_tuning(self, step: int, variables: dict, columns: Sequence[int] | None) -> None:
         """Raises UserError where `restore_for_fine_tuning` would; reads metadata alone."""
         expected = unstack_blocks(self._as_stored(step, variables, columns))
         self._check_same_shapes(step, {'ema': expected})
@@ -211,7 +222,8 @@ class Checkpoints:
             return variables
         head = jax.tree.map(
             lambda old, new: jax.ShapeDtypeStruct(old.shape, new.dtype, sharding=new.sharding),
-            stored, new_head,
+            stored,
+            new_head,
         )
         return variables | {'params': variables['params'] | {'head': head}}
 
@@ -228,6 +240,7 @@ class Checkpoints:
 
     def _stored_weights(self, step: int, names: Iterable[str]) -> dict:
         """{name: variables} with the shapes at `step`, of 'raw' or 'ema' or both."""
+
         def read():
             tree = self._manager.item_metadata(step).weights.tree
             tree = {name: tree[name] for name in names}
@@ -251,8 +264,10 @@ class Checkpoints:
             reason = (str(error).splitlines() or [''])[0]
             reason = f'{type(error).__name__}: {reason:.300}'
             if step is None:
-                raise UserError(f'the checkpoints in {self.directory} cannot be read ({reason}); '
-                                'where one is damaged, move it away to use the others') from error
+                raise UserError(
+                    f'the checkpoints in {self.directory} cannot be read ({reason}); '
+                    'where one is damaged, move it away to use the others'
+                ) from error
             raise UserError(
                 f'the checkpoint at step {step} in {self.directory} cannot be read ({reason}); '
                 f'where it is damaged, move {self.directory / str(step)} away to use an earlier one'
@@ -291,7 +306,8 @@ def _array_handler() -> ocp.PyTreeCheckpointHandler:
     arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
     return ocp.PyTreeCheckpointHandler(
         type_handler_registry=ocp.type_handlers.create_type_handler_registry(
-            (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler()),
+            (jax.Array, arrays),
+            (np.ndarray, ocp.type_handlers.NumpyHandler()),
             (np.number, ocp.type_handlers.ScalarHandler()),
         )
     )

@@ -19,8 +19,10 @@ def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[st
     if path.exists():
         names = tuple(read_class_names(workdir))
         if len(names) != num_classes:
-            raise UserError(f'{path} has {count_of(len(names), "name")}, but the network has '
-                            f'{count_of(num_classes, "class")}; correct the file or remove it')
+            raise UserError(
+                f'{path} has {count_of(len(names), "name")}, but the network has '
+                f'{count_of(num_classes, "class")}; correct the file or remove it'
+            )
         return names
     known = tuple(imagenet_names())
     return known if num_classes == len(known) else ()

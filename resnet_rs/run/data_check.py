@@ -20,7 +20,9 @@ SHEET_ROWS, SHEET_COLUMNS = 4, 8
 
 
 def check_data(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike, train_batches: Callable,
+    config: ml_collections.ConfigDict,
+    workdir: str | os.PathLike,
+    train_batches: Callable,
     eval_batches: Callable,
 ) -> list[str]:
     """Looks at every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
@@ -39,8 +41,10 @@ def check_data(
     lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
     for split in info.splits.values():
         lines += check_split(info, split)
-    used = [info.split(name) for name in
-            dict.fromkeys((config.data.train_split, config.data.eval_split))]
+    used = [
+        info.split(name)
+        for name in dict.fromkeys((config.data.train_split, config.data.eval_split))
+    ]
     for split in used:
         if split.name not in info.splits:
             lines.append(f'{split.name}: {count_of(split.num_examples, "example")}')
@@ -54,8 +58,10 @@ def check_data(
         titles = [class_title(info.class_names[label]) for label in batch['label']]
         split = config.data[f'{name}_split']
         figure = report.draw_images(
-            batch['image'], titles, f'{split}: what the network sees in {purpose}, '
-            f'{batch["image"].shape[1]} pixels', columns=SHEET_COLUMNS,
+            batch['image'],
+            titles,
+            f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels',
+            columns=SHEET_COLUMNS,
         )
         path = directory / f'{name}.png'
         report.save_figure(figure, path)
@@ -67,14 +73,18 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     """Two lines: how many examples and bytes against how many there should be; labels."""
     if not split.num_examples:
         return [f'{split.name}: empty']
-    text = (f'{split.name}: {count_of(split.num_examples, "example")} in '
-            f'{count_of(len(split.files), "file")}')
+    text = (
+        f'{split.name}: {count_of(split.num_examples, "example")} in '
+        f'{count_of(len(split.files), "file")}'
+    )
     if split.shards:
         text += f', {total_bytes(split) / 1e9:,.3g} GB'
     known = KNOWN_SIZES.get(info.name.partition(':')[0].partition('/')[0], {}).get(split.name)
     if known:
-        text += ' (as expected)' if known == split.num_examples else (
-            f'; WARNING: the whole split has {known:,}'
+        text += (
+            ' (as expected)'
+            if known == split.num_examples
+            else (f'; WARNING: the whole split has {known:,}')
         )
     counts, source = label_counts(info, split)
     return [
@@ -99,11 +109,15 @@ def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> li
         lines.append(f'{split.name}: decoded {sample.text}, {len(result.bad):,} failed')
         if result.bad:
             places = first_of([split.describe(index) for index in result.bad])
-            problems.append(f'{len(result.bad):,} of {count_of(sample.size, "image")} of '
-                            f'{split.name} that were tried cannot be decoded: {places}')
+            problems.append(
+                f'{len(result.bad):,} of {count_of(sample.size, "image")} of '
+                f'{split.name} that were tried cannot be decoded: {places}'
+            )
     if problems and config.data.corrupt_images == 'fail':
-        raise UserError('; '.join(problems) + '; replace them, or train without them: '
-                        '--config.data.corrupt_images=skip')
+        raise UserError(
+            '; '.join(problems) + '; replace them, or train without them: '
+            '--config.data.corrupt_images=skip'
+        )
     return lines + [f'WARNING: {problem}; they will be skipped' for problem in problems]
 
 
@@ -118,6 +132,7 @@ def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
 
 def total_bytes(split: SplitInfo) -> int:
     """Size of the record files. Raises UserError for one that is missing or empty."""
+
     def size(shard: Shard) -> int:
         try:
             length = epath.Path(shard.filename).stat().length
@@ -144,7 +159,10 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
         if info.file_format == 'tfrecord' and (damage := records.overlong_record(shard.filename)):
             raise UserError(f'split {split.name} cannot be read: {damage}')
         part = SplitInfo(
-            split.name, shard.take, (shard,), label_feature=split.label_feature,
+            split.name,
+            shard.take,
+            (shard,),
+            label_feature=split.label_feature,
             label_set_feature=split.label_set_feature,
         )
         elements = records.sequential_records(part, info.file_format, 0, shard.take, threads=2)
@@ -160,8 +178,9 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
         counts += np.bincount(labels, minlength=info.num_classes)
     if len(chosen) == len(filled):
         return counts, f'all {count_of(counts.sum(), "example")}, read and counted'
-    return counts, (f'{count_of(len(chosen), "file")}, {count_of(counts.sum(), "example")}, read '
-                    'and counted')
+    return counts, (
+        f'{count_of(len(chosen), "file")}, {count_of(counts.sum(), "example")}, read and counted'
+    )
 
 
 def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) -> dict:
@@ -177,9 +196,12 @@ def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable)
     """Returns evaluation crops from the whole split, so that they are of many classes."""
     batches = [
         eval_batches(
-            config, batch_size=SHEET_ROWS * SHEET_COLUMNS, process_index=place,
+            config,
+            batch_size=SHEET_ROWS * SHEET_COLUMNS,
+            process_index=place,
             process_count=SHEET_COLUMNS,
-        ) for place in range(SHEET_COLUMNS)
+        )
+        for place in range(SHEET_COLUMNS)
     ]
     parts = [_unmasked(next(iter(part))) for part in batches]
     return {name: np.concatenate([part[name] for part in parts]) for name in ('image', 'label')}

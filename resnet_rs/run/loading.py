@@ -76,16 +76,22 @@ class Preprocessing:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
                 raise UserError(_wrong(images if hasattr(images, 'ndim') else image))
             y, x, height, width = center_box(tf.shape(image), fraction).numpy()
-            crop = tf.constant(image[y:y + height, x:x + width])
+            crop = tf.constant(image[y : y + height, x : x + width])
             return to_uint8(RESIZE[self.kernel](crop, self.image_size), rounded=True).numpy()
 
         return np.stack([pixels_of(image) for image in images])
 
     def _settings(self) -> ml_collections.ConfigDict:
-        return ml_collections.ConfigDict({'data': {
-            'eval_crop': self.crop, 'resize': self.kernel, 'mean_rgb': self.mean,
-            'std_rgb': self.deviation,
-        }})
+        return ml_collections.ConfigDict(
+            {
+                'data': {
+                    'eval_crop': self.crop,
+                    'resize': self.kernel,
+                    'mean_rgb': self.mean,
+                    'std_rgb': self.deviation,
+                }
+            }
+        )
 
 
 def _wrong(array) -> str:
@@ -122,8 +128,12 @@ class LoadedNetwork:
 
 
 def load(
-    workdir: str | os.PathLike, weights: str = 'ema', checkpoint: str | int = 'last', *,
-    image_size: int | None = None, dtype: str = 'float32',
+    workdir: str | os.PathLike,
+    weights: str = 'ema',
+    checkpoint: str | int = 'last',
+    *,
+    image_size: int | None = None,
+    dtype: str = 'float32',
 ) -> LoadedNetwork:
     """Loads the network of a work directory: of a run, or of converted weights.
 
@@ -145,8 +155,10 @@ def load(
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
     preprocessing = Preprocessing(
         image_size=image_size or config.eval.image_size or config.data.image_size,
-        crop=config.data.eval_crop, kernel=config.data.resize,
-        mean=tuple(config.data.mean_rgb), deviation=tuple(config.data.std_rgb),
+        crop=config.data.eval_crop,
+        kernel=config.data.resize,
+        mean=tuple(config.data.mean_rgb),
+        deviation=tuple(config.data.std_rgb),
     )
     names = class_names(workdir, config.model.num_classes)
     return LoadedNetwork(network, variables, preprocessing, tuple(names))

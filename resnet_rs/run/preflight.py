@@ -68,8 +68,9 @@ def with_sizes_of_data(config: ml_collections.ConfigDict) -> ml_collections.Conf
         examples = info.split(config.data.train_split).num_examples
         power = max(examples // STEPS_PER_EPOCH, 1).bit_length() - 1
         sized.batch_size = min(max(2**power, 8), 256)
-        logging.info('batch_size is %d, for %s', sized.batch_size,
-                     count_of(examples, 'training image'))
+        logging.info(
+            'batch_size is %d, for %s', sized.batch_size, count_of(examples, 'training image')
+        )
     return sized.lock()
 
 
@@ -91,7 +92,9 @@ def find_head(
         )
     number = stored.model.num_classes
     return transfer_head(
-        stored_class_names(config.init_from, number), number, info.class_names,
+        stored_class_names(config.init_from, number),
+        number,
+        info.class_names,
         same_dataset=_dataset_of(stored) == _dataset_of(config),
     )
 
@@ -132,11 +135,8 @@ def check_dataset(config: ml_collections.ConfigDict) -> DatasetInfo:
     return info
 
 
-def check_evaluation(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike
-) -> DatasetInfo:
-    """Raises UserError unless the network in `workdir` can be evaluated on the data of `config`.
-    """
+def check_evaluation(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
+    """Raises UserError unless the network in `workdir` can be evaluated on the data of `config`."""
     stored = stored_config_of(workdir)
     info = check_dataset(config)
     check_class_order(info, workdir)
@@ -205,10 +205,14 @@ def _refusal(workdir: epath.Path, name: str, value) -> str:
     """Returns why the run in `workdir` cannot resume with another `value` of a setting."""
     start = f'a new --workdir (start it from these weights with --config.init_from={workdir})'
     if name not in SETTINGS:
-        return (f'{workdir} was started with {name}={value!r}, a setting that no longer exists. '
-                f'Use {start}')
-    return (f'{workdir} was started with {name}={value!r}; changing it on resume is not possible. '
-            f'Use {shlex.quote(f"--config.{name}={value}")} or {start}')
+        return (
+            f'{workdir} was started with {name}={value!r}, a setting that no longer exists. '
+            f'Use {start}'
+        )
+    return (
+        f'{workdir} was started with {name}={value!r}; changing it on resume is not possible. '
+        f'Use {shlex.quote(f"--config.{name}={value}")} or {start}'
+    )
 
 
 def last_checkpoint(workdir: str | os.PathLike) -> int:

@@ -24,9 +24,7 @@ class Profile:
     Raises UserError for steps that the run does not have.
     """
 
-    def __init__(
-        self, steps: tuple[int, int] | None, workdir: str | os.PathLike, total_steps: int
-    ):
+    def __init__(self, steps: tuple[int, int] | None, workdir: str | os.PathLike, total_steps: int):
         self._first, self._last = steps or (0, -1)
         if self._last > total_steps:
             raise UserError(

@@ -25,15 +25,23 @@ class Progress:
     """
 
     def __init__(
-        self, total_steps: int, first_step: int, batch_size: int, device_count: int,
-        elapsed_seconds: float, shown: bool,
+        self,
+        total_steps: int,
+        first_step: int,
+        batch_size: int,
+        device_count: int,
+        elapsed_seconds: float,
+        shown: bool,
     ):
         self._total_steps = total_steps
         self._batch_size = batch_size
         self._device_count = device_count
         self._shown = shown
         self._bar = Bar(
-            batch_size, total=total_steps, initial=first_step, dynamic_ncols=True,
+            batch_size,
+            total=total_steps,
+            initial=first_step,
+            dynamic_ncols=True,
             disable=not (shown and sys.stderr.isatty()),
         )
         self._started = time.monotonic() - elapsed_seconds
@@ -126,8 +134,14 @@ class Progress:
             if self._device_count > 1:
                 per_device = f' ({rate / self._device_count:.0f} per device)'
             logging.info(
-                'step %d of %d: %s, %.0f images/s%s, %s, %s left', step, self._total_steps, scores,
-                rate, per_device, parts, _duration(times['remaining_seconds']),
+                'step %d of %d: %s, %.0f images/s%s, %s, %s left',
+                step,
+                self._total_steps,
+                scores,
+                rate,
+                per_device,
+                parts,
+                _duration(times['remaining_seconds']),
             )
         return times
 
@@ -150,8 +164,11 @@ class Progress:
 
         Raises UserError for a want of memory; other failures keep their traceback.
         """
-        failed = [step for step, _, completion in self._steps
-                  if completion.done() and not completion.cancelled() and completion.exception()]
+        failed = [
+            step
+            for step, _, completion in self._steps
+            if completion.done() and not completion.cancelled() and completion.exception()
+        ]
         place = f'training step {failed[0]}' if failed else f'what follows step {self._last_step}'
         reason = str(error).partition('\n')[0]
         if not any(sign in reason for sign in WANT_OF_MEMORY):

@@ -26,8 +26,11 @@ MOST_EXAMPLES = 20_000  # the split is read once more to find the images
 
 
 def write(
-    workdir: str | os.PathLike, config: ml_collections.ConfigDict, evaluation: Evaluation,
-    class_names: tuple[str, ...], eval_batches: Callable[[ml_collections.ConfigDict], Iterable],
+    workdir: str | os.PathLike,
+    config: ml_collections.ConfigDict,
+    evaluation: Evaluation,
+    class_names: tuple[str, ...],
+    eval_batches: Callable[[ml_collections.ConfigDict], Iterable],
 ) -> list[epath.Path]:
     """Writes the files above for `evaluation`, the last of the run; returns their paths.
 
@@ -98,8 +101,7 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
     loss_axes.set_title('Loss (training: smoothed labels)')
     top1_axes.set_ylabel('top-1 (%)')
     top1_axes.set_title('Accuracy')
-    figure.legend(
-        *top1_axes.get_legend_handles_labels(), loc='outside lower center', ncols=3)
+    figure.legend(*top1_axes.get_legend_handles_labels(), loc='outside lower center', ncols=3)
     return figure
 
 
@@ -119,7 +121,8 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
     axes.set_ylabel('label')
     right = int(np.trace(matrix))
     axes.set_title(
-        f'EMA weights: {right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)')
+        f'EMA weights: {right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)'
+    )
     return figure
 
 

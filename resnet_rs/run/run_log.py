@@ -46,10 +46,12 @@ class RunLog:
             json.dumps(describe_environment(), indent=2) + '\n'
         )
         if not resumed_step:
-            self._writer.write_hparams({
-                name: str(value) if isinstance(value, tuple) else value
-                for name, value in flatten(config.to_dict()).items()
-            })
+            self._writer.write_hparams(
+                {
+                    name: str(value) if isinstance(value, tuple) else value
+                    for name, value in flatten(config.to_dict()).items()
+                }
+            )
 
     def write(self, step: int, kind: str, values: dict, time: dict[str, float]) -> None:
         """Adds one line; `values` are of the step, `time` is what the clock said.
@@ -130,6 +132,7 @@ def peak_memory() -> int:
     """Most bytes in use so far on any device of this process; on CPUs of the process itself."""
     import jax
 
-    peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use', 0)
-             for device in jax.local_devices()]
+    peaks = [
+        (device.memory_stats() or {}).get('peak_bytes_in_use', 0) for device in jax.local_devices()
+    ]
     return max(peaks) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -76,6 +76,7 @@ class StopRequest:
 
     def _end(self, number, frame):
         del frame
-        print_line('at once, without saving; the same command resumes the last checkpoint',
-                   'stopped')
+        print_line(
+            'at once, without saving; the same command resumes the last checkpoint', 'stopped'
+        )
         os._exit(128 + number)

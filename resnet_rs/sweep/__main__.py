@@ -41,14 +41,20 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
     if options.dry_run:
         from resnet_rs.sweep.dry_run import dry_run
 
-        print(dry_run(
-            pairs, options.topology, examples=options.examples,
-            eval_examples=options.eval_examples,
-        ))
+        print(
+            dry_run(
+                pairs,
+                options.topology,
+                examples=options.examples,
+                eval_examples=options.eval_examples,
+            )
+        )
         return 0
     if '://' in options.workdir and not options.print:
-        raise UserError(f'--workdir={options.workdir} cannot be locked; use a directory that all '
-                        'hosts see, or --print a job array')
+        raise UserError(
+            f'--workdir={options.workdir} cannot be locked; use a directory that all '
+            'hosts see, or --print a job array'
+        )
     workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
     if options.print:
         from resnet_rs.sweep.schedulers import SCHEDULERS, prepare
@@ -75,13 +81,15 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
         hosts = options.hosts.split(',') if options.hosts else [None]
         workers = [
             Worker(host, environment=environment, lock=lock)
-            for host in hosts for _ in range(options.parallel)
+            for host in hosts
+            for _ in range(options.parallel)
         ]
         with tqdm.tqdm(
-            total=len(runs), dynamic_ncols=True, disable=not sys.stderr.isatty(),
+            total=len(runs),
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
             bar_format='{percentage:3.0f}% |{bar:20}| {n} of {total} runs, {elapsed}',
         ) as bar:
-
             ended, seconds = [], []
 
             def done(outcome):
@@ -116,8 +124,10 @@ def full_disk_told(workdir: str):
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise UserError(f'the disk that holds {error.filename or workdir} is full; make room and '
-                        'give the same command again, it resumes') from error
+        raise UserError(
+            f'the disk that holds {error.filename or workdir} is full; make room and '
+            'give the same command again, it resumes'
+        ) from error
 
 
 def describe(outcome) -> str:
@@ -139,8 +149,10 @@ def summarise(outcomes, stop_signal: int | None) -> int:
 
     `stop_signal` is what stopped the sweep, None for a sweep that ended by itself.
     """
-    counts = {status: [outcome for outcome in outcomes if outcome.status == status]
-              for status in ('finished', 'interrupted', 'failed')}
+    counts = {
+        status: [outcome for outcome in outcomes if outcome.status == status]
+        for status in ('finished', 'interrupted', 'failed')
+    }
     print(', '.join(f'{len(ended)} {status}' for status, ended in counts.items() if ended))
     for outcome in counts['failed']:
         print(f'failed: {outcome.run.name}: {outcome.reason} ({outcome.run.directory}/log.txt)')
@@ -159,37 +171,76 @@ def short_table(workdir: str) -> str:
 
     rows = [('network', 'width', 'pixels', 'epochs', 'seeds', 'top-1 EMA', 'top-1 raw')]
     for row in results.aggregate(results.collect(workdir)[0]):
-        scores = (results.with_deviation(row[name], row[f'{name}_deviation'], 100)
-                  for name in ('ema_top1', 'raw_top1'))
+        scores = (
+            results.with_deviation(row[name], row[f'{name}_deviation'], 100)
+            for name in ('ema_top1', 'raw_top1')
+        )
         epochs = '' if row['epochs'] is None else f'{row["epochs"]:g}'
-        rows.append((row['config'], f'{row["width"]:g}', str(row['resolution']), epochs,
-                     str(row['seeds']), *scores))
+        rows.append(
+            (
+                row['config'],
+                f'{row["width"]:g}',
+                str(row['resolution']),
+                epochs,
+                str(row['seeds']),
+                *scores,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-        '  '.join(map(str.ljust, row, widths)).rstrip() for row in rows
-    ) if len(rows) > 1 else ''
+    return (
+        '\n'.join('  '.join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        if len(rows) > 1
+        else ''
+    )
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog='python -m resnet_rs.sweep', description=__doc__)
     parser.add_argument('--sweep', required=True, metavar='FILE', help='has get_sweep()')
     parser.add_argument('--workdir', required=True, metavar='DIR', help='a run is in DIR/NAME')
-    parser.add_argument('--parallel', type=positive_integer, default=1, metavar='N',
-                        help='runs at once, on each host (default: %(default)s)')
-    parser.add_argument('--hosts', metavar='A,B',
-                        help='ssh names of hosts that see DIR, this checkout and its environment')
-    parser.add_argument('--retries', type=int, default=1, metavar='N',
-                        help='more attempts for a run that fails (default: %(default)s)')
+    parser.add_argument(
+        '--parallel',
+        type=positive_integer,
+        default=1,
+        metavar='N',
+        help='runs at once, on each host (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--hosts',
+        metavar='A,B',
+        help='ssh names of hosts that see DIR, this checkout and its environment',
+    )
+    parser.add_argument(
+        '--retries',
+        type=int,
+        default=1,
+        metavar='N',
+        help='more attempts for a run that fails (default: %(default)s)',
+    )
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument('--dry_run', action='store_true',
-                         help='list the runs and what they would cost; start nothing')
-    instead.add_argument('--print', choices=['slurm', 'gke', 'queued_resources'],
-                         help='store the configurations and print the jobs; start nothing')
-    parser.add_argument('--topology', default='v3:2x2', metavar='SLICE',
-                        help="TPUs for --dry_run, '' for no plan (default: %(default)s)")
+    instead.add_argument(
+        '--dry_run',
+        action='store_true',
+        help='list the runs and what they would cost; start nothing',
+    )
+    instead.add_argument(
+        '--print',
+        choices=['slurm', 'gke', 'queued_resources'],
+        help='store the configurations and print the jobs; start nothing',
+    )
+    parser.add_argument(
+        '--topology',
+        default='v3:2x2',
+        metavar='SLICE',
+        help="TPUs for --dry_run, '' for no plan (default: %(default)s)",
+    )
     for split in ('', 'eval_'):
-        parser.add_argument(f'--{split}examples', type=positive_integer, metavar='N',
-                            help='size of a dataset that is not here, for --dry_run')
+        parser.add_argument(
+            f'--{split}examples',
+            type=positive_integer,
+            metavar='N',
+            help='size of a dataset that is not here, for --dry_run',
+        )
     return parser
 
 

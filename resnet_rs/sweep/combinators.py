@@ -1,7 +1,7 @@
 """Combinations of settings: every function returns a list of {axis: value}.
 
-    product(values('depth', (14, 26)), values('seed', range(3)))      # 6 of them
-    zipped(values('depth', (50, 101)), values('resolution', (160, 192)))      # 2
+product(values('depth', (14, 26)), values('seed', range(3)))      # 6 of them
+zipped(values('depth', (50, 101)), values('resolution', (160, 192)))      # 2
 """
 
 import itertools

@@ -50,9 +50,7 @@ def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.Config
     return pairs
 
 
-def check_runs(
-    pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str
-) -> list[SweepRun]:
+def check_runs(pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str) -> list[SweepRun]:
     """The runs of a sweep, every one of which can start; UserError tells the first mistake.
 
     Datasets, settings, networks and work directories are looked at as main.py does; whether a
@@ -85,8 +83,10 @@ def _numbered(path, pairs: Iterator) -> Iterator[tuple[str, ml_collections.Confi
         except UserError as error:
             raise UserError(f'{path}, run {number}: {error}') from error
         if not (
-            isinstance(pair, tuple) and len(pair) == 2
-            and isinstance(pair[0], str) and isinstance(pair[1], ml_collections.ConfigDict)
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and isinstance(pair[1], ml_collections.ConfigDict)
         ):
             raise UserError(f'{path}, run {number} is {pair!r:.80}; yield (name, config)')
         if not re.fullmatch(r'[\w][\w.,=@+-]*', pair[0], re.ASCII):

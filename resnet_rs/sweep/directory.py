@@ -27,8 +27,9 @@ def claim(workdir: str | os.PathLike, sweep: str) -> None:
         try:
             owner = json.loads(path.read_text())['sweep']
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path} is damaged ({error}); remove it if the directory is of '
-                            f'{sweep}') from error
+            raise UserError(
+                f'{path} is damaged ({error}); remove it if the directory is of {sweep}'
+            ) from error
         if os.path.basename(owner) != os.path.basename(sweep):
             raise UserError(f'{workdir} is of another sweep, {owner}; use another --workdir')
         return

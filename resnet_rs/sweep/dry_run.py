@@ -24,8 +24,11 @@ class Estimate:
 
 
 def dry_run(
-    pairs: list[tuple[str, ml_collections.ConfigDict]], topology: str, *,
-    examples: int | None = None, eval_examples: int | None = None,
+    pairs: list[tuple[str, ml_collections.ConfigDict]],
+    topology: str,
+    *,
+    examples: int | None = None,
+    eval_examples: int | None = None,
 ) -> str:
     """A line for each run and their sum, planned for `topology`; without a plan where it is ''.
 
@@ -72,9 +75,16 @@ def planner(
     def estimate(config):
         try:
             plan = make_plan(
-                config, slice_, split_sizes(config, examples, eval_examples), steps=['train'],
-                per_device=None, cache_dir=topologies.CACHE_DIRECTORY, search=False,
-                hlo_dump=None, verbose=False, stage=Stage,
+                config,
+                slice_,
+                split_sizes(config, examples, eval_examples),
+                steps=['train'],
+                per_device=None,
+                cache_dir=topologies.CACHE_DIRECTORY,
+                search=False,
+                hlo_dump=None,
+                verbose=False,
+                stage=Stage,
             )
         except UserError as error:
             return Estimate(problem=str(error))
@@ -92,8 +102,12 @@ def _row(name: str, cost: tuple[int, int], estimate: Estimate) -> tuple[str, ...
         return '-' if value is None else f'{value * scale:,.{digits}f}'
 
     row = (
-        name, f'{cost[0]:,}', f'{cost[1]:,}', show(estimate.peak_bytes, 2**-30, 2),
-        show(estimate.step_seconds, 1000, 1), show(estimate.chip_hours, 1, 2),
+        name,
+        f'{cost[0]:,}',
+        f'{cost[1]:,}',
+        show(estimate.peak_bytes, 2**-30, 2),
+        show(estimate.step_seconds, 1000, 1),
+        show(estimate.chip_hours, 1, 2),
     )
     return (*row, estimate.problem) if estimate.problem else row
 
@@ -104,5 +118,5 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     for row in rows:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
-        lines.append('  '.join([*cells, *row[len(HEADER):]]))
+        lines.append('  '.join([*cells, *row[len(HEADER) :]]))
     return lines

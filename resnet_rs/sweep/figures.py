@@ -11,8 +11,12 @@ from resnet_rs.sweep import pareto
 from resnet_rs.sweep.pareto import Point
 from resnet_rs.sweep.results import aggregate
 
-AXES = {'depth': 'depth', 'width': 'width multiplier', 'resolution': 'resolution (pixels)',
-        'epochs': 'epochs'}
+AXES = {
+    'depth': 'depth',
+    'width': 'width multiplier',
+    'resolution': 'resolution (pixels)',
+    'epochs': 'epochs',
+}
 PUBLISHED_DATASET = 'imagenet2012'
 
 
@@ -29,21 +33,32 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
         here = [network for network in networks if network['dataset'] == dataset]
         prefix = '' if len(datasets) == 1 else f'{dataset}_'
         costs = {
-            'latency': ('training time per image on one device (ms)',
-                        lambda network: 1000 / network['images_per_second_per_device']),
-            'multiply_adds': ('multiply-adds of one image (billions)',
-                              lambda network: network['multiply_adds'] / 1e9),
+            'latency': (
+                'training time per image on one device (ms)',
+                lambda network: 1000 / network['images_per_second_per_device'],
+            ),
+            'multiply_adds': (
+                'multiply-adds of one image (billions)',
+                lambda network: network['multiply_adds'] / 1e9,
+            ),
         }
         for name, (label, cost) in costs.items():
-            series = {'these runs': [
-                Point(_label(network, here), cost(network), 100 * network['ema_top1'],
-                      100 * (network['ema_top1_deviation'] or 0) or None)
-                for network in here
-            ]}
+            series = {
+                'these runs': [
+                    Point(
+                        _label(network, here),
+                        cost(network),
+                        100 * network['ema_top1'],
+                        100 * (network['ema_top1_deviation'] or 0) or None,
+                    )
+                    for network in here
+                ]
+            }
             if dataset == PUBLISHED_DATASET:
                 series |= pareto.published(name)
             figures[f'{prefix}pareto_{name}'] = pareto.draw(
-                series, label, f'Top-1 on {dataset}, EMA weights')
+                series, label, f'Top-1 on {dataset}, EMA weights'
+            )
         varied = varied_axes(here)
         for axis in varied if len(varied) > 1 else ():
             figures[f'{prefix}accuracy_by_{axis}'] = draw_axis(here, axis, varied)
@@ -52,8 +67,7 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
 
 def varied_axes(networks: list[dict]) -> list[str]:
     """Those of AXES that have more than one value."""
-    return [axis for axis in AXES
-            if len({network[axis] for network in networks} - {None}) > 1]
+    return [axis for axis in AXES if len({network[axis] for network in networks} - {None}) > 1]
 
 
 def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.figure.Figure:
@@ -64,23 +78,29 @@ def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.fig
     """
     lines_axis, *panel_axes = [axis for axis in varied if axis != x]
     panels = list(itertools.product(*(_values(networks, axis) for axis in panel_axes)))
-    figure = matplotlib.figure.Figure(
-        figsize=(max(3.2 * len(panels), 6), 4), layout='constrained')
+    figure = matplotlib.figure.Figure(figsize=(max(3.2 * len(panels), 6), 4), layout='constrained')
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, values in zip(grid, panels, strict=True):
         chosen = dict(zip(panel_axes, values, strict=True))
         for number, value in enumerate(_values(networks, lines_axis)):
             wanted = chosen | {lines_axis: value}
             points = sorted(
-                (network for network in networks
-                 if all(network[axis] == is_ for axis, is_ in wanted.items())),
+                (
+                    network
+                    for network in networks
+                    if all(network[axis] == is_ for axis, is_ in wanted.items())
+                ),
                 key=lambda network: network[x],
             )
             axes.errorbar(
                 [network[x] for network in points],
                 [100 * network['ema_top1'] for network in points],
                 yerr=[100 * (network['ema_top1_deviation'] or 0) for network in points],
-                marker='o', markersize=4, capsize=2, color=f'C{number}', label=f'{value:g}',
+                marker='o',
+                markersize=4,
+                capsize=2,
+                color=f'C{number}',
+                label=f'{value:g}',
             )
         axes.set_xticks(_values(networks, x), [f'{value:g}' for value in _values(networks, x)])
         axes.set_xlabel(AXES[x])

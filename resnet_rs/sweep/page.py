@@ -53,28 +53,46 @@ for (const button of document.querySelectorAll('th button')) {
 
 
 def write_page(
-    rows: list[dict], figures: dict[str, matplotlib.figure.Figure], directory: str | os.PathLike,
-    *, with_runs: bool,
+    rows: list[dict],
+    figures: dict[str, matplotlib.figure.Figure],
+    directory: str | os.PathLike,
+    *,
+    with_runs: bool,
 ) -> pathlib.Path:
     """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
-    title = (f'{count_of(len(rows), "run")} of '
-             f'{count_of(len(aggregate(rows)), "configuration")}')
+    title = f'{count_of(len(rows), "run")} of {count_of(len(aggregate(rows)), "configuration")}'
     runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
-    path.write_text('\n'.join([
-        '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{title}</title>', f'<style>{STYLE}</style>', '</head>', '<body>',
-        f'<h1>{title}</h1>',
-        '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation over '
-        'the seeds. Press a heading to sort.</p>',
-        '<h2>Configurations</h2>',
-        _table([_network_cells(network) for network in aggregate(rows)]),
-        '<h2>Plots</h2>', '<div class="plots">',
-        *(_image(name, figure) for name, figure in figures.items()),
-        '</div>', '<h2>Runs</h2>', _table(list(runs.values())),
-        f'<script>{SCRIPT}</script>', '</body>', '</html>', '',
-    ]))
+    path.write_text(
+        '\n'.join(
+            [
+                '<!doctype html>',
+                '<html lang="en">',
+                '<head>',
+                '<meta charset="utf-8">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                f'<title>{title}</title>',
+                f'<style>{STYLE}</style>',
+                '</head>',
+                '<body>',
+                f'<h1>{title}</h1>',
+                '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
+                'over the seeds. Press a heading to sort.</p>',
+                '<h2>Configurations</h2>',
+                _table([_network_cells(network) for network in aggregate(rows)]),
+                '<h2>Plots</h2>',
+                '<div class="plots">',
+                *(_image(name, figure) for name, figure in figures.items()),
+                '</div>',
+                '<h2>Runs</h2>',
+                _table(list(runs.values())),
+                f'<script>{SCRIPT}</script>',
+                '</body>',
+                '</html>',
+                '',
+            ]
+        )
+    )
     return path
 
 
@@ -109,9 +127,12 @@ def _network_cells(network: dict) -> dict[str, Cell]:
 
     return {
         **_network_axes(network),
-        'top-1 EMA': number('ema_top1', 100), 'top-1 raw': number('raw_top1', 100),
-        'top-5 EMA': number('ema_top5', 100), 'loss EMA': number('ema_loss', digits=3),
-        'seeds': Cell(network['seeds']), **_cost_cells(network),
+        'top-1 EMA': number('ema_top1', 100),
+        'top-1 raw': number('raw_top1', 100),
+        'top-5 EMA': number('ema_top5', 100),
+        'loss EMA': number('ema_loss', digits=3),
+        'seeds': Cell(network['seeds']),
+        **_cost_cells(network),
         'ms/step': number('seconds_per_step', 1000, 1),
         'images/s': number('images_per_second', digits=0),
     }
@@ -129,11 +150,14 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
         if losses:
             curve = Cell(f'<a href="{plot}">{sparkline(losses)}</a>', is_html=True)
     return {
-        'run': name, **_network_axes(row), 'seed': Cell(row['seed']),
+        'run': name,
+        **_network_axes(row),
+        'seed': Cell(row['seed']),
         'top-1 EMA': Cell(f'{100 * row["ema_top1"]:.2f}'),
         'top-1 raw': Cell(f'{100 * row["raw_top1"]:.2f}'),
         'loss EMA': Cell(f'{row["ema_loss"]:.3f}'),
-        **({'training loss': curve} if with_runs else {}), **_cost_cells(row),
+        **({'training loss': curve} if with_runs else {}),
+        **_cost_cells(row),
         'ms/step': Cell(f'{1000 * row["seconds_per_step"]:.1f}'),
         'memory (MiB)': Cell(round((row['memory_bytes'] or 0) / 2**20)),
         'commit': Cell((row['commit'] or '')[:10]),
@@ -142,7 +166,8 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
 
 def _network_axes(row: dict) -> dict[str, Cell]:
     return {
-        'network': Cell(row['config'], row['depth']), 'width': Cell(f'{row["width"]:g}'),
+        'network': Cell(row['config'], row['depth']),
+        'width': Cell(f'{row["width"]:g}'),
         'resolution': Cell(row['resolution']),
     }
 
@@ -158,14 +183,18 @@ def _cost_cells(row: dict) -> dict[str, Cell]:
 def _table(rows: list[dict[str, Cell]]) -> str:
     head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in rows[0])
     body = '\n'.join(
-        '<tr>' + ''.join(
+        '<tr>'
+        + ''.join(
             f'<td data-value="{html.escape(str(cell.value))}">{cell.html}</td>'
             for cell in row.values()
-        ) + '</tr>'
+        )
+        + '</tr>'
         for row in rows
     )
-    return (f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
-            '</tbody></table></div>')
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
+        '</tbody></table></div>'
+    )
 
 
 def _image(name: str, figure: matplotlib.figure.Figure) -> str:

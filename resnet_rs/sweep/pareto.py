@@ -51,13 +51,16 @@ def published(cost: str) -> dict[str, list[Point]]:
         if not value:
             continue
         name = f'{row["name"]}@{row["resolution"]}' if row['series'] == 'ResNet-RS' else row['name']
-        series.setdefault(row['series'], []).append(Point(
-            name,
-            float(value) / LATENCY_BATCH if cost == 'latency' else float(value),
-            float(row['top1']),
-            mark='unverified' if cost == 'latency' and row['latency_source'] not in FIRST_HAND
-            else 'suspect' * row['note'].startswith('suspect'),
-        ))
+        series.setdefault(row['series'], []).append(
+            Point(
+                name,
+                float(value) / LATENCY_BATCH if cost == 'latency' else float(value),
+                float(row['top1']),
+                mark='unverified'
+                if cost == 'latency' and row['latency_source'] not in FIRST_HAND
+                else 'suspect' * row['note'].startswith('suspect'),
+            )
+        )
     return series
 
 
@@ -71,17 +74,34 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
         color = f'C{number}'
         front = pareto_front(points)
         axes.errorbar(
-            [point.cost for point in points], [point.top1 for point in points],
-            yerr=[point.deviation or 0 for point in points] if any(
-                point.deviation for point in points) else None,
-            fmt='o', color=color, alpha=0.45, elinewidth=0.8, markersize=5, label=name,
+            [point.cost for point in points],
+            [point.top1 for point in points],
+            yerr=[point.deviation or 0 for point in points]
+            if any(point.deviation for point in points)
+            else None,
+            fmt='o',
+            color=color,
+            alpha=0.45,
+            elinewidth=0.8,
+            markersize=5,
+            label=name,
         )
-        axes.plot([point.cost for point in front], [point.top1 for point in front],
-                  color=color, label=f'{name}, Pareto front')
+        axes.plot(
+            [point.cost for point in front],
+            [point.top1 for point in front],
+            color=color,
+            label=f'{name}, Pareto front',
+        )
         for point in _spread(front):
             text = f'{point.label} ({point.mark})' if point.mark else point.label
-            axes.annotate(text, (point.cost, point.top1), xytext=(4, -9),
-                          textcoords='offset points', fontsize=7, color=color)
+            axes.annotate(
+                text,
+                (point.cost, point.top1),
+                xytext=(4, -9),
+                textcoords='offset points',
+                fontsize=7,
+                color=color,
+            )
     axes.set_xscale('log')
     # 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
     axes.xaxis.set_major_formatter('{x:g}')

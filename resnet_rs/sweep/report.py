@@ -34,7 +34,8 @@ def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.
         return []
     drawn = figures.draw_all(rows)
     return [
-        *results.write_tables(rows, output), *figures.save(drawn, output),
+        *results.write_tables(rows, output),
+        *figures.save(drawn, output),
         write_page(rows, drawn, output, with_runs=with_runs),
     ]
 

@@ -23,30 +23,58 @@ from resnet_rs.run.run_log import METRICS_FILE, read_metrics
 from resnet_rs.utils.errors import UserError, count_of, first_of
 from resnet_rs.utils.files import read_json
 
-SCORES = tuple(f'{weights}_{name}' for weights in ('raw', 'ema') for name in
-               ('top1', 'top5', 'loss'))
+SCORES = tuple(
+    f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')
+)
 # Fractions, nats, seconds, bytes. top5 is null for five classes or fewer, epochs for a duration in
 # another unit; step is the last evaluated one; seconds_per_step is the median over the logged
 # windows; memory_bytes is the most in use on a device, or by the process where devices do not tell
 # (CPUs); settings is a digest of the configuration apart from its seed.
-SCHEMA = pa.schema({
-    'run': pa.string(), 'config': pa.string(), 'dataset': pa.string(),
-    'depth': pa.int64(), 'width': pa.float64(), 'resolution': pa.int64(),
-    'epochs': pa.float64(), 'seed': pa.int64(), 'step': pa.int64(),
-    'parameters': pa.int64(), 'multiply_adds': pa.int64(),
-    **{name: pa.float64() for name in SCORES},
-    'seconds_per_step': pa.float64(), 'images_per_second': pa.float64(),
-    'images_per_second_per_device': pa.float64(),
-    'memory_bytes': pa.int64(), 'devices': pa.string(), 'commit': pa.string(),
-    'workdir': pa.string(), 'settings': pa.string(),
-})
+SCHEMA = pa.schema(
+    {
+        'run': pa.string(),
+        'config': pa.string(),
+        'dataset': pa.string(),
+        'depth': pa.int64(),
+        'width': pa.float64(),
+        'resolution': pa.int64(),
+        'epochs': pa.float64(),
+        'seed': pa.int64(),
+        'step': pa.int64(),
+        'parameters': pa.int64(),
+        'multiply_adds': pa.int64(),
+        **{name: pa.float64() for name in SCORES},
+        'seconds_per_step': pa.float64(),
+        'images_per_second': pa.float64(),
+        'images_per_second_per_device': pa.float64(),
+        'memory_bytes': pa.int64(),
+        'devices': pa.string(),
+        'commit': pa.string(),
+        'workdir': pa.string(),
+        'settings': pa.string(),
+    }
+)
 TOP5 = {'raw_top5', 'ema_top5'}
 MAY_BE_NULL = TOP5 | {'depth', 'epochs', 'memory_bytes', 'commit'}
-IDENTITY = ('config', 'dataset', 'depth', 'width', 'resolution', 'epochs', 'parameters',
-            'multiply_adds', 'settings')
+IDENTITY = (
+    'config',
+    'dataset',
+    'depth',
+    'width',
+    'resolution',
+    'epochs',
+    'parameters',
+    'multiply_adds',
+    'settings',
+)
 # What is averaged over seeds.
-AVERAGED = (*SCORES, 'seconds_per_step', 'images_per_second', 'images_per_second_per_device',
-            'memory_bytes')
+AVERAGED = (
+    *SCORES,
+    'seconds_per_step',
+    'images_per_second',
+    'images_per_second_per_device',
+    'memory_bytes',
+)
 
 
 def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
@@ -79,8 +107,13 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     """The row of one run; None before its first evaluation."""
     workdir = pathlib.Path(workdir)
     config = read_config(workdir)
-    lines = read_metrics(workdir, {'train': ('time.seconds_per_step',), 'eval': tuple(
-        name for name in SCORES if name not in TOP5)})
+    lines = read_metrics(
+        workdir,
+        {
+            'train': ('time.seconds_per_step',),
+            'eval': tuple(name for name in SCORES if name not in TOP5),
+        },
+    )
     evaluations = [line for line in lines if line['kind'] == 'eval']
     if not evaluations:
         return None
@@ -90,8 +123,10 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     parameters, multiply_adds = cost_of(config)
     step_time = statistics.median([time['seconds_per_step'] for time in times] or [0])
     if not step_time > 0:
-        raise UserError(f'{workdir / METRICS_FILE} is damaged (no step took any time); move the '
-                        'run away to make the table without it')
+        raise UserError(
+            f'{workdir / METRICS_FILE} is damaged (no step took any time); move the '
+            'run away to make the table without it'
+        )
     row = {
         'run': workdir.name,
         'config': config.model.name,
@@ -107,8 +142,9 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
         **{name: last.get(name) for name in SCORES},
         'seconds_per_step': step_time,
         'images_per_second': config.batch_size / step_time,
-        'images_per_second_per_device': config.batch_size / step_time / int(
-            environment['devices'].split()[0]),
+        'images_per_second_per_device': config.batch_size
+        / step_time
+        / int(environment['devices'].split()[0]),
         'memory_bytes': max((time.get('memory_bytes', 0) for time in times), default=0) or None,
         'devices': environment['devices'],
         'commit': environment['commit'],
@@ -118,8 +154,10 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     try:
         pa.Table.from_pylist([row], schema=SCHEMA)
     except (pa.ArrowException, OverflowError) as error:
-        raise UserError(f'{workdir / METRICS_FILE}, {CONFIG_FILE} or environment.json is damaged: '
-                        f'{error}; move the run away to make the table without it') from error
+        raise UserError(
+            f'{workdir / METRICS_FILE}, {CONFIG_FILE} or environment.json is damaged: '
+            f'{error}; move the run away to make the table without it'
+        ) from error
     return row
 
 
@@ -245,7 +283,8 @@ def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     writers = {
         'results.csv': lambda path: pyarrow.csv.write_csv(
-            table, path, pyarrow.csv.WriteOptions(quoting_style='needed')),
+            table, path, pyarrow.csv.WriteOptions(quoting_style='needed')
+        ),
         'results.parquet': lambda path: pyarrow.parquet.write_table(table, path),
         'results.md': lambda path: path.write_text(markdown(rows)),
     }
@@ -258,24 +297,50 @@ def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib
 
 def markdown(rows: list[dict]) -> str:
     """The aggregated table; accuracies in percent, mean ± standard deviation over seeds."""
-    header = ('config', 'depth', 'width', 'resolution', 'epochs', 'parameters', 'multiply-adds',
-              'seeds', 'top-1 EMA', 'top-1 raw', 'top-5 EMA', 'top-5 raw', 'loss EMA', 'loss raw',
-              'ms/step', 'images/s', 'memory', 'settings')
+    header = (
+        'config',
+        'depth',
+        'width',
+        'resolution',
+        'epochs',
+        'parameters',
+        'multiply-adds',
+        'seeds',
+        'top-1 EMA',
+        'top-1 raw',
+        'top-5 EMA',
+        'top-5 raw',
+        'loss EMA',
+        'loss raw',
+        'ms/step',
+        'images/s',
+        'memory',
+        'settings',
+    )
     lines = [header, ['---'] * len(header)]
     for row in aggregate(rows):
+
         def number(name, scale=1.0, digits=2, row=row):
             return with_deviation(row[name], row[f'{name}_deviation'], scale, digits)
 
-        lines.append((
-            row['config'], row['depth'], f'{row["width"]:g}', row['resolution'],
-            '' if row['epochs'] is None else f'{row["epochs"]:g}',
-            f'{row["parameters"]:,}', f'{row["multiply_adds"]:,}', row['seeds'],
-            *(number(name, 100) for name in ('ema_top1', 'raw_top1', 'ema_top5', 'raw_top5')),
-            *(number(name, digits=3) for name in ('ema_loss', 'raw_loss')),
-            number('seconds_per_step', 1000, 1), number('images_per_second', digits=0),
-            '' if row['memory_bytes'] is None else f'{row["memory_bytes"] / 2**30:.2f} GiB',
-            f'`{row["settings"]}`',
-        ))
+        lines.append(
+            (
+                row['config'],
+                row['depth'],
+                f'{row["width"]:g}',
+                row['resolution'],
+                '' if row['epochs'] is None else f'{row["epochs"]:g}',
+                f'{row["parameters"]:,}',
+                f'{row["multiply_adds"]:,}',
+                row['seeds'],
+                *(number(name, 100) for name in ('ema_top1', 'raw_top1', 'ema_top5', 'raw_top5')),
+                *(number(name, digits=3) for name in ('ema_loss', 'raw_loss')),
+                number('seconds_per_step', 1000, 1),
+                number('images_per_second', digits=0),
+                '' if row['memory_bytes'] is None else f'{row["memory_bytes"] / 2**30:.2f} GiB',
+                f'`{row["settings"]}`',
+            )
+        )
     return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
 
 

@@ -112,8 +112,10 @@ class Runner:
 
     def _pass_on(self, earlier: int) -> None:
         if not earlier:
-            self._note(f'stopping: waiting for {count_of(len(self._busy), "run")} to save; '
-                       'Ctrl-C again ends at once')
+            self._note(
+                f'stopping: waiting for {count_of(len(self._busy), "run")} to save; '
+                'Ctrl-C again ends at once'
+            )
         for worker in self._busy:
             worker.kill() if earlier else worker.stop()
 

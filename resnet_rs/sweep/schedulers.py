@@ -57,20 +57,24 @@ def gke(runs: list[SweepRun], workdir: str) -> str:
             'completions': len(runs),
             'parallelism': len(runs),
             'backoffLimitPerIndex': 1,
-            'template': {'spec': {
-                'restartPolicy': 'Never',
-                'terminationGracePeriodSeconds': 120,
-                'nodeSelector': {
-                    'cloud.google.com/gke-tpu-accelerator': '<TPU TYPE>',
-                    'cloud.google.com/gke-tpu-topology': '<TOPOLOGY>',
-                },
-                'containers': [{
-                    'name': 'run',
-                    'image': '<IMAGE WITH THIS CHECKOUT AS WORKING DIRECTORY>',
-                    'command': ['bash', '-c', script],
-                    'resources': {'limits': {'google.com/tpu': '<CHIPS PER HOST>'}},
-                }],
-            }},
+            'template': {
+                'spec': {
+                    'restartPolicy': 'Never',
+                    'terminationGracePeriodSeconds': 120,
+                    'nodeSelector': {
+                        'cloud.google.com/gke-tpu-accelerator': '<TPU TYPE>',
+                        'cloud.google.com/gke-tpu-topology': '<TOPOLOGY>',
+                    },
+                    'containers': [
+                        {
+                            'name': 'run',
+                            'image': '<IMAGE WITH THIS CHECKOUT AS WORKING DIRECTORY>',
+                            'command': ['bash', '-c', script],
+                            'resources': {'limits': {'google.com/tpu': '<CHIPS PER HOST>'}},
+                        }
+                    ],
+                }
+            },
         },
     }
     return json.dumps(job, indent=2)
@@ -96,5 +100,7 @@ gcloud compute tpus queued-resources create sweep-{number} --node-id=sweep-{numb
 
 
 SCHEDULERS: dict[str, Callable[[list[SweepRun], str], str]] = {
-    'slurm': slurm, 'gke': gke, 'queued_resources': queued_resources,
+    'slurm': slurm,
+    'gke': gke,
+    'queued_resources': queued_resources,
 }

@@ -31,10 +31,15 @@ def command(directory: str) -> list[str]:
     Raises UserError where the package is not part of a checkout with main.py.
     """
     if not MAIN.exists():
-        raise UserError(f'a sweep runs {MAIN}, which does not exist; start it in a checkout of the '
-                        'repository, not with the installed package alone')
+        raise UserError(
+            f'a sweep runs {MAIN}, which does not exist; start it in a checkout of the '
+            'repository, not with the installed package alone'
+        )
     return [
-        sys.executable, str(MAIN), f'--config={STORED}:{directory}', f'--workdir={directory}',
+        sys.executable,
+        str(MAIN),
+        f'--config={STORED}:{directory}',
+        f'--workdir={directory}',
     ]
 
 
@@ -57,9 +62,13 @@ class Worker:
             log.write(f'{LOG_HEADER}{now} {shlex.join(arguments)}\n'.encode())
             log.flush()
             self._process = subprocess.Popen(
-                arguments, stdin=subprocess.PIPE if self.host else subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, env=self._environment,
-                pass_fds=(self._lock,), start_new_session=True,
+                arguments,
+                stdin=subprocess.PIPE if self.host else subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                pass_fds=(self._lock,),
+                start_new_session=True,
             )
 
     def poll(self) -> int | None:

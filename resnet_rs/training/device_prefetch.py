@@ -59,9 +59,13 @@ class DeviceBatches(Iterator):
         try:
             while not self._closed.is_set():
                 # Kept in no variable: a batch that was used shall not stay on the devices.
-                self._ready.put((
-                    to_global(next(self._batches), self._mesh), self._skipped(), None,
-                ))
+                self._ready.put(
+                    (
+                        to_global(next(self._batches), self._mesh),
+                        self._skipped(),
+                        None,
+                    )
+                )
         except BaseException as error:  # for the caller, the end of the batches too
             self._ready.put((None, self._skipped(), error))
 

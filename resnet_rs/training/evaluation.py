@@ -37,7 +37,10 @@ class Evaluation:
 
 
 def evaluate(
-    eval_step: Callable, weights: dict, batches: Iterable, expected: Callable[[], int],
+    eval_step: Callable,
+    weights: dict,
+    batches: Iterable,
+    expected: Callable[[], int],
     mesh: jax.sharding.Mesh,
 ) -> Evaluation:
     """Runs `eval_step(weights, batch)` over all batches and averages over the examples.
@@ -61,12 +64,15 @@ def evaluate(
         )
     table = {name: rows[name][order] for name in ('index', 'label')}
     table |= {
-        f'{weight}_{name}': values[order] for weight in WEIGHTS
+        f'{weight}_{name}': values[order]
+        for weight in WEIGHTS
         for name, values in rows[weight].items()
     }
     metrics = {
         f'{weight}_{name}': float(np.mean(table[f'{weight}_{name}'], dtype=np.float64))
-        for weight in WEIGHTS for name in SCORES if f'{weight}_{name}' in table
+        for weight in WEIGHTS
+        for name in SCORES
+        if f'{weight}_{name}' in table
     }
     return Evaluation(metrics, examples, table)
 
@@ -76,12 +82,14 @@ def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
     results = {}
     for weights in WEIGHTS:
         scores = {
-            name: evaluation.metrics[f'{weights}_{name}'] for name in SCORES
+            name: evaluation.metrics[f'{weights}_{name}']
+            for name in SCORES
             if f'{weights}_{name}' in evaluation.metrics
         }
         right = {
             f'{name}_count': int(evaluation.table[f'{weights}_{name}'].sum())
-            for name in scores if name != 'loss'
+            for name in scores
+            if name != 'loss'
         }
         results[weights] = scores | right
     return results

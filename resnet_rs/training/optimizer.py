@@ -75,9 +75,7 @@ def weight_decay_mask(params, which: str):
     'kernels_and_biases': all but batch-norm scale and bias (the authors' code decays the biases
     of squeeze-excite and of the head); 'kernels': kernels only (TF Model Garden, big_vision).
     """
-    return flax.traverse_util.path_aware_map(
-        lambda path, _: WEIGHT_DECAY_ON[which](path), params
-    )
+    return flax.traverse_util.path_aware_map(lambda path, _: WEIGHT_DECAY_ON[which](path), params)
 
 
 def create_optimizer(

@@ -41,9 +41,7 @@ def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mes
         )
     per_slice = len(devices) // slices
     if slices == 1:
-        return jax.make_mesh(
-            (per_slice,), ('data',), axis_types=(AxisType.Auto,), devices=devices
-        )
+        return jax.make_mesh((per_slice,), ('data',), axis_types=(AxisType.Auto,), devices=devices)
     if found == slices:
         grid = mesh_utils.create_hybrid_device_mesh((1, per_slice), (slices, 1), devices)
     else:
@@ -68,9 +66,7 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
-def place_state(
-    shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict
-) -> TrainState:
+def place_state(shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict) -> TrainState:
     """Returns `shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding."""
     split = STRATEGIES[settings.strategy]
 
@@ -78,7 +74,8 @@ def place_state(
         least = settings.replicate_below if part in split else math.inf
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype,
+                leaf.shape,
+                leaf.dtype,
                 sharding=NamedSharding(mesh, partition(leaf.shape, mesh.shape['data'], least)),
             ),
             shapes,
@@ -123,6 +120,4 @@ def check_divides(name: str, batch_size: int, pieces: int, what: str) -> None:
         nearest = ' or '.join(str(size) for size in sorted({below, above}) if size)
         # `name` may be a quotient of settings.
         change = f'make it {nearest}' if '/' in name else f'use --config.{name}={nearest}'
-        raise UserError(
-            f'{name} is {batch_size}, which does not divide over {what}; {change}'
-        )
+        raise UserError(f'{name} is {batch_size}, which does not divide over {what}; {change}')

@@ -64,7 +64,8 @@ def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
     name = settings.pop('name')
     known = settings_of(name)
     settings = {
-        key: value for key, value in settings.items()
+        key: value
+        for key, value in settings.items()
         if key in known or value != SETTINGS[f'model.{key}'].default
     }
     return create_model(name, **settings | overrides)
@@ -77,7 +78,9 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
     """
     passes = config.optimizer.accumulation_steps
     check_divides(
-        'batch_size', config.batch_size, device_count * passes,
+        'batch_size',
+        config.batch_size,
+        device_count * passes,
         f'{count_of(device_count, "device")} x {count_of(passes, "accumulation step")}',
     )
     in_one_pass = config.batch_size // passes
@@ -87,7 +90,9 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
     if size == 0:
         return in_one_pass // device_count
     check_divides(
-        'batch_size / optimizer.accumulation_steps', in_one_pass, size,
+        'batch_size / optimizer.accumulation_steps',
+        in_one_pass,
+        size,
         f'groups of model.batch_norm_group_size={size}',
     )
     return size
@@ -132,8 +137,13 @@ def create_program(
     def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
         params = jax.lax.with_sharding_constraint(state.variables['params'], whole)
         gradients, batch_stats, sums = _accumulated_gradients(
-            config, model, objective,
-            state.replace(variables=state.variables | {'params': params}), batch, frozen, like_ema,
+            config,
+            model,
+            objective,
+            state.replace(variables=state.variables | {'params': params}),
+            batch,
+            frozen,
+            like_ema,
         )
         params = like_ema(state.variables['params'])
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
@@ -166,8 +176,11 @@ def create_program(
         frozen={},
         init=lambda: jax.device_put(new_state(), shardings),
         train_step=jax.jit(
-            train_step, in_shardings=(shardings, split, whole), out_shardings=(shardings, whole),
-            donate_argnums=0, compiler_options=compiler_options(mesh, config.sharding),
+            train_step,
+            in_shardings=(shardings, split, whole),
+            out_shardings=(shardings, whole),
+            donate_argnums=0,
+            compiler_options=compiler_options(mesh, config.sharding),
         ),
         eval_step=create_eval_step(config, model, mesh),
     )
@@ -206,7 +219,8 @@ def create_eval_step(
     the mesh.
     """
     check_divides(
-        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device'))
+        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device')
+    )
 
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
@@ -231,9 +245,7 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
         return model.apply(variables, normalise(images, config), False)
 
     split = split_by_batch(mesh)
-    return jax.jit(
-        inference_step, in_shardings=(replicated(mesh), split), out_shardings=split
-    )
+    return jax.jit(inference_step, in_shardings=(replicated(mesh), split), out_shardings=split)
 
 
 def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
@@ -252,6 +264,7 @@ def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
     have mask 0. Batch statistics know no mask; without this they would count the blanks of
     undecodable images.
     """
+
     def is_unfinished(images_and_done):
         done = images_and_done[1]
         return done.any() & ~done.all()
@@ -321,9 +334,7 @@ def _accumulated_gradients(config, model, objective, state, batch, frozen, place
         return jax.tree.map(jnp.add, total, one_pass(*part_and_index)), None
 
     first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one_pass, first, 0)
-    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one_pass, first, 0))
     (gradients, batch_stats, sums), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(passes)))
     return gradients, jax.tree.map(lambda x: x / passes, batch_stats), sums
 

@@ -31,12 +31,13 @@ def transfer_head(
     """
     if stored_number != len(names):
         return HeadTransfer(
-            None, f'with a new head: the source has {count_of(stored_number, "class")}, not '
-            f'{len(names)}'
+            None,
+            f'with a new head: the source has {count_of(stored_number, "class")}, not {len(names)}',
         )
     if not stored:
         return HeadTransfer(
-            None, f'with a new head: the source has no {CLASS_NAMES_FILE}; to keep its head, write '
+            None,
+            f'with a new head: the source has no {CLASS_NAMES_FILE}; to keep its head, write '
             'the names of its classes there, one a line in the order of the classifier',
         )
     is_numbered = not are_comparable(stored, names)
@@ -45,7 +46,8 @@ def transfer_head(
     if is_numbered:
         which = 'the data' if are_comparable(stored) else 'the source'
         return HeadTransfer(
-            None, f'with a new head: the classes of {which} have numbers for names, which do not '
+            None,
+            f'with a new head: the classes of {which} have numbers for names, which do not '
             'say whether they are the same classes',
         )
     if unknown := sorted(set(names) - set(stored)):

@@ -6,8 +6,16 @@ import subprocess
 import sys
 
 PACKAGES = (
-    'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-cpu',
-    'tensorflow-datasets', 'clu', 'ml_collections', 'numpy',
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'tensorflow-cpu',
+    'tensorflow-datasets',
+    'clu',
+    'ml_collections',
+    'numpy',
 )
 
 

@@ -81,7 +81,8 @@ def checkpoint_name(text: str) -> str:
     """The type of --checkpoint: 'last', 'best' or a step; argparse reports another text."""
     if text not in ('last', 'best') and not text.isdecimal():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR")
+            f"{text!r} is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR"
+        )
     return text
 
 

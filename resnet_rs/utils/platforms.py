@@ -26,8 +26,7 @@ def skip_absent_tpu() -> None:
 
 
 def use_cpu() -> None:
-    """Lets JAX use the CPU alone: accelerators are left to others. To be called before it is used.
-    """
+    """Lets JAX use the CPU alone and leaves accelerators to others; call it before JAX is used."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
     if 'jax' in sys.modules:  # has read the environment already
         sys.modules['jax'].config.update('jax_platforms', 'cpu')
@@ -45,6 +44,7 @@ def import_tensorflow_quietly() -> None:
     level = os.environ.get('TF_CPP_MIN_LOG_LEVEL')
     if level != ERRORS:
         import tensorflow  # noqa: F401
+
         return
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = FATAL_ERRORS
     try:

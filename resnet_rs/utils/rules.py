@@ -65,7 +65,8 @@ def whole(least: int, most: int | None = None, meaning: str = '') -> Rule:
     limits = f', {least} or more' if most is None else f' from {least} to {most}'
     highest = math.inf if most is None else most
     return Rule(
-        int, f'a whole number{limits}' + (meaning and f' ({meaning})'),
+        int,
+        f'a whole number{limits}' + (meaning and f' ({meaning})'),
         lambda value: least <= value <= highest,
     )
 
@@ -98,6 +99,7 @@ def text(*, required: bool = False) -> Rule:
 
     The texts are names of files and datasets, so each part has to be one that a file can have.
     """
+
     def allows(value):
         parts = value.encode(errors='surrogateescape').split(b'/')
         named = all(len(part) <= MOST_NAME_BYTES and b'\0' not in part for part in parts)
@@ -122,24 +124,30 @@ def network(names: tuple[str, ...]) -> Rule:
 def joined(names: tuple[str, ...]) -> Rule:
     """Returns the rule of one of `names`, or of several with '+' between."""
     return Rule(
-        str, f"{_alternatives(names)}, or several joined by '+'",
-        lambda value: all(name in names for name in value.split('+')), names,
+        str,
+        f"{_alternatives(names)}, or several joined by '+'",
+        lambda value: all(name in names for name in value.split('+')),
+        names,
     )
 
 
 def per_stage(names: tuple[str, ...]) -> Rule:
     """Returns the rule of one of `names`, or of one for each stage with ',' between."""
     return Rule(
-        str, f"{_alternatives(names)}, or such a name for each stage with ',' between",
-        lambda value: all(name.strip() in names for name in value.split(',')), names,
+        str,
+        f"{_alternatives(names)}, or such a name for each stage with ',' between",
+        lambda value: all(name.strip() in names for name in value.split(',')),
+        names,
     )
 
 
 def subset(names: tuple[str, ...]) -> Rule:
     """Returns the rule of a tuple of some of `names`, which may be empty."""
     return Rule(
-        tuple, f'a tuple of names from {", ".join(names)}',
-        lambda value: all(name in names for name in value), names,
+        tuple,
+        f'a tuple of names from {", ".join(names)}',
+        lambda value: all(name in names for name in value),
+        names,
     )
 
 
@@ -148,8 +156,10 @@ def interval(least: float, most: float = math.inf) -> Rule:
     limit = '' if most == math.inf else f' and at most {most:g}'
 
     def allows(value):
-        return len(value) == 2 and all(map(_is_number, value)) and (
-            least < value[0] <= value[1] <= most
+        return (
+            len(value) == 2
+            and all(map(_is_number, value))
+            and (least < value[0] <= value[1] <= most)
         )
 
     return Rule(tuple, f'a lower and an upper number above {least:g}{limit}, as (0.5, 1)', allows)
@@ -158,15 +168,17 @@ def interval(least: float, most: float = math.inf) -> Rule:
 def colour(*, positive: bool = False) -> Rule:
     """Returns the rule of three numbers, one for each of red, green and blue."""
     return Rule(
-        tuple, f'three numbers{" above 0" if positive else ""}, for red, green and blue',
-        lambda value: len(value) == 3 and all(map(_is_number, value)) and (
-            not positive or min(value) > 0
+        tuple,
+        f'three numbers{" above 0" if positive else ""}, for red, green and blue',
+        lambda value: (
+            len(value) == 3 and all(map(_is_number, value)) and (not positive or min(value) > 0)
         ),
     )
 
 
 def duration(*, may_be_zero: bool = False) -> Rule:
     """Returns the rule of a number and a unit, as '350 epochs'."""
+
     def allows(value):
         found = DURATION.fullmatch(value)
         return bool(found) and (may_be_zero or float(found[1]) > 0)
@@ -180,8 +192,10 @@ def duration(*, may_be_zero: bool = False) -> Rule:
 def center_crop() -> Rule:
     """Returns the rule of an evaluation crop (see `crop_fraction`)."""
     return Rule(
-        str, "'padding 32' (or another whole number of pixels) or 'fraction 0.875' (or another "
-        'number above 0 and at most 1)', lambda value: crop_fraction(value, 1) is not None,
+        str,
+        "'padding 32' (or another whole number of pixels) or 'fraction 0.875' (or another "
+        'number above 0 and at most 1)',
+        lambda value: crop_fraction(value, 1) is not None,
     )
 
 

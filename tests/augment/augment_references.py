@@ -128,9 +128,16 @@ def sharpness(image, magnitude):
 
 
 POINTWISE = {
-    'AutoContrast': autocontrast, 'Equalize': equalize, 'Invert': invert, 'Posterize': posterize,
-    'Solarize': solarize, 'SolarizeAdd': solarize_add, 'Color': color, 'Contrast': contrast,
-    'Brightness': brightness, 'Sharpness': sharpness,
+    'AutoContrast': autocontrast,
+    'Equalize': equalize,
+    'Invert': invert,
+    'Posterize': posterize,
+    'Solarize': solarize,
+    'SolarizeAdd': solarize_add,
+    'Color': color,
+    'Contrast': contrast,
+    'Brightness': brightness,
+    'Sharpness': sharpness,
 }
 
 

@@ -50,17 +50,20 @@ def test_solarize_threshold_wraps():
     np.testing.assert_array_equal(run('Solarize', 10, ramp), 255 - ramp)
     np.testing.assert_array_equal(run('Solarize', 15, ramp), np.minimum(ramp, 255 - ramp))
     np.testing.assert_array_equal(
-        run('Solarize', 15, ramp), tf.where(tf.constant(ramp) < 128, ramp, 255 - ramp).numpy())
+        run('Solarize', 15, ramp), tf.where(tf.constant(ramp) < 128, ramp, 255 - ramp).numpy()
+    )
 
 
 @pytest.mark.parametrize(
-    ('size', 'grey'), [(160, 100), (192, 144), (224, 196), (256, 255), (320, 255)])
+    ('size', 'grey'), [(160, 100), (192, 144), (224, 196), (256, 255), (320, 255)]
+)
 def test_contrast_reference_grey(size, grey):
     # The reference grey is the only value that the blend leaves alone whatever the factor.
     values = np.resize(np.arange(256, dtype=np.uint8), (size, size, 3))
     result = run('Contrast', 15, values)
     assert sorted(set(values[(result == values) & (values > 0) & (values < 255)])) == (
-        [grey] if grey < 255 else [])
+        [grey] if grey < 255 else []
+    )
     assert (result[values == grey] == grey).all()
     assert result[values == grey - 2].max() < grey - 4
 
@@ -89,7 +92,8 @@ def test_blend_of_every_pair_at_every_magnitude():
     for magnitude in range(31):
         factor = reference.enhance_factor(magnitude)
         result = pointwise.blend(
-            tf.constant(start, tf.float32), tf.constant(image), tf.constant(factor, tf.float32))
+            tf.constant(start, tf.float32), tf.constant(image), tf.constant(factor, tf.float32)
+        )
         np.testing.assert_array_equal(result.numpy(), reference.blend(start, image, factor))
 
 
@@ -102,7 +106,8 @@ def test_smoothing_is_the_depthwise_convolution_of_tensorflow():
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / np.float32(13)
     kernel = np.tile(kernel[..., np.newaxis, np.newaxis], (1, 1, 3, 1))
     smooth = tf.nn.depthwise_conv2d(
-        tf.cast(image[np.newaxis], tf.float32), kernel, [1, 1, 1, 1], 'VALID')
+        tf.cast(image[np.newaxis], tf.float32), kernel, [1, 1, 1, 1], 'VALID'
+    )
     expected = image.copy()
     expected[1:-1, 1:-1] = tf.cast(smooth[0], tf.uint8).numpy()
     for sharpness in (pointwise.sharpness, tf.function(pointwise.sharpness)):
@@ -144,8 +149,13 @@ def test_geometric_matches_the_wrapped_kernel_at_full_size(kind):
     transform = np.array([*reference.transform_of(name, 15, -1, 160, 224), 0, 0], np.float32)
     wrapped = np.concatenate([image, np.ones((160, 224, 1), np.uint8)], -1)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=wrapped[np.newaxis], transforms=transform[np.newaxis], output_shape=[160, 224],
-        fill_value=0.0, interpolation='NEAREST', fill_mode='CONSTANT')[0].numpy()
+        images=wrapped[np.newaxis],
+        transforms=transform[np.newaxis],
+        output_shape=[160, 224],
+        fill_value=0.0,
+        interpolation='NEAREST',
+        fill_mode='CONSTANT',
+    )[0].numpy()
     expected = np.where(moved[..., 3:] == 0, 128, moved[..., :3])
     np.testing.assert_array_equal(run(name, 15, image, negate=1), expected)
 

@@ -18,8 +18,16 @@ Rot1,7+TrY.8,9 | ShX0,0+Sol.8,4 | ShY.8,0+Col.6,4 | Col1,0+Rot.6,2 | Equ.8,4+Equ
 Equ1,4+AuC.6,2 | ShY.4,7+SAd.6,7 | Pos.8,2+Sol.6,10 | Sol.6,8+Equ.6,1 | Col.8,6+Rot.4,5
 """
 SHORT_NAMES = {
-    'Equ': 'Equalize', 'Col': 'Color', 'Rot': 'Rotate', 'Sol': 'Solarize', 'SAd': 'SolarizeAdd',
-    'ShX': 'ShearX', 'ShY': 'ShearY', 'Inv': 'Invert', 'Pos': 'Posterize', 'AuC': 'AutoContrast',
+    'Equ': 'Equalize',
+    'Col': 'Color',
+    'Rot': 'Rotate',
+    'Sol': 'Solarize',
+    'SAd': 'SolarizeAdd',
+    'ShX': 'ShearX',
+    'ShY': 'ShearY',
+    'Inv': 'Invert',
+    'Pos': 'Posterize',
+    'AuC': 'AutoContrast',
     'TrY': 'TranslateY',
 }
 SEEDS = 4000
@@ -33,7 +41,8 @@ def marker(code):
 def records(augment, seeds=SEEDS) -> np.ndarray:
     """uint8 [seeds, 3]: what `augment(image, seed)` makes of an empty record, seed by seed."""
     dataset = tf.data.Dataset.range(seeds).map(
-        lambda i: augment(tf.zeros([1, 1, 3], tf.uint8), tf.stack([tf.cast(i, tf.int32), 11])))
+        lambda i: augment(tf.zeros([1, 1, 3], tf.uint8), tf.stack([tf.cast(i, tf.int32), 11]))
+    )
     return np.concatenate([batch.numpy().reshape(-1, 3) for batch in dataset.batch(1000)])
 
 
@@ -98,7 +107,8 @@ def test_autoaugment_probabilities(monkeypatch):
     monkeypatch.setattr(policies, 'make_operation', make_marker)
     settings = policies.Settings(translate_constant=250, cutout_constant=100)
     applied = records(
-        lambda image, seed: policies.autoaugment(image, seed, policies.AUTOAUGMENT_V0, settings))
+        lambda image, seed: policies.autoaugment(image, seed, policies.AUTOAUGMENT_V0, settings)
+    )
 
     expected = Counter()
     for (first, p, first_level), (second, q, second_level) in policies.AUTOAUGMENT_V0:

@@ -13,9 +13,15 @@ IMAGE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 def augmented(augment, image=IMAGE, count=24, parallel=None) -> np.ndarray:
-    dataset = tf.data.Dataset.from_tensors(image).repeat(count).enumerate().map(
-        lambda i, image: augment(image, tf.stack([tf.cast(i, tf.int32), 5])),
-        num_parallel_calls=parallel)
+    dataset = (
+        tf.data.Dataset.from_tensors(image)
+        .repeat(count)
+        .enumerate()
+        .map(
+            lambda i, image: augment(image, tf.stack([tf.cast(i, tf.int32), 5])),
+            num_parallel_calls=parallel,
+        )
+    )
     return np.stack(list(dataset.as_numpy_iterator()))
 
 
@@ -50,16 +56,16 @@ def test_names_joined_by_plus_are_applied_in_turn():
 @pytest.mark.parametrize('magnitude', [10, 15])
 def test_randaugment_operations_by_name(magnitude):
     for name in reference.POINTWISE:
-        augment = create_augment(
-            'randaugment', layers=1, magnitude=magnitude, operations=(name,))
+        augment = create_augment('randaugment', layers=1, magnitude=magnitude, operations=(name,))
         expected = reference.POINTWISE[name](IMAGE, magnitude)
         np.testing.assert_array_equal(augment(IMAGE, [3, 4]), expected, err_msg=name)
     for name in reference.GEOMETRIC:
         augment = create_augment(
-            'randaugment', layers=1, magnitude=magnitude, operations=(name,),
-            translate_constant=12)
+            'randaugment', layers=1, magnitude=magnitude, operations=(name,), translate_constant=12
+        )
         both = {
-            reference.geometric(name, IMAGE, magnitude, sign, 12.0).tobytes() for sign in (1, -1)}
+            reference.geometric(name, IMAGE, magnitude, sign, 12.0).tobytes() for sign in (1, -1)
+        }
         assert {image.tobytes() for image in augmented(augment)} == both, name
 
 
@@ -76,8 +82,7 @@ def test_randaugment_constants_are_the_authors():
     sizes = [(image == 128).all(-1).sum() for image in augmented(augment, wide, count=40)]
     assert max(sizes) == 80 * 80 and min(sizes) < 80 * 80
 
-    augment = create_augment(
-        'randaugment', layers=1, operations=('Cutout',), cutout_constant=3)
+    augment = create_augment('randaugment', layers=1, operations=('Cutout',), cutout_constant=3)
     assert max((image == 128).all(-1).sum() for image in augmented(augment, wide)) == 36
 
 
@@ -108,12 +113,13 @@ def test_model_garden_form():
     for name in reference.GEOMETRIC:
         augment = create_augment('randaugment_model_garden', layers=1, operations=(name,))
         both = {
-            reference.geometric(name, dark, 10, sign, 10.0, 'reflect').tobytes()
-            for sign in (1, -1)}
+            reference.geometric(name, dark, 10, sign, 10.0, 'reflect').tobytes() for sign in (1, -1)
+        }
         assert {image.tobytes() for image in augmented(augment, dark)} == both, name
     contrast = create_augment('randaugment_model_garden', layers=1, operations=('Contrast',))
     np.testing.assert_array_equal(
-        contrast(IMAGE, [0, 0]), tf.image.adjust_contrast(IMAGE, 1.8 + 0.1))
+        contrast(IMAGE, [0, 0]), tf.image.adjust_contrast(IMAGE, 1.8 + 0.1)
+    )
     # Of the authors' operations none leaves this image alone.
     image = 20 + IMAGE // 2
     augment = create_augment('randaugment_model_garden', layers=1)
@@ -142,8 +148,11 @@ def test_color_jitter_lighting_is_its_formula():
     jitter = create_augment('color_jitter_lighting')
     for i, image in enumerate([IMAGE, *reference.edge_images().values()] * 3):
         factor_seed, noise_seed = tf.unstack(tf.random.split([i, 5], 2, alg='philox'))
-        brightness, contrast, saturation = tf.random.stateless_uniform(
-            [3], factor_seed, 0.6, 1.4, alg='philox').numpy().astype(float)
+        brightness, contrast, saturation = (
+            tf.random.stateless_uniform([3], factor_seed, 0.6, 1.4, alg='philox')
+            .numpy()
+            .astype(float)
+        )
         alpha = tf.random.stateless_normal([3], noise_seed, stddev=0.1, alg='philox').numpy()
         expected = brightness * image.astype(float)
         expected = contrast * expected + (1 - contrast) * (expected @ LUMA).mean()
@@ -161,29 +170,32 @@ def test_color_jitter_lighting_is_within_its_limits():
     pixel = results[:, 0, 0]
     # On a flat grey image contrast and saturation change nothing: brightness and noise are left.
     noise = EIGENVECTORS * EIGENVALUES * 0.1
-    deviation = np.sqrt((noise ** 2).sum(1))
+    deviation = np.sqrt((noise**2).sum(1))
     covariance = np.cov((pixel - pixel.mean(1, keepdims=True)).T)
     centred = noise - noise.mean(0)
-    np.testing.assert_allclose(np.diag(covariance), (centred ** 2).sum(1), rtol=0.25, atol=0.15)
+    np.testing.assert_allclose(np.diag(covariance), (centred**2).sum(1), rtol=0.25, atol=0.15)
     assert pixel.min() > 60 - 5 * deviation.max() and pixel.max() < 140 + 5 * deviation.max()
     assert pixel[:, 0].mean() == pytest.approx(100, abs=3)
     uniform = 80 / np.sqrt(12)
     assert pixel[:, 0].std() == pytest.approx(np.hypot(uniform, deviation[0]), rel=0.1)
 
 
-@pytest.mark.parametrize('settings', [
-    {'name': 'randaugmnet'},
-    {'name': 'randaugment', 'magnitude': -1},
-    {'name': 'randaugment', 'magnitude': float('nan')},
-    {'name': 'randaugment', 'magnitude': 1000},
-    {'name': 'randaugment', 'magnitude': '10'},
-    {'name': 'randaugment', 'layers': 0},
-    {'name': 'randaugment', 'layers': 1.5},
-    {'name': 'randaugment', 'operations': ()},
-    {'name': 'randaugment', 'operations': ('Rotate', 'Shear')},
-    {'name': 'randaugment', 'translate_constant': -4},
-    {'name': 'autoaugment_v0', 'operations': ('Rotate',)},
-])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'name': 'randaugmnet'},
+        {'name': 'randaugment', 'magnitude': -1},
+        {'name': 'randaugment', 'magnitude': float('nan')},
+        {'name': 'randaugment', 'magnitude': 1000},
+        {'name': 'randaugment', 'magnitude': '10'},
+        {'name': 'randaugment', 'layers': 0},
+        {'name': 'randaugment', 'layers': 1.5},
+        {'name': 'randaugment', 'operations': ()},
+        {'name': 'randaugment', 'operations': ('Rotate', 'Shear')},
+        {'name': 'randaugment', 'translate_constant': -4},
+        {'name': 'autoaugment_v0', 'operations': ('Rotate',)},
+    ],
+)
 def test_bad_settings(settings):
     with pytest.raises(UserError) as error:
         create_augment(settings.pop('name'), **settings)

@@ -75,8 +75,17 @@ OUT_OF_RULE = {
     'data.randaugment_operations': (('Shear',), (1,)),
     'data.mixup_alpha': (-0.1,),
     'data.cutmix_alpha': (-1,),
-    'data.eval_crop': ('padding', 'padding -1', 'fraction 0', 'fraction 1.5', 'fraction x',
-                       'crop 3', 'fraction 1/0', 'fraction 1e-999999999', ''),
+    'data.eval_crop': (
+        'padding',
+        'padding -1',
+        'fraction 0',
+        'fraction 1.5',
+        'fraction x',
+        'crop 3',
+        'fraction 1/0',
+        'fraction 1e-999999999',
+        '',
+    ),
     'data.mean_rgb': ((1, 2), (1, 2, math.nan), ('r', 'g', 'b')),
     'data.std_rgb': ((1, 0, 1), (1, 2), (1, 2, -3)),
     'data.corrupt_images': ('hope',),
@@ -127,8 +136,9 @@ def with_value(name, value):
 
 
 def test_every_setting_has_values_that_its_rule_refuses():
-    free = {name for name, setting in SETTINGS.items()
-            if setting.rule.takes.startswith('a text, with')}
+    free = {
+        name for name, setting in SETTINGS.items() if setting.rule.takes.startswith('a text, with')
+    }
     assert free == set(FREE_TEXT)
     assert SETTINGS.keys() == OUT_OF_RULE.keys() | free
     assert flatten(default_config().to_dict()).keys() == SETTINGS.keys()
@@ -148,6 +158,7 @@ def test_wrong_values_in_a_config_file_are_refused(name):
 @pytest.fixture
 def run_main(tmp_path, monkeypatch, capsys):
     """Runs main.py in this process; fails where it goes on to train."""
+
     def accepted(*arguments):
         raise AssertionError('accepted')
 
@@ -183,18 +194,25 @@ def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, r
         assert str(value) in line and '; it takes ' in line, line
 
 
-@pytest.mark.parametrize('settings, message', [
-    ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
-    ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
-    ({'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
-     "data.cache is 'memory', which is for sets of records"),
-    ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
-    ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
-    ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
-    ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
-    ({'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
-     'autoaugment_v0 has a fixed table'),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
+        ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
+        (
+            {'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
+            "data.cache is 'memory', which is for sets of records",
+        ),
+        ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
+        ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
+        ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
+        ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
+        (
+            {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
+            'autoaugment_v0 has a fixed table',
+        ),
+    ],
+)
 def test_settings_that_disagree_are_refused(settings, message):
     config = default_config()
     config.update_from_flattened_dict(settings)
@@ -203,30 +221,47 @@ def test_settings_that_disagree_are_refused(settings, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--config.batch_size', 'many'], "batch_size is 'many'; it takes a whole number, 0 or more"),
-    (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
-    (['--config.optimizer.name=adam'], "no setting 'optimizer.name'; there are: optimizer.learn"),
-    (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),
-    (['--config.train.momentum=1'], "did you mean 'optimizer.momentum'?"),
-    (['--config.model.freeze=1'], "no setting 'model.freeze'; there are: model.name, model.num_"),
-    (['--config.lr=1'], "no setting 'lr'; there are: seed, batch_size"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            ['--config.batch_size', 'many'],
+            "batch_size is 'many'; it takes a whole number, 0 or more",
+        ),
+        (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
+        (
+            ['--config.optimizer.name=adam'],
+            "no setting 'optimizer.name'; there are: optimizer.learn",
+        ),
+        (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),
+        (['--config.train.momentum=1'], "did you mean 'optimizer.momentum'?"),
+        (
+            ['--config.model.freeze=1'],
+            "no setting 'model.freeze'; there are: model.name, model.num_",
+        ),
+        (['--config.lr=1'], "no setting 'lr'; there are: seed, batch_size"),
+    ],
+)
 def test_settings_that_do_not_exist(arguments, message, run_main):
     assert message in run_main(*arguments)
 
 
-@pytest.mark.parametrize('source, message', [
-    ("config.batch_size = 'many'", 'line 4: TypeError'),
-    ('config.lr = 1', 'line 4: AttributeError: '),
-    ('confg.seed = 1', "line 4: NameError: name 'confg' is not defined"),
-    ('config.seed = = 1', 'line 4: SyntaxError'),
-])
+@pytest.mark.parametrize(
+    'source, message',
+    [
+        ("config.batch_size = 'many'", 'line 4: TypeError'),
+        ('config.lr = 1', 'line 4: AttributeError: '),
+        ('confg.seed = 1', "line 4: NameError: name 'confg' is not defined"),
+        ('config.seed = = 1', 'line 4: SyntaxError'),
+    ],
+)
 def test_a_config_file_that_fails_is_named_with_its_line(source, message, tmp_path, capsys):
     file = tmp_path / 'mine.py'
-    file.write_text('from resnet_rs.config import default_config\n'
-                    f'def get_config():\n    config = default_config().lock()\n    {source}\n'
-                    '    return config\n')
+    file.write_text(
+        'from resnet_rs.config import default_config\n'
+        f'def get_config():\n    config = default_config().lock()\n    {source}\n'
+        '    return config\n'
+    )
     with pytest.raises(SystemExit) as exit:
         main.parse_flags(['main.py', f'--config={file}'])
     lines = capsys.readouterr().err.splitlines()
@@ -273,14 +308,24 @@ def test_settings_of_the_network_are_fields_of_it():
 
 def test_what_a_change_means():
     for name, change in (
-        ('seed', Change.SEED), ('batch_size', Change.EXPERIMENT),
-        ('eval.image_size', Change.EVALUATION), ('sharding.strategy', Change.RESUME),
+        ('seed', Change.SEED),
+        ('batch_size', Change.EXPERIMENT),
+        ('eval.image_size', Change.EVALUATION),
+        ('sharding.strategy', Change.RESUME),
         ('data.cache_dir', Change.HOST),
     ):
         assert SETTINGS[name].change is change
-    assert [may_change_on_resume(name) for name in (
-        'seed', 'batch_size', 'eval.image_size', 'sharding.strategy', 'data.data_dir', 'gone',
-    )] == [False, False, True, True, True, False]
+    assert [
+        may_change_on_resume(name)
+        for name in (
+            'seed',
+            'batch_size',
+            'eval.image_size',
+            'sharding.strategy',
+            'data.data_dir',
+            'gone',
+        )
+    ] == [False, False, True, True, True, False]
     assert may_differ_between_hosts('data.threads')
     assert not may_differ_between_hosts('sharding.strategy')
     shared = experiment_settings(default_config())

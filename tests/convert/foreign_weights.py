@@ -14,10 +14,18 @@ import tensorflow as tf
 from hash_filled import hash_tensor
 
 LISTING = pathlib.Path(__file__).with_name('timm_tensors.txt')
-NORM = {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'moving_mean',
-        'running_var': 'moving_variance'}
-STEM = (('conv1.0', 'conv1.1'), ('conv1.3', 'conv1.4'), ('conv1.6', 'bn1'),
-        ('maxpool.0', 'maxpool.1'))
+NORM = {
+    'weight': 'gamma',
+    'bias': 'beta',
+    'running_mean': 'moving_mean',
+    'running_var': 'moving_variance',
+}
+STEM = (
+    ('conv1.0', 'conv1.1'),
+    ('conv1.3', 'conv1.4'),
+    ('conv1.6', 'bn1'),
+    ('maxpool.0', 'maxpool.1'),
+)
 
 
 @functools.cache
@@ -31,7 +39,8 @@ def timm_shapes(network: str) -> dict[str, tuple[int, ...]]:
             shapes[key] = tuple(map(int, shape.split('x')))
     if network == 'resnetrs14':
         shapes = {
-            key: shape for key, shape in shapes.items()
+            key: shape
+            for key, shape in shapes.items()
             if not key.startswith('layer') or key.split('.')[1] == '0'
         }
     return shapes
@@ -55,14 +64,20 @@ def layers(state: dict, *, projection_first: bool) -> list[tuple[str, str, str]]
             name = f'BlockGroup{group + 1}__block_{block}_'
             main = []
             for i in (1, 2, 3):
-                main += [('conv', f'{prefix}conv{i}', f'{name}_conv_{i}'),
-                         ('norm', f'{prefix}bn{i}', f'{name}_batch_norm_{i}')]
-            gates = [('gate', f'{prefix}se.fc1', f'{name}_se_se_reduce'),
-                     ('gate', f'{prefix}se.fc2', f'{name}_se_se_expand')]
+                main += [
+                    ('conv', f'{prefix}conv{i}', f'{name}_conv_{i}'),
+                    ('norm', f'{prefix}bn{i}', f'{name}_batch_norm_{i}'),
+                ]
+            gates = [
+                ('gate', f'{prefix}se.fc1', f'{name}_se_se_reduce'),
+                ('gate', f'{prefix}se.fc2', f'{name}_se_se_expand'),
+            ]
             shortcut = []
             if block == 0:
-                shortcut = [('conv', f'{prefix}downsample.1', f'{name}_projection_conv'),
-                            ('norm', f'{prefix}downsample.2', f'{name}_projection_batch_norm')]
+                shortcut = [
+                    ('conv', f'{prefix}downsample.1', f'{name}_projection_conv'),
+                    ('norm', f'{prefix}downsample.2', f'{name}_projection_batch_norm'),
+                ]
             if projection_first:
                 found += [*shortcut, *main, *gates]
             else:
@@ -110,8 +125,12 @@ def garden_tensors(state: dict) -> dict[str, np.ndarray]:
         elif module.startswith('layer'):
             prefix, part = '.'.join(module.split('.')[:2]), '.'.join(module.split('.')[2:])
             index = 8 + blocks.setdefault(prefix, len(blocks))
-            inner = {'se.fc1': '_squeeze_excitation/_se_reduce', 'downsample.1': '_shortcut1',
-                     'se.fc2': '_squeeze_excitation/_se_expand', 'downsample.2': '_norm0'}
+            inner = {
+                'se.fc1': '_squeeze_excitation/_se_reduce',
+                'downsample.1': '_shortcut1',
+                'se.fc2': '_squeeze_excitation/_se_expand',
+                'downsample.2': '_norm0',
+            }
             inner = inner.get(part, '_' + part.replace('bn', 'norm'))
             name = f'backbone/layer_with_weights-{index}/{inner}'
         else:
@@ -126,23 +145,31 @@ def write_checkpoint(prefix: pathlib.Path, tensors: dict) -> None:
     """A V2 checkpoint without the text file called `checkpoint`."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
     tf.raw_ops.SaveV2(
-        prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[''] * len(tensors),
+        prefix=str(prefix),
+        tensor_names=list(tensors),
+        shape_and_slices=[''] * len(tensors),
         tensors=[tf.constant(np.asarray(array, order='C')) for array in tensors.values()],
     )
 
 
 def write_keras(
-    path: pathlib.Path, state: dict, *, top: bool = True, projection_first: bool = False,
-    group: str | None = None, parts: int = 1, names: bool = True,
+    path: pathlib.Path,
+    state: dict,
+    *,
+    top: bool = True,
+    projection_first: bool = False,
+    group: str | None = None,
+    parts: int = 1,
+    names: bool = True,
 ) -> None:
     """Keras 2's layout. With `parts` the list of layers is split as Keras splits a long one."""
     with h5py.File(path, 'w') as file:
         root = file.create_group(group) if group else file
         listed = [b'input_1']  # layers without weights are in the file too
         root.create_group('input_1').attrs['weight_names'] = np.asarray([], 'S')
-        for index, (kind, module, name) in enumerate(layers(
-            state, projection_first=projection_first
-        )):
+        for index, (kind, module, name) in enumerate(
+            layers(state, projection_first=projection_first)
+        ):
             if kind == 'head' and not top:
                 continue
             name = name if names else f'layer_{index}'

@@ -14,8 +14,10 @@ from resnet_rs.run.workdir import load_workdir
 def require(*modules: str) -> None:
     """Skips the calling module, with a warning in the summary, unless all `modules` are there."""
     if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
-        reason = (f'NOT TESTED against {", ".join(modules)}: {", ".join(missing)} not installed '
-                  '(requirements-parity.txt)')
+        reason = (
+            f'NOT TESTED against {", ".join(modules)}: {", ".join(missing)} not installed '
+            '(requirements-parity.txt)'
+        )
         warnings.warn(reason, stacklevel=2)
         pytest.skip(reason, allow_module_level=True)
 

@@ -72,8 +72,13 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(refuse, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'module, name', [('torch._utils', '_rebuild_tensor_v2'), ('builtins', 'getattr'),
-                        ('collections', 'defaultdict'), ('torch', 'load')]
+    'module, name',
+    [
+        ('torch._utils', '_rebuild_tensor_v2'),
+        ('builtins', 'getattr'),
+        ('collections', 'defaultdict'),
+        ('torch', 'load'),
+    ],
 )
 def test_only_the_globals_of_tensors_are_known(module, name, tmp_path):
     payload = f'c{module}\n{name}\n.'.encode()
@@ -107,11 +112,16 @@ def test_files_that_torch_wrote(name):
     tensors = read_torch_file(DATA / name)
     full = np.arange(24, dtype=np.float32).reshape(4, 6)
     expected = {
-        'full': full, 'transposed': full.T, 'part': full[1:3, 2:5],
+        'full': full,
+        'transposed': full.T,
+        'part': full[1:3, 2:5],
         'half': np.arange(5, dtype=np.float16) / np.float16(4),
-        'brain': np.arange(0, 15, 3).astype(ml_dtypes.bfloat16), 'count': np.int64(7),
-        'flags': np.array([True, False]), 'parameter': np.array([1.5, -2], np.float32),
-        'empty': np.zeros((0, 3), np.float32), 'double': np.array([[0.1]]),
+        'brain': np.arange(0, 15, 3).astype(ml_dtypes.bfloat16),
+        'count': np.int64(7),
+        'flags': np.array([True, False]),
+        'parameter': np.array([1.5, -2], np.float32),
+        'empty': np.zeros((0, 3), np.float32),
+        'double': np.array([[0.1]]),
     }
     assert tensors.keys() == expected.keys()
     for key, array in expected.items():
@@ -201,8 +211,10 @@ def _keras3(path):
 
 
 def test_state_dicts_of_other_networks(refuse, tmp_path):
-    other = {'conv_stem.weight': np.zeros((32, 3, 3, 3), np.float32),
-             'blocks.0.0.bn1.weight': np.zeros(32, np.float32)}
+    other = {
+        'conv_stem.weight': np.zeros((32, 3, 3, 3), np.float32),
+        'blocks.0.0.bn1.weight': np.zeros(32, np.float32),
+    }
     assert 'conv_stem.weight' in refuse('timm', save(other, tmp_path / 'a.safetensors'))
     pooled = timm_state('resnet18')
     pooled = {k: v for k, v in pooled.items() if not k.startswith('layer4')}

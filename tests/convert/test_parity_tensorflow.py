@@ -43,8 +43,14 @@ def build_keras(depth, size, top=True):
     tf_keras.backend.clear_session()
     options = {'pooling': 'avg'} if not top else {}
     return keras.ResNetRS(
-        depth=depth, input_shape=(size, size, 3), weights=None, include_preprocessing=False,
-        include_top=top, classifier_activation=None, block_args=keras.BLOCK_ARGS[depth], **options,
+        depth=depth,
+        input_shape=(size, size, 3),
+        weights=None,
+        include_preprocessing=False,
+        include_top=top,
+        classifier_activation=None,
+        block_args=keras.BLOCK_ARGS[depth],
+        **options,
     )
 
 
@@ -69,8 +75,14 @@ def test_keras_without_top(tmp_path):
     model = build_keras(50, 64, top=False)
     fill(model)
     model.save_weights(tmp_path / 'rs_notop.h5')
-    main(['--source=keras', str(tmp_path / 'rs_notop.h5'), '--num_classes=3',
-                 f'--output={tmp_path / "out"}'])
+    main(
+        [
+            '--source=keras',
+            str(tmp_path / 'rs_notop.h5'),
+            '--num_classes=3',
+            f'--output={tmp_path / "out"}',
+        ]
+    )
     x = images(64)
     head = load_workdir(tmp_path / 'out', 'ema')[2]['params']['head']
     features = model(x, training=False).numpy()
@@ -100,8 +112,14 @@ def test_model_garden_in_float64(tmp_path, in_float64):
 def build_garden(depth):
     """As in official/vision/configs/image_classification.py, resnet_rs_imagenet."""
     backbone = garden.ResNet(
-        model_id=depth, replace_stem_max_pool=True, resnetd_shortcut=True, se_ratio=0.25,
-        stem_type='v1', activation='swish', norm_momentum=0.0, norm_epsilon=1e-5,
+        model_id=depth,
+        replace_stem_max_pool=True,
+        resnetd_shortcut=True,
+        se_ratio=0.25,
+        stem_type='v1',
+        activation='swish',
+        norm_momentum=0.0,
+        norm_epsilon=1e-5,
     )
     shape = tf_keras.layers.InputSpec(shape=[None, None, None, 3])
     return ClassificationModel(backbone, num_classes=1001, input_specs=shape)

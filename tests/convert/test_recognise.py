@@ -27,9 +27,12 @@ from resnet_rs.utils.errors import UserError
 
 # Blocks per stage of the published networks, and their trainable parameters.
 DEPTHS = {
-    50: ((3, 4, 6, 3), 35_691_912), 101: ((3, 4, 23, 3), 63_618_696),
-    152: ((3, 8, 36, 3), 86_621_576), 200: ((3, 24, 36, 3), 93_209_992),
-    270: ((4, 29, 53, 4), 129_861_448), 350: ((4, 36, 72, 4), 163_956_168),
+    50: ((3, 4, 6, 3), 35_691_912),
+    101: ((3, 4, 23, 3), 63_618_696),
+    152: ((3, 8, 36, 3), 86_621_576),
+    200: ((3, 24, 36, 3), 93_209_992),
+    270: ((4, 29, 53, 4), 129_861_448),
+    350: ((4, 36, 72, 4), 163_956_168),
     420: ((4, 44, 87, 4), 191_891_656),
 }
 GOLDEN = pathlib.Path(__file__).with_name('model_garden_logits.json')
@@ -68,18 +71,25 @@ def test_depths_of_resnet_rs(depth):
         network = recognise(source, 'v1.5', None)
         assert (network.name, network.settings) == (f'resnet_rs_{depth}', {})
         shapes = {path: array.shape for path, array in source.weights['ema'].items()}
-        assert shapes == {
-            path: array.shape for path, array in sources[0].weights['ema'].items()
-        }
+        assert shapes == {path: array.shape for path, array in sources[0].weights['ema'].items()}
 
 
 @pytest.mark.parametrize(
-    'name, settings', [
-        ('resnet_18', {}), ('resnet_50', {}), ('resnet_14c', {}), ('resnet_18d', {}),
-        ('resnet_26d', {}), ('se_resnet_14', {}), ('se_resnet_18', {'squeeze_excite_divisor': 8}),
-        ('se_resnet_18', {}), ('se_resnet_26d', {}), ('resnet_rs_14', {'width_multiplier': 0.75}),
+    'name, settings',
+    [
+        ('resnet_18', {}),
+        ('resnet_50', {}),
+        ('resnet_14c', {}),
+        ('resnet_18d', {}),
+        ('resnet_26d', {}),
+        ('se_resnet_14', {}),
+        ('se_resnet_18', {'squeeze_excite_divisor': 8}),
+        ('se_resnet_18', {}),
+        ('se_resnet_26d', {}),
+        ('resnet_rs_14', {'width_multiplier': 0.75}),
         ('resnet_18', {'width_multiplier': 0.3}),
-    ], ids=str
+    ],
+    ids=str,
 )
 def test_variants(name, settings):
     """Our shapes through timm's names and back; 0.3 gives widths that are cut to integers."""
@@ -108,7 +118,8 @@ def test_v1_is_a_choice():
     with pytest.raises(UserError, match='form v1 '):
         recognise(timm.from_state_dict(state, 'state'), 'v1', None)
     shapes = {'conv1.weight': (64, 3, 7, 7)} | {
-        key: shape for key, shape in timm_shapes('resnetrs50').items()
+        key: shape
+        for key, shape in timm_shapes('resnetrs50').items()
         if key.startswith('layer') and '.se.' not in key and 'downsample' not in key
     }
     state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}

@@ -114,8 +114,9 @@ def test_tf1_tarball_without_checkpoint_file(state, expected, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'layout', [{}, {'projection_first': True}, {'group': 'model_weights'}, {'parts': 3},
-               {'names': False}], ids=str
+    'layout',
+    [{}, {'projection_first': True}, {'group': 'model_weights'}, {'parts': 3}, {'names': False}],
+    ids=str,
 )
 def test_keras(layout, state, expected, tmp_path):
     write_keras(tmp_path / 'rs.h5', state, **layout)
@@ -125,8 +126,12 @@ def test_keras(layout, state, expected, tmp_path):
 
 def test_keras_without_top_gets_a_new_head(state, expected, tmp_path, capsys):
     write_keras(tmp_path / 'rs_notop.h5', state, top=False)
-    convert('--source=keras', tmp_path / 'rs_notop.h5', '--num_classes=12',
-            f'--output={tmp_path / "out"}')
+    convert(
+        '--source=keras',
+        tmp_path / 'rs_notop.h5',
+        '--num_classes=12',
+        f'--output={tmp_path / "out"}',
+    )
     assert 'NEWLY INITIALISED' in capsys.readouterr().out
     arrays = arrays_of(tmp_path / 'out')
     kernel, bias = arrays.pop('head/kernel'), arrays.pop('head/bias')

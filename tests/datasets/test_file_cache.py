@@ -27,10 +27,16 @@ def batches_of(config, first_step=0):
     return [next(batches) for _ in range(4)]
 
 
-@pytest.mark.parametrize('cache, source', [
-    ('memory', 'array_record'), ('memory', 'tfrecord'),
-    ('disk', 'array_record'), ('disk', 'tfrecord'), ('disk', 'image_folder'),
-])
+@pytest.mark.parametrize(
+    'cache, source',
+    [
+        ('memory', 'array_record'),
+        ('memory', 'tfrecord'),
+        ('disk', 'array_record'),
+        ('disk', 'tfrecord'),
+        ('disk', 'image_folder'),
+    ],
+)
 def test_batches_come_from_the_copies_and_are_the_same(tmp_path, cache, source):
     config = prepared.config(source)
     expected = batches_of(config) + batches_of(config, 25)
@@ -66,7 +72,10 @@ def source(tmp_path):
     split = locate.SplitInfo('train', 10, tuple(shards))
     info = locate.DatasetInfo('set', str(directory), 'tfrecord', ('a',), {'train': split})
     data = types.SimpleNamespace(
-        cache='disk', cache_dir=str(tmp_path / 'cache'), host_memory_gib=1.0, train_split='train',
+        cache='disk',
+        cache_dir=str(tmp_path / 'cache'),
+        host_memory_gib=1.0,
+        train_split='train',
         eval_split='train',
     )
     return split, info, data
@@ -153,8 +162,10 @@ def test_two_processes_fill_one_cache(source, tmp_path):
         '    print(shard.filename if shard.take else "")\n'
     )
     root = pathlib.Path(__file__).parent.parent.parent
-    both = [subprocess.Popen([sys.executable, '-c', code], cwd=root, stdout=subprocess.PIPE,
-                             text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, '-c', code], cwd=root, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     answers = [process.communicate(timeout=120)[0].split() for process in both]
     assert answers[0] == answers[1] and len(answers[0]) == 2
     for copy, original in zip(answers[0], copies(split), strict=True):
@@ -164,8 +175,10 @@ def test_two_processes_fill_one_cache(source, tmp_path):
 def test_what_does_not_fit_is_refused_before_it_is_copied(source, monkeypatch):
     split, info, data = source
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=30_999))
-    for refuse in (file_cache.check_cache, lambda info, data: file_cache.cached_split(
-            split, info, data)):
+    for refuse in (
+        file_cache.check_cache,
+        lambda info, data: file_cache.cached_split(split, info, data),
+    ):
         with pytest.raises(UserError, match='2 files of set, 0 of them copied before, 3.1e-05 GB'):
             refuse(info, data)
     assert not list(pathlib.Path(data.cache_dir).rglob('set-*'))

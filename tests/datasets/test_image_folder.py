@@ -13,10 +13,17 @@ from resnet_rs.utils.errors import UserError
 
 def find(directory, **settings):
     image_folder.find_image_folder.cache_clear()
-    return locate.find_dataset(types.SimpleNamespace(**{
-        'source': 'image_folder', 'data_dir': str(directory), 'train_split': 'train',
-        'eval_split': 'validation', **settings,
-    }))
+    return locate.find_dataset(
+        types.SimpleNamespace(
+            **{
+                'source': 'image_folder',
+                'data_dir': str(directory),
+                'train_split': 'train',
+                'eval_split': 'validation',
+                **settings,
+            }
+        )
+    )
 
 
 def write(directory, *files):
@@ -47,8 +54,11 @@ def test_flat_folder_is_in_the_order_of_classes_and_names(tmp_path):
     assert info.class_names == ('a', 'b')
     split = info.split('validation')  # 'val' serves where 'validation' is not there
     assert split.num_examples == 4 and split.labels == (0, 0, 1, 1)
-    assert [path[len(str(tmp_path)):] for path in split.images] == [
-        '/val/a/1.jpeg', '/val/a/2.PNG', '/val/b/1.jpeg', '/val/b/2.PNG'
+    assert [path[len(str(tmp_path)) :] for path in split.images] == [
+        '/val/a/1.jpeg',
+        '/val/a/2.PNG',
+        '/val/b/1.jpeg',
+        '/val/b/2.PNG',
     ]
     assert '/val/b/1.jpeg' in split.describe(2)
     for name in ('train[:50%]', 'train+validation'):
@@ -65,16 +75,26 @@ def test_every_kind_that_predict_reads_is_an_image(tmp_path):
 def test_subfolders_are_read_after_the_files_and_the_log_says_so(tmp_path, caplog):
     caplog.set_level(logging.INFO, 'absl')
     split = one_split(
-        tmp_path, 'cat/z.jpg', 'cat/2020/b.jpg', 'cat/2020/a.jpg', 'cat/2020/may/c.jpg',
-        'cat/2019.jpg/d.jpg', 'dog/e.jpg',
+        tmp_path,
+        'cat/z.jpg',
+        'cat/2020/b.jpg',
+        'cat/2020/a.jpg',
+        'cat/2020/may/c.jpg',
+        'cat/2019.jpg/d.jpg',
+        'dog/e.jpg',
     )
     assert places(split, tmp_path) == [
-        'cat/z.jpg', 'cat/2019.jpg/d.jpg', 'cat/2020/a.jpg', 'cat/2020/b.jpg',
-        'cat/2020/may/c.jpg', 'dog/e.jpg',
+        'cat/z.jpg',
+        'cat/2019.jpg/d.jpg',
+        'cat/2020/a.jpg',
+        'cat/2020/b.jpg',
+        'cat/2020/may/c.jpg',
+        'dog/e.jpg',
     ]
     assert split.labels == (0, 0, 0, 0, 0, 1)
-    assert ('4 of 6 images are in subfolders of their class (cat/2019.jpg, cat/2020, '
-            'cat/2020/may)') in caplog.text
+    assert (
+        '4 of 6 images are in subfolders of their class (cat/2019.jpg, cat/2020, cat/2020/may)'
+    ) in caplog.text
     assert not warnings(caplog)
 
 
@@ -86,15 +106,32 @@ def test_flat_folder_without_other_files_logs_nothing(tmp_path, caplog):
 
 def test_ignored_files_are_counted_by_kind_and_named_in_one_line(tmp_path, caplog):
     split = one_split(
-        tmp_path, 'cat/a.jpg', 'cat/.DS_Store', 'cat/._a.jpg', 'cat/b.HEIC', 'cat/c.heic',
-        'cat/README', 'cat/__MACOSX/a.jpg', 'cat/.git/x/y.jpg', 'lost.jpg', 'labels.csv',
-        '.cache/a.jpg', '__MACOSX/cat/a.jpg',
+        tmp_path,
+        'cat/a.jpg',
+        'cat/.DS_Store',
+        'cat/._a.jpg',
+        'cat/b.HEIC',
+        'cat/c.heic',
+        'cat/README',
+        'cat/__MACOSX/a.jpg',
+        'cat/.git/x/y.jpg',
+        'lost.jpg',
+        'labels.csv',
+        '.cache/a.jpg',
+        '__MACOSX/cat/a.jpg',
     )
     assert places(split, tmp_path) == ['cat/a.jpg']
     [message] = warnings(caplog)
     assert message.startswith(f'{tmp_path}/train: ignored 11 files: ')
-    for part in ('2 hidden', '2 .heic', '1 without a suffix', '4 in hidden folders', '1 .csv',
-                 '1 in no class folder', ' and 8 more); images end in .jpg, .jpeg, .png, .webp'):
+    for part in (
+        '2 hidden',
+        '2 .heic',
+        '1 without a suffix',
+        '4 in hidden folders',
+        '1 .csv',
+        '1 in no class folder',
+        ' and 8 more); images end in .jpg, .jpeg, .png, .webp',
+    ):
         assert part in message, message
     assert '(labels.csv, lost.jpg, .cache/a.jpg' in message
 
@@ -113,7 +150,11 @@ def test_links_cannot_lead_in_circles(tmp_path, caplog):
     (cat / 'again').symlink_to(tmp_path / 'elsewhere' / 'more')
     split = find(tmp_path, eval_split='train').split('train')
     assert places(split, tmp_path) == [
-        'cat/a.jpg', 'cat/again/c2.jpg', 'cat/sub/b.jpg', 'dog/c.jpg']
+        'cat/a.jpg',
+        'cat/again/c2.jpg',
+        'cat/sub/b.jpg',
+        'dog/c.jpg',
+    ]
     [message] = warnings(caplog)
     assert '5 links to a folder that is read already' in message
     assert '1 without a suffix' in message and 'cat/all' in message
@@ -146,13 +187,24 @@ def test_bad_image_folders(tmp_path):
         find(tmp_path)
 
 
-@pytest.mark.parametrize('train, validation, message', [
-    ('cat dog', 'cat dog zebra', "class 'zebra' is in validation/ but not in train/; give"),
-    ('cat dog', 'cat', "class 'dog' is in train/ but not in validation/; give"),
-    ('a b c d e', 'e', "4 classes ('a', 'b', 'c' and 1 more) are in train/ but not in validation/"),
-    ('cat ant', 'cat zebra', "class 'ant' is in train/ but not in validation/, class 'zebra' is in "
-                             'validation/ but not in train/; give each split the same'),
-])
+@pytest.mark.parametrize(
+    'train, validation, message',
+    [
+        ('cat dog', 'cat dog zebra', "class 'zebra' is in validation/ but not in train/; give"),
+        ('cat dog', 'cat', "class 'dog' is in train/ but not in validation/; give"),
+        (
+            'a b c d e',
+            'e',
+            "4 classes ('a', 'b', 'c' and 1 more) are in train/ but not in validation/",
+        ),
+        (
+            'cat ant',
+            'cat zebra',
+            "class 'ant' is in train/ but not in validation/, class 'zebra' is in "
+            'validation/ but not in train/; give each split the same',
+        ),
+    ],
+)
 def test_different_classes_name_the_split(tmp_path, train, validation, message):
     for split, classes in (('train', train), ('validation', validation)):
         write(tmp_path / split, *(f'{name}/1.jpg' for name in classes.split()))

@@ -65,16 +65,19 @@ def test_every_kernel_keeps_a_flat_image_and_the_type(name):
     np.testing.assert_allclose(got, np.full((16, 16, 3), 77.0), atol=1e-3)
 
 
-@pytest.mark.parametrize('shape, size, crop, box', [
-    # The authors: side int(min * R / (R + 32)), offsets (dim - side + 1) // 2.
-    ((375, 500), 224, 'padding 32', (24, 86, 328, 328)),
-    ((375, 500), 160, 'padding 32', (32, 94, 312, 312)),
-    ((192, 300), 160, 'padding 32', (16, 70, 160, 160)),
-    ((400, 400), 224, 'fraction 0.875', (25, 25, 350, 350)),
-    ((1, 1), 224, 'padding 32', (0, 0, 1, 1)),
-    ((3, 1000), 160, 'padding 32', (1, 499, 2, 2)),
-    ((50, 40), 64, 'fraction 1', (5, 0, 40, 40)),
-])
+@pytest.mark.parametrize(
+    'shape, size, crop, box',
+    [
+        # The authors: side int(min * R / (R + 32)), offsets (dim - side + 1) // 2.
+        ((375, 500), 224, 'padding 32', (24, 86, 328, 328)),
+        ((375, 500), 160, 'padding 32', (32, 94, 312, 312)),
+        ((192, 300), 160, 'padding 32', (16, 70, 160, 160)),
+        ((400, 400), 224, 'fraction 0.875', (25, 25, 350, 350)),
+        ((1, 1), 224, 'padding 32', (0, 0, 1, 1)),
+        ((3, 1000), 160, 'padding 32', (1, 499, 2, 2)),
+        ((50, 40), 64, 'fraction 1', (5, 0, 40, 40)),
+    ],
+)
 def test_center_box(shape, size, crop, box):
     fraction = crop_fraction(crop, size)
     assert tuple(images.center_box(tf.constant(shape), fraction).numpy()) == box
@@ -83,12 +86,18 @@ def test_center_box(shape, size, crop, box):
 def test_random_box_keeps_to_area_and_ratio_and_varies():
     shape = tf.constant([300, 400, 3])
     fraction = crop_fraction('padding 32', 160)
-    boxes = np.array([
-        images.random_box(
-            shape, fraction, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), seed=tf.constant([7, number])
-        ).numpy()
-        for number in range(400)
-    ])
+    boxes = np.array(
+        [
+            images.random_box(
+                shape,
+                fraction,
+                area=(0.08, 1.0),
+                ratio=(3 / 4, 4 / 3),
+                seed=tf.constant([7, number]),
+            ).numpy()
+            for number in range(400)
+        ]
+    )
     y, x, height, width = boxes.T
     assert (y >= 0).all() and (x >= 0).all()
     assert (y + height <= 300).all() and (x + width <= 400).all()
@@ -103,7 +112,10 @@ def test_random_box_falls_back_to_the_centre_when_no_box_fits():
     fraction = crop_fraction('padding 32', 160)
     for number in range(5):
         box = images.random_box(
-            tf.constant([10, 2000, 3]), fraction, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3),
+            tf.constant([10, 2000, 3]),
+            fraction,
+            area=(0.08, 1.0),
+            ratio=(3 / 4, 4 / 3),
             seed=tf.constant([0, number]),
         )
         assert tuple(box.numpy()) == (1, 996, 8, 8)
@@ -159,16 +171,21 @@ def forms_of_rarer_kinds():
     clear[0].putpixel((3, 3), (1, 2, 3, 0))
     moving = {'save_all': True, 'lossless': True, 'exact': True}
     return [
-        ('still.webp', rgb, {}), ('lossless.webp', rgb, {'lossless': True}),
+        ('still.webp', rgb, {}),
+        ('lossless.webp', rgb, {'lossless': True}),
         ('grey.webp', grey, {'lossless': True}),
         ('alpha.webp', rgba, {'lossless': True, 'exact': True}),
         ('moving.webp', frames[0], {**moving, 'append_images': frames[1:]}),
         ('moving_alpha.webp', clear[0], {**moving, 'append_images': clear[1:]}),
-        ('still.gif', rgb.convert('P'), {}), ('interlaced.gif', grey, {'interlace': 1}),
+        ('still.gif', rgb.convert('P'), {}),
+        ('interlaced.gif', grey, {'interlace': 1}),
         ('moving.gif', frames[0], {'save_all': True, 'append_images': frames[1:]}),
         ('moving.png', frames[0], {'save_all': True, 'append_images': frames[1:]}),
-        ('rgb.bmp', rgb, {}), ('grey.bmp', grey, {}), ('palette.bmp', rgb.convert('P'), {}),
-        ('bits.bmp', grey.convert('1'), {}), ('alpha.bmp', rgba, {}),
+        ('rgb.bmp', rgb, {}),
+        ('grey.bmp', grey, {}),
+        ('palette.bmp', rgb.convert('P'), {}),
+        ('bits.bmp', grey.convert('1'), {}),
+        ('alpha.bmp', rgba, {}),
         ('deep.png', Image.fromarray(np.asarray(grey).astype(np.uint16) * 256 + 9), {}),
     ]
 
@@ -205,6 +222,7 @@ def test_extreme_shapes(height, width, file_format):
     fraction = crop_fraction('padding 32', 16)
     resize = images.RESIZE['bicubic_tf1']
     for number in range(20):
+
         def random_box(shape, number=number):
             return images.random_box(
                 shape, fraction, area=(0.08, 1.0), ratio=(0.75, 1.33), seed=tf.constant([1, number])

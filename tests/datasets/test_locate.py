@@ -15,7 +15,10 @@ from resnet_rs.utils.errors import UserError
 
 def data(**settings):
     defaults = {
-        'source': 'tfds', 'name': 'digits', 'data_dir': '', 'train_split': 'train',
+        'source': 'tfds',
+        'name': 'digits',
+        'data_dir': '',
+        'train_split': 'train',
         'eval_split': 'validation',
     }
     return types.SimpleNamespace(**{**defaults, **settings})
@@ -30,7 +33,8 @@ def test_finds_splits_classes_and_format():
     assert info.file_format == 'array_record'
     assert info.num_classes == 10
     assert {name: split.num_examples for name, split in info.splits.items()} == {
-        'train': 1437, 'validation': 360
+        'train': 1437,
+        'validation': 360,
     }
     imagenet = data(name='imagenet2012', data_dir=prepared.data_dir('imagenet2012', 'tfrecord'))
     info = locate.find_dataset(imagenet)
@@ -62,14 +66,17 @@ def test_configurations_are_listed_and_found(tmp_path):
     assert found.split('train').num_examples == 1437
 
 
-@pytest.mark.parametrize('name, want', [
-    ('train[:99%]', (0, 1423)),  # 1422.63
-    ('train[99%:]', (1423, 14)),
-    ('train[-1%:]', (1423, 14)),
-    ('train[100:200]', (100, 100)),
-    ('train[1400:9999]', (1400, 37)),
-    ('train[:]', (0, 1437)),
-])
+@pytest.mark.parametrize(
+    'name, want',
+    [
+        ('train[:99%]', (0, 1423)),  # 1422.63
+        ('train[99%:]', (1423, 14)),
+        ('train[-1%:]', (1423, 14)),
+        ('train[100:200]', (100, 100)),
+        ('train[1400:9999]', (1400, 37)),
+        ('train[:]', (0, 1437)),
+    ],
+)
 def test_slices(name, want):
     split = locate.find_dataset(digits()).split(name)
     start, count = want
@@ -98,16 +105,19 @@ def test_parts_joined_by_plus_leave_the_middle_out():
     assert places == whole[:359] + whole[718:]
 
 
-@pytest.mark.parametrize('name, message', [
-    ('train[5:]+train[:10]', 'its parts overlap'),
-    ('train[:10]+train[9:12]', 'its parts overlap'),
-    ('train[:10]+', "no split ''"),
-    ('test', "no split 'test': it has train, validation"),
-    ('train[', 'no split'),
-    ('train[a:b]', 'no split'),
-    ('train[200:100]', 'holds no example'),
-    ('train[9999:]', 'holds no example'),
-])
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('train[5:]+train[:10]', 'its parts overlap'),
+        ('train[:10]+train[9:12]', 'its parts overlap'),
+        ('train[:10]+', "no split ''"),
+        ('test', "no split 'test': it has train, validation"),
+        ('train[', 'no split'),
+        ('train[a:b]', 'no split'),
+        ('train[200:100]', 'holds no example'),
+        ('train[9999:]', 'holds no example'),
+    ],
+)
 def test_bad_splits(name, message):
     with pytest.raises(UserError, match=message.replace('[', r'\[')):
         locate.find_dataset(digits(eval_split=name))
@@ -126,7 +136,8 @@ def set_of_files(count, length=1251):
 
 def records_of(split):
     return [
-        (shard.filename, record) for shard in split.shards
+        (shard.filename, record)
+        for shard in split.shards
         for record in range(shard.skip, shard.skip + shard.take)
     ]
 
@@ -141,11 +152,14 @@ def test_minival_is_20_of_1024_files(files, held_out_files):
     assert records_of(held_out) + records_of(rest) == records_of(info.split('train'))
 
 
-@pytest.mark.parametrize('files, length, held_out_records', [
-    (8, 1000, 156),  # 8004 * 20 / 1024 = 156.3
-    (1, 1437, 28),
-    (300, 10, 62),  # 3150 * 20 / 1024 = 61.5
-])
+@pytest.mark.parametrize(
+    'files, length, held_out_records',
+    [
+        (8, 1000, 156),  # 8004 * 20 / 1024 = 156.3
+        (1, 1437, 28),
+        (300, 10, 62),  # 3150 * 20 / 1024 = 61.5
+    ],
+)
 def test_minival_of_other_numbers_of_files_is_the_same_part_of_the_records(
     files, length, held_out_records
 ):
@@ -154,7 +168,7 @@ def test_minival_of_other_numbers_of_files_is_the_same_part_of_the_records(
     assert held_out.num_examples == held_out_records
     assert records_of(held_out) + records_of(rest) == records_of(info.split('train'))
     half = info.split('minival[:50%]')
-    assert records_of(half) == records_of(held_out)[:held_out_records // 2]
+    assert records_of(half) == records_of(held_out)[: held_out_records // 2]
 
 
 def test_minival_of_an_image_folder_is_of_all_classes(tmp_path):
@@ -163,10 +177,14 @@ def test_minival_of_an_image_folder_is_of_all_classes(tmp_path):
         folder.mkdir(parents=True)
         for number in range(512):
             (folder / f'{number:03d}.jpg').write_bytes(b'')
-    info = locate.find_dataset(data(
-        source='image_folder', data_dir=str(tmp_path), train_split='train_without_minival',
-        eval_split='minival',
-    ))
+    info = locate.find_dataset(
+        data(
+            source='image_folder',
+            data_dir=str(tmp_path),
+            train_split='train_without_minival',
+            eval_split='minival',
+        )
+    )
     held_out, rest = info.split('minival'), info.split('train_without_minival')
     assert held_out.labels.count(0) == held_out.labels.count(1) == 10
     assert len(rest.images) == len(rest.labels) == 1004

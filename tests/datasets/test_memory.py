@@ -24,7 +24,10 @@ def split_of(tmp_path, sizes, examples):
 
 def data(**settings):
     defaults = {
-        'host_memory_gib': 16.0, 'shuffle_window': 128, 'image_size': 160, 'prefetch_batches': 2,
+        'host_memory_gib': 16.0,
+        'shuffle_window': 128,
+        'image_size': 160,
+        'prefetch_batches': 2,
     }
     return types.SimpleNamespace(**{**defaults, **settings})
 
@@ -39,8 +42,10 @@ def test_the_sum_is_right(tmp_path):
     batches = (2 + 4) * 4096 * 160 * 160 * 3
     assert (plan.windows, plan.batches, plan.threads) == (windows, batches, 2 * 16 * 2**20)
     assert plan.total == windows + batches + 32 * 2**20 and plan.prefetch_batches == 2
-    assert plan.text == (f'{plan.total / GIB:.2f} of the 16 GiB allowed (data.host_memory_gib), '
-                         f'{plan.batches / GIB:.2f} of them for batches')
+    assert plan.text == (
+        f'{plan.total / GIB:.2f} of the 16 GiB allowed (data.host_memory_gib), '
+        f'{plan.batches / GIB:.2f} of them for batches'
+    )
     plan = plan_memory(
         split, data(), file_format='array_record', streams=64, local_batch=4096, threads=2
     )
@@ -53,9 +58,7 @@ def test_less_is_prefetched_before_anything_is_refused(tmp_path):
     one = 1024 * 160 * 160 * 3
     for batches, prefetch in ((5, 1), (7, 3), (20, 8)):
         budget = (batches * one + 16 * 2**20) / GIB
-        plan = plan_memory(
-            split, data(host_memory_gib=budget, prefetch_batches=8), **settings
-        )
+        plan = plan_memory(split, data(host_memory_gib=budget, prefetch_batches=8), **settings)
         assert plan.prefetch_batches == prefetch and plan.total <= budget * GIB
         assert ('lowered from 8' in plan.text) == (prefetch < 8)
     with pytest.raises(UserError, match='a smaller --config.batch_size'):

@@ -10,16 +10,16 @@ from resnet_rs.datasets import order
 
 
 def lengths(num_examples, streams, epoch):
-    return [((epoch + 1) * num_examples + s) // streams - (epoch * num_examples + s) // streams
-            for s in range(streams)]
+    return [
+        ((epoch + 1) * num_examples + s) // streams - (epoch * num_examples + s) // streams
+        for s in range(streams)
+    ]
 
 
 @pytest.mark.parametrize('size', [1, 2, 3, 97, 1000])
 def test_permutation_holds_every_index_once(size):
     for part in (0, 1, 2**31, 2**40 + 3):
-        values = order.permuted(
-            tf.range(size, dtype=tf.int64), size, seed=5, purpose=1, part=part
-        )
+        values = order.permuted(tf.range(size, dtype=tf.int64), size, seed=5, purpose=1, part=part)
         assert sorted(values.numpy()) == list(range(size))
 
 

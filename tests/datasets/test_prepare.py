@@ -45,8 +45,13 @@ def test_comparison_figures_of_digits_hold():
 
 
 def test_command_runs_and_a_second_run_changes_nothing(tmp_path):
-    command = [sys.executable, '-m', 'resnet_rs.datasets.prepare', 'digits',
-               f'--data_dir={tmp_path}']
+    command = [
+        sys.executable,
+        '-m',
+        'resnet_rs.datasets.prepare',
+        'digits',
+        f'--data_dir={tmp_path}',
+    ]
     subprocess.run(command, capture_output=True, check=True)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
     again = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -62,8 +67,12 @@ def test_command_runs_and_a_second_run_changes_nothing(tmp_path):
 def test_archives_are_asked_for_by_name(tmp_path):
     with pytest.raises(UserError) as error:
         prepare.prepare('imagenet2012', data_dir=str(tmp_path))
-    for text in ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar', '--manual_dir',
-                 str(tmp_path / 'downloads' / 'manual')):
+    for text in (
+        'ILSVRC2012_img_train.tar',
+        'ILSVRC2012_img_val.tar',
+        '--manual_dir',
+        str(tmp_path / 'downloads' / 'manual'),
+    ):
         assert text in str(error.value)
     (tmp_path / 'ILSVRC2012_img_train.tar').write_bytes(b'')
     with pytest.raises(UserError, match='; ILSVRC2012_img_val.tar not found'):

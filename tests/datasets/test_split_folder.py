@@ -15,8 +15,11 @@ from resnet_rs.utils.errors import UserError
 
 def write_source(directory, sizes, order=sorted):
     """Files whose content is their name, created in the order that `order` gives."""
-    names = [f'{name}/{"sub/" if number % 3 == 0 else ""}{number}.jpg'
-             for name, size in sizes.items() for number in range(size)]
+    names = [
+        f'{name}/{"sub/" if number % 3 == 0 else ""}{number}.jpg'
+        for name, size in sizes.items()
+        for number in range(size)
+    ]
     for name in order(names):
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +32,11 @@ def shuffled(names):
 
 
 def files_of(directory):
-    return {str(path.relative_to(directory)): path.read_text()
-            for path in directory.rglob('*') if path.is_file()}
+    return {
+        str(path.relative_to(directory)): path.read_text()
+        for path in directory.rglob('*')
+        if path.is_file()
+    }
 
 
 def run(capsys, *arguments):
@@ -45,11 +51,14 @@ def run(capsys, *arguments):
 def test_every_image_goes_into_one_part_of_its_class(tmp_path, capsys):
     source = write_source(tmp_path / 'source', {'ant': 40, 'bee': 10, 'cow': 3})
     before = files_of(source)
-    status, out, err = run(capsys, source, f'--output={tmp_path / "out"}', '--validation=0.2',
-                           '--test=0.1', '--seed=3')
+    status, out, err = run(
+        capsys, source, f'--output={tmp_path / "out"}', '--validation=0.2', '--test=0.1', '--seed=3'
+    )
     assert (status, err) == (0, '')
-    assert out == (f'train: 36 images, validation: 11 images, test: 6 images; '
-                   f'53 linked into {tmp_path / "out"}\n')
+    assert out == (
+        f'train: 36 images, validation: 11 images, test: 6 images; '
+        f'53 linked into {tmp_path / "out"}\n'
+    )
     assert files_of(source) == before
     parts = files_of(tmp_path / 'out')
     assert sorted(parts.values()) == sorted(before)
@@ -59,9 +68,15 @@ def test_every_image_goes_into_one_part_of_its_class(tmp_path, capsys):
         assert name == content
         counts[part, name.partition('/')[0]] = counts.get((part, name.partition('/')[0]), 0) + 1
     assert counts == {
-        ('train', 'ant'): 28, ('validation', 'ant'): 8, ('test', 'ant'): 4,
-        ('train', 'bee'): 7, ('validation', 'bee'): 2, ('test', 'bee'): 1,
-        ('train', 'cow'): 1, ('validation', 'cow'): 1, ('test', 'cow'): 1,
+        ('train', 'ant'): 28,
+        ('validation', 'ant'): 8,
+        ('test', 'ant'): 4,
+        ('train', 'bee'): 7,
+        ('validation', 'bee'): 2,
+        ('test', 'bee'): 1,
+        ('train', 'cow'): 1,
+        ('validation', 'cow'): 1,
+        ('test', 'cow'): 1,
     }
     assert os.stat(source / 'cow/1.jpg').st_nlink == 2
     info = find_image_folder(tmp_path / 'out', ('train', 'validation'))
@@ -80,17 +95,21 @@ def test_parts_depend_on_names_and_seed_alone(tmp_path):
     bees = [file.partition('/')[2] for file in results[0] if '/bee/' in file]
     bees.sort(key=lambda name: hashlib.sha256(f'0/{name}'.encode()).hexdigest())
     assert {f'validation/{name}' for name in bees[:6]} == {
-        file for file in results[0] if file.startswith('validation/bee')}
+        file for file in results[0] if file.startswith('validation/bee')
+    }
 
 
-@pytest.mark.parametrize('images, fractions, counts', [
-    (2, {'validation': 0.9}, {'validation': 1}),
-    (2, {'validation': 0.01}, {'validation': 1}),
-    (100, {'validation': 0.1}, {'validation': 10}),
-    (25, {'validation': 0.1}, {'validation': 3}),
-    (3, {'validation': 0.6, 'test': 0.3}, {'validation': 1, 'test': 1}),
-    (4, {'validation': 0.5, 'test': 0.4}, {'validation': 1, 'test': 2}),
-])
+@pytest.mark.parametrize(
+    'images, fractions, counts',
+    [
+        (2, {'validation': 0.9}, {'validation': 1}),
+        (2, {'validation': 0.01}, {'validation': 1}),
+        (100, {'validation': 0.1}, {'validation': 10}),
+        (25, {'validation': 0.1}, {'validation': 3}),
+        (3, {'validation': 0.6, 'test': 0.3}, {'validation': 1, 'test': 1}),
+        (4, {'validation': 0.5, 'test': 0.4}, {'validation': 1, 'test': 2}),
+    ],
+)
 def test_each_part_has_an_image(images, fractions, counts):
     assert split_folder._counts(images, fractions) == counts
 

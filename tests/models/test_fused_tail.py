@@ -34,8 +34,10 @@ def test_gradients(which):
     with jax.enable_x64():
         found, expected = (
             jax.grad(
-                lambda x, kernel, function=function: (function(x, kernel)[which]
-                                                      * COTANGENTS[which]).sum(), (0, 1)
+                lambda x, kernel, function=function: (
+                    function(x, kernel)[which] * COTANGENTS[which]
+                ).sum(),
+                (0, 1),
             )(jnp.asarray(X), jnp.asarray(KERNEL))
             for function in (
                 lambda x, kernel: widen(x, kernel, 2),
@@ -77,19 +79,24 @@ def test_the_fused_tail_equals_its_definition(name, monkeypatch):
     results = []
     with jax.enable_x64():
         model = create_model(
-            name, num_classes=5, width_multiplier=0.125, dtype='float64', param_dtype=jnp.float64,
-            stochastic_depth_rate=0.4, batch_norm_group_size=4,
+            name,
+            num_classes=5,
+            width_multiplier=0.125,
+            dtype='float64',
+            param_dtype=jnp.float64,
+            stochastic_depth_rate=0.4,
+            batch_norm_group_size=4,
         )
         images = jnp.asarray(RANDOM.normal(size=(8, 40, 40, 3)))
-        shapes = jax.eval_shape(
-            lambda: model.init(jax.random.key(0), images, train=False))
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
         random = np.random.default_rng(1)
         variables = jax.tree.map(lambda leaf: random.uniform(0.2, 0.6, leaf.shape), shapes)
         rngs = {'stochastic_depth': jax.random.key(1)}
 
         def loss(params):
             logits, updated = model.apply(
-                variables | {'params': params}, images, True, rngs=rngs, mutable=['batch_stats'])
+                variables | {'params': params}, images, True, rngs=rngs, mutable=['batch_stats']
+            )
             return (jax.nn.log_softmax(logits)[:, 0] ** 2).sum(), (logits, updated)
 
         for tail in (fused_tail.fused_tail, fused_tail.plain_tail):

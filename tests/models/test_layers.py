@@ -103,15 +103,14 @@ def test_a_new_network_is_its_shortcuts(name):
     def branch_outputs(module, method):
         return module.name in ('norm2', 'norm3') and 'block' in module.path[-2]
 
-    _, state = model.apply(
-        variables, images, train=False, capture_intermediates=branch_outputs
-    )
+    _, state = model.apply(variables, images, train=False, capture_intermediates=branch_outputs)
     last = 'norm2' if name == 'resnet_18' else 'norm3'
     for stage in ('stage1', 'stage2', 'stage3', 'stage4'):
         for block in state['intermediates'][stage].values():
             assert not np.any(block[last]['affine'][0].value())
     scales = [
-        leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
         if path[-2].key == last and path[-1].key == 'scale' and path[0].key != 'stem'
     ]
     assert len(scales) == 8 and not np.any(np.concatenate(scales))
@@ -124,7 +123,10 @@ def test_features_and_pooled_output():
     variables = init_variables(model, 64)
     features = model.apply(variables, images, train=False, output='stages')
     assert [f.shape for f in features] == [
-        (2, 24, 16, 64), (2, 12, 8, 128), (2, 6, 4, 256), (2, 3, 2, 512)
+        (2, 24, 16, 64),
+        (2, 12, 8, 128),
+        (2, 6, 4, 256),
+        (2, 3, 2, 512),
     ]
     assert {f.dtype for f in features} == {jnp.dtype('bfloat16')}
     pooled = model.apply(variables, images, train=False, output='pooled')
@@ -132,26 +134,35 @@ def test_features_and_pooled_output():
     np.testing.assert_allclose(pooled, features[-1].astype(jnp.float32).mean((1, 2)), 1e-5)
     head = variables['params']['head']
     np.testing.assert_allclose(
-        model.apply(variables, images, False), pooled @ head['kernel'] + head['bias'], 1e-4, 1e-5)
+        model.apply(variables, images, False), pooled @ head['kernel'] + head['bias'], 1e-4, 1e-5
+    )
     with pytest.raises(UserError, match="output is 'stage'; it takes logits, pooled, stages"):
         model.apply(variables, images, False, output='stage')
     model = create_model('resnet_rs_14', num_classes=None, **settings)
     variables = init_variables(model, 64)
     np.testing.assert_array_equal(
-        model.apply(variables, images, False), model.apply(variables, images, False, 'pooled'))
+        model.apply(variables, images, False), model.apply(variables, images, False, 'pooled')
+    )
     assert 'head' not in variables['params']
 
 
-@pytest.mark.parametrize('shape, dtype', [
-    ((2, 32, 32, 3), 'uint8'), ((32, 32, 3), 'float32'), ((2, 32, 32, 1), 'float32'),
-    ((2, 3, 32, 32), 'float32'), ((1, 2, 32, 32, 3), 'float32'),
-])
+@pytest.mark.parametrize(
+    'shape, dtype',
+    [
+        ((2, 32, 32, 3), 'uint8'),
+        ((32, 32, 3), 'float32'),
+        ((2, 32, 32, 1), 'float32'),
+        ((2, 3, 32, 32), 'float32'),
+        ((1, 2, 32, 32, 3), 'float32'),
+    ],
+)
 def test_images_of_another_kind_are_refused_when_the_call_is_traced(shape, dtype):
     model = create_model('resnet_rs_14', width_multiplier=0.25)
     variables = jax.eval_shape(lambda: init_variables(model, 32))
     with pytest.raises(UserError) as error:
         jax.eval_shape(
-            lambda v, x: model.apply(v, x, train=False), variables,
+            lambda v, x: model.apply(v, x, train=False),
+            variables,
             jax.ShapeDtypeStruct(shape, dtype),
         )
     assert str(error.value) == (
@@ -169,12 +180,15 @@ def test_logits_are_float32_for_bfloat16_activations():
 
 
 @pytest.mark.parametrize('size', [(7, 5), (6, 8), (1, 1)])
-@pytest.mark.parametrize(('settings', 'stride', 'pool'), [
-    (dict(shortcut='average_pool'), 2, 2),
-    (dict(shortcut='average_pool'), 1, 1),
-    (dict(shortcut='average_pool', pool_unstrided_shortcut=True), 1, 2),
-    (dict(shortcut='projection'), 2, 1),
-])
+@pytest.mark.parametrize(
+    ('settings', 'stride', 'pool'),
+    [
+        (dict(shortcut='average_pool'), 2, 2),
+        (dict(shortcut='average_pool'), 1, 1),
+        (dict(shortcut='average_pool', pool_unstrided_shortcut=True), 1, 2),
+        (dict(shortcut='projection'), 2, 1),
+    ],
+)
 def test_shortcut_of_a_block_in_loops(settings, stride, pool, size):
     """A new block is the activation of its shortcut: pool, 1x1 convolution, norm.
 
@@ -187,10 +201,14 @@ def test_shortcut_of_a_block_in_loops(settings, stride, pool, size):
     params = variables['params'] | {'shortcut_conv': {'kernel': random((1, 1, 3, 8), 1)}}
     params['shortcut_norm'] = {'scale': random(8, 2), 'bias': random(8, 3)}
     statistics = {'mean': random(8, 4), 'var': 1 + random(8, 5) ** 2}
-    y = block.apply({
-        'params': params,
-        'batch_stats': variables['batch_stats'] | {'shortcut_norm': statistics},
-    }, x, train=False)
+    y = block.apply(
+        {
+            'params': params,
+            'batch_stats': variables['batch_stats'] | {'shortcut_norm': statistics},
+        },
+        x,
+        train=False,
+    )
 
     kernel, norm = params['shortcut_conv']['kernel'][0, 0], params['shortcut_norm']
     height, width = (-(-pixels // stride) for pixels in size)
@@ -248,12 +266,14 @@ def test_parts_take_any_number_of_spatial_axes():
             branch = SqueezeExcite(0.25, dtype=jnp.float32, name='gate')(branch)
             return StochasticDepth(0.5)(branch, True)
 
-    variables = Parts().init({'params': jax.random.key(0), 'stochastic_depth': jax.random.key(1)},
-                             image)
+    variables = Parts().init(
+        {'params': jax.random.key(0), 'stochastic_depth': jax.random.key(1)}, image
+    )
     rngs = {'stochastic_depth': jax.random.key(2)}
     of_image, stats = Parts().apply(variables, image, rngs=rngs, mutable=['batch_stats'])
     for shape in ((4, 30, 8), (4, 3, 2, 5, 8)):
         found, found_stats = Parts().apply(
-            variables, image.reshape(shape), rngs=rngs, mutable=['batch_stats'])
+            variables, image.reshape(shape), rngs=rngs, mutable=['batch_stats']
+        )
         np.testing.assert_allclose(found, of_image.reshape(shape), 1e-5, 1e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), found_stats, stats)

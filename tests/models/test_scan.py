@@ -18,9 +18,15 @@ from resnet_rs.training.steps import create_program
 from resnet_rs.utils.errors import UserError
 
 SETTINGS = dict(
-    stage_sizes=(3,), width_multiplier=1 / 16, num_classes=5, dropout_rate=0.3,
-    stochastic_depth_rate=0.5, batch_norm_momentum=0.7, batch_norm_group_size=4,
-    dtype='float64', param_dtype=jnp.float64,
+    stage_sizes=(3,),
+    width_multiplier=1 / 16,
+    num_classes=5,
+    dropout_rate=0.3,
+    stochastic_depth_rate=0.5,
+    batch_norm_momentum=0.7,
+    batch_norm_group_size=4,
+    dtype='float64',
+    param_dtype=jnp.float64,
 )
 
 
@@ -30,9 +36,12 @@ def shapes_of(model):
 
 def results(model, variables, images):
     """Logits, gradients of a sum of logits and new statistics, all in the unrolled layout."""
+
     def loss(params):
         logits, updated = model.apply(
-            {'params': params, 'batch_stats': variables['batch_stats']}, images, True,
+            {'params': params, 'batch_stats': variables['batch_stats']},
+            images,
+            True,
             rngs={'dropout': jax.random.key(1), 'stochastic_depth': jax.random.key(2)},
             mutable=['batch_stats'],
         )
@@ -41,9 +50,9 @@ def results(model, variables, images):
     gradients, (logits, updated) = jax.jit(jax.grad(loss, has_aux=True))(variables['params'])
     predictions = model.apply(variables, images, False)
     return jax.device_get(
-        unstack_blocks({
-            'gradients': gradients, 'logits': logits, 'predictions': predictions, **updated
-        })
+        unstack_blocks(
+            {'gradients': gradients, 'logits': logits, 'predictions': predictions, **updated}
+        )
     )
 
 
@@ -78,9 +87,7 @@ def test_the_same_mathematics(unrolled, settings):
         variables = stack_blocks_like(variables, shapes_of(model))
         got = results(model, variables, images)
     assert jax.tree.structure(got) == jax.tree.structure(expected)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), got, expected
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), got, expected)
 
 
 def test_stochastic_depth_drops_other_examples_in_each_block():
@@ -97,8 +104,12 @@ def test_stochastic_depth_drops_other_examples_in_each_block():
             params = jax.tree.map(lambda leaf: leaf, variables['params'])
             params['stage1']['blocks']['norm3']['bias'] = bias
             return model.apply(
-                variables | {'params': params}, images, True, 'stages',
-                rngs={'stochastic_depth': jax.random.key(2)}, mutable=['batch_stats'],
+                variables | {'params': params},
+                images,
+                True,
+                'stages',
+                rngs={'stochastic_depth': jax.random.key(2)},
+                mutable=['batch_stats'],
             )[0][0]
 
         def alive(block):
@@ -118,22 +129,32 @@ def test_layouts_are_converted_without_loss():
         return {'conv1': {'kernel': kernel}, 'count': random.integers(0, 9, ())}
 
     tree = (
-        {'stage1': {'block1': block(), 'block2': block(), 'block3': block()},
-         'stage2': {'block1': block()}},
+        {
+            'stage1': {'block1': block(), 'block2': block(), 'block3': block()},
+            'stage2': {'block1': block()},
+        },
         np.float32(3),
     )
     stacked = (
-        {'stage1': {
-            'block1': tree[0]['stage1']['block1'],
-            'blocks': {
-                'conv1': {'kernel': np.stack([
-                    tree[0]['stage1'][name]['conv1']['kernel'] for name in ('block2', 'block3')
-                ])},
-                'count': np.stack([
-                    tree[0]['stage1'][name]['count'] for name in ('block2', 'block3')
-                ]),
-            }},
-         'stage2': {'block1': tree[0]['stage2']['block1']}},
+        {
+            'stage1': {
+                'block1': tree[0]['stage1']['block1'],
+                'blocks': {
+                    'conv1': {
+                        'kernel': np.stack(
+                            [
+                                tree[0]['stage1'][name]['conv1']['kernel']
+                                for name in ('block2', 'block3')
+                            ]
+                        )
+                    },
+                    'count': np.stack(
+                        [tree[0]['stage1'][name]['count'] for name in ('block2', 'block3')]
+                    ),
+                },
+            },
+            'stage2': {'block1': tree[0]['stage2']['block1']},
+        },
         np.float32(3),
     )
 
@@ -159,8 +180,9 @@ def test_weight_decay_covers_the_same(which):
     for name, params in (('plain', plain), ('looped', looped)):
         mask = weight_decay_mask(params, which)
         covered[name] = sum(
-            math.prod(leaf.shape) for leaf, is_covered in
-            zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True) if is_covered
+            math.prod(leaf.shape)
+            for leaf, is_covered in zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True)
+            if is_covered
         )
     assert covered['plain'] == covered['looped'] > 0
 
@@ -168,7 +190,11 @@ def test_weight_decay_covers_the_same(which):
 def kept(remat):
     """Shapes of the images that a stage of 1 + 5 blocks keeps for the five."""
     model = create_model(
-        'resnet_rs_50', stage_sizes=(6,), dtype='float32', width_multiplier=0.25, remat=remat,
+        'resnet_rs_50',
+        stage_sizes=(6,),
+        dtype='float32',
+        width_multiplier=0.25,
+        remat=remat,
         scan_blocks=True,
     )
     variables = shapes_of(model)
@@ -177,7 +203,9 @@ def kept(remat):
     def backward(params, images):
         def logits(params):
             return model.apply(
-                {'params': params, 'batch_stats': statistics}, images, True,
+                {'params': params, 'batch_stats': statistics},
+                images,
+                True,
                 mutable=['batch_stats'],
             )[0]
 
@@ -227,7 +255,10 @@ def test_the_deepest_network_lowers():
 def test_a_name_for_each_stage():
     remat = create_model('resnet_rs_50', remat='block, block,conv_outputs,').architecture.remat
     assert [of_stage(remat, number) for number in (1, 2, 3, 4)] == [
-        'block', 'block', 'conv_outputs', ''
+        'block',
+        'block',
+        'conv_outputs',
+        '',
     ]
     remat = create_model('resnet_rs_50', remat='block').architecture.remat
     assert {of_stage(remat, number) for number in (1, 2, 3, 4)} == {'block'}

@@ -14,11 +14,17 @@ LOST_AFTER = 20
 
 def start(count, devices, workdir):
     return processes.start(
-        count, 'main.py', '--config=configs/digits.py:debug', f'--workdir={workdir}',
+        count,
+        'main.py',
+        '--config=configs/digits.py:debug',
+        f'--workdir={workdir}',
         f'--config.data.data_dir={prepared.data_dir("digits", "array_record")}',
-        '--config.model.batch_norm_group_size=-1', '--config.optimizer.learning_rate=0.05',
-        '--config.duration=6 steps', '--config.checkpoint.every=2 steps',
-        '--config.eval.every=6 steps', f'--config.hosts.lost_after_seconds={LOST_AFTER}',
+        '--config.model.batch_norm_group_size=-1',
+        '--config.optimizer.learning_rate=0.05',
+        '--config.duration=6 steps',
+        '--config.checkpoint.every=2 steps',
+        '--config.eval.every=6 steps',
+        f'--config.hosts.lost_after_seconds={LOST_AFTER}',
         devices=devices,
     )
 
@@ -51,8 +57,7 @@ def test_away_from_a_terminal_each_logged_step_is_one_line(undisturbed):
     assert [line for line in lines if len(line) > 1000] == []
     with_a_loss = [line for line in lines if 'loss' in line]
     # The configuration logs every second of its six steps and evaluates the last one.
-    expected = [
-        'step 2 of 6: loss', 'step 4 of 6: loss', 'step 6 of 6: loss', 'step 6, 360 images']
+    expected = ['step 2 of 6: loss', 'step 4 of 6: loss', 'step 6 of 6: loss', 'step 6, 360 images']
     assert len(with_a_loss) == len(expected), with_a_loss
     for part, line in zip(expected, with_a_loss, strict=True):
         assert part in line
@@ -68,7 +73,7 @@ def test_four_processes_of_which_one_is_killed_are_the_same_run(undisturbed, tmp
     since = time.monotonic()
     for status, _, errors in processes.finish(survivors):
         assert status == 75, errors[-4000:]
-        line, = (line for line in errors.splitlines() if line.startswith('error:'))
+        (line,) = (line for line in errors.splitlines() if line.startswith('error:'))
         assert 'process 3 of 4 (' in line and 'stopped answering' in line
         assert 'Traceback' not in errors
     # The watch's own time, its beats and graces, and as much again for a machine under load.

@@ -19,6 +19,7 @@ def address():
 
 def arrive(address, *processes, timeout=30.0):
     """What each of the (count, index) is told: None or the text of its UserError."""
+
     def one(process):
         try:
             return wait_for_all(address, *process, timeout)
@@ -41,7 +42,7 @@ def test_the_missing_are_named_on_all_that_came(address):
 
 
 def test_a_missing_process_0_is_named(address):
-    told, = arrive(address, (2, 1), timeout=1.0)
+    (told,) = arrive(address, (2, 1), timeout=1.0)
     assert told.startswith('process 0 of 2 did not arrive within 1 s, says process 1')
 
 
@@ -71,7 +72,7 @@ def test_strangers_and_a_process_that_died_waiting_do_not_count(address):
 
 def test_a_taken_port_is_named(address):
     with socket.create_server(('', int(address.split(':')[1]))):
-        told, = arrive(address, (2, 0))
+        (told,) = arrive(address, (2, 0))
     assert 'is taken' in told
 
 

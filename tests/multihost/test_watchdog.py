@@ -30,7 +30,7 @@ def test_processes_wait_by_name_and_a_killed_one_ends_the_others():
         assert disks == 'UserError: disk full on 1'
         assert lunch.startswith(f'UserError: process {index} of 3 (')
         assert "waited 1.5 s at 'lunch' for process 2 of 3 (" in lunch
-        line, = error_lines(errors)
+        (line,) = error_lines(errors)
         assert 'process 2 of 3 (' in line and 'stopped answering' in line
         assert 'the same command resumes' in line
         assert status == 75 and 'Traceback' not in errors
@@ -39,7 +39,7 @@ def test_processes_wait_by_name_and_a_killed_one_ends_the_others():
 def test_a_process_killed_in_a_collective_is_named_not_the_collective():
     survivor, killed = run(2, 'kill_1_in_a_collective')
     assert killed[0] == -9 and survivor[0] == 75
-    line, = error_lines(survivor[2])
+    (line,) = error_lines(survivor[2])
     assert 'process 1 of 2' in line and 'stopped answering' in line
 
 
@@ -63,7 +63,7 @@ def test_a_mistake_in_one_process_is_told_to_all():
     (status_0, _, errors_0), (status_1, _, errors_1) = run(2, 'mistake_on_1')
     assert status_0 == status_1 == 2
     assert error_lines(errors_1) == ['error: image 17 cannot be decoded']
-    line, = error_lines(errors_0)
+    (line,) = error_lines(errors_0)
     assert 'process 1 of 2 (' in line and 'UserError: image 17 cannot be decoded' in line
 
 
@@ -71,7 +71,7 @@ def test_a_bug_in_one_process_keeps_its_traceback_and_ends_all():
     (status_0, _, errors_0), (status_1, _, errors_1) = run(2, 'bug_on_0')
     assert status_0 == status_1 == 1
     assert 'Traceback' in errors_0 and 'ZeroDivisionError: a bug' in errors_0
-    line, = error_lines(errors_1)
+    (line,) = error_lines(errors_1)
     assert 'process 0 of 2 (' in line and 'ZeroDivisionError: a bug' in line
 
 
@@ -97,11 +97,14 @@ def test_hosts_that_differ_are_named(tmp_path):
         assert 'file resnet_rs/training/steps.py is' in code and 'process 1 of 2 (' in code
 
 
-@pytest.mark.parametrize('environment, message', [
-    ({'JAX_NUM_PROCESSES': '2'}, 'JAX_PROCESS_ID not; set all three'),
-    ({'JAX_NUM_PROCESSES': 'two', 'JAX_PROCESS_ID': '0'}, "JAX_NUM_PROCESSES is 'two'"),
-    ({'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '2'}, 'processes count from 0'),
-])
+@pytest.mark.parametrize(
+    'environment, message',
+    [
+        ({'JAX_NUM_PROCESSES': '2'}, 'JAX_PROCESS_ID not; set all three'),
+        ({'JAX_NUM_PROCESSES': 'two', 'JAX_PROCESS_ID': '0'}, "JAX_NUM_PROCESSES is 'two'"),
+        ({'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '2'}, 'processes count from 0'),
+    ],
+)
 def test_an_environment_that_contradicts_itself_is_named(environment, message):
     with pytest.raises(UserError, match=message):
         connection.find_place({'JAX_COORDINATOR_ADDRESS': 'host:1234', **environment}, 1)
@@ -109,8 +112,11 @@ def test_an_environment_that_contradicts_itself_is_named(environment, message):
 
 def test_slurm_is_found(monkeypatch):
     slurm = {
-        'SLURM_JOB_ID': '4097', 'SLURM_STEP_NODELIST': 'node[001-004]', 'SLURM_NTASKS': '4',
-        'SLURM_PROCID': '3', 'SLURM_LOCALID': '0',
+        'SLURM_JOB_ID': '4097',
+        'SLURM_STEP_NODELIST': 'node[001-004]',
+        'SLURM_NTASKS': '4',
+        'SLURM_PROCID': '3',
+        'SLURM_LOCALID': '0',
     }
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)

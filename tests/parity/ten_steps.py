@@ -40,7 +40,11 @@ class Run:
 
 RESNET_RS_50 = Run('resnet_rs_50', batch_size=4, peak_learning_rate=0.005)
 SMALL = Run(
-    'resnet_rs_14', batch_size=8, peak_learning_rate=0.05, image_size=32, num_classes=10,
+    'resnet_rs_14',
+    batch_size=8,
+    peak_learning_rate=0.05,
+    image_size=32,
+    num_classes=10,
     width_multiplier=0.25,
 )
 
@@ -102,9 +106,15 @@ def our_config(run: Run, dtype: str):
     config.batch_size = run.batch_size
     config.duration = f'{STEPS} steps'
     config.model.update(
-        name=run.name, num_classes=run.num_classes, width_multiplier=run.width_multiplier,
-        dtype=dtype, param_dtype=dtype, dropout_rate=0.0, stochastic_depth_rate=0.0,
-        batch_norm_momentum=0.0, batch_norm_group_size=-1,
+        name=run.name,
+        num_classes=run.num_classes,
+        width_multiplier=run.width_multiplier,
+        dtype=dtype,
+        param_dtype=dtype,
+        dropout_rate=0.0,
+        stochastic_depth_rate=0.0,
+        batch_norm_momentum=0.0,
+        batch_norm_group_size=-1,
     )
     config.data.image_size = run.image_size
     config.optimizer.learning_rate = run.peak_learning_rate * 256 / run.batch_size
@@ -172,9 +182,7 @@ def _is_decayed(key: str) -> bool:
     """By timm's names: kernels, the biases of squeeze-excite and of the head; not batch norm."""
     *_, module, _ = key.split('.')
     stem_norms = ('conv1.1.', 'conv1.4.', 'bn1.', 'maxpool.1.')
-    return not (
-        module.startswith('bn') or '.downsample.2.' in key or key.startswith(stem_norms)
-    )
+    return not (module.startswith('bn') or '.downsample.2.' in key or key.startswith(stem_norms))
 
 
 def _by_timm_name(architecture, tree) -> Tensors:

@@ -34,7 +34,8 @@ def test_settings_of_a_row(depth, pixels):
     config = resnet_rs.get_config(f'{depth}@{pixels}')
     assert config.model.name == f'resnet_rs_{depth}' and config.data.image_size == pixels
     assert (
-        config.model.dropout_rate, config.model.stochastic_depth_rate,
+        config.model.dropout_rate,
+        config.model.stochastic_depth_rate,
         config.data.randaugment_magnitude,
     ) == RELEASED[depth, pixels]
     assert (config.data.augment, config.data.randaugment_layers) == ('randaugment', 2)

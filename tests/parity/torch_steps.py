@@ -51,18 +51,23 @@ def torch_steps(run: Run, dtype: str):
     """Yields a StepResult per step; `dtype` is 'float32' or 'float64'."""
     dtype = getattr(torch, dtype)
     network = timm_network(run).to(dtype).train()
-    network.load_state_dict({
-        key: tensor if key.endswith('num_batches_tracked')
-        else torch.from_numpy(initial_scale(key) * hash_tensor(key, tuple(tensor.shape)))
-        for key, tensor in network.state_dict().items()
-    })
+    network.load_state_dict(
+        {
+            key: tensor
+            if key.endswith('num_batches_tracked')
+            else torch.from_numpy(initial_scale(key) * hash_tensor(key, tuple(tensor.shape)))
+            for key, tensor in network.state_dict().items()
+        }
+    )
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # torch weighs the new batch with it
     undecayed = {id(parameter) for norm in norms for parameter in norm.parameters()}
     groups = [
-        {'params': [p for p in network.parameters() if (id(p) in undecayed) == exempt],
-         'weight_decay': 0.0 if exempt else WEIGHT_DECAY}
+        {
+            'params': [p for p in network.parameters() if (id(p) in undecayed) == exempt],
+            'weight_decay': 0.0 if exempt else WEIGHT_DECAY,
+        }
         for exempt in (False, True)
     ]
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
@@ -74,7 +79,8 @@ def torch_steps(run: Run, dtype: str):
             group['lr'] = learning_rate(run, step)
         loss = torch.nn.functional.cross_entropy(
             network(images.permute(0, 3, 1, 2).contiguous()),
-            torch.from_numpy(batch['label']).long(), label_smoothing=LABEL_SMOOTHING,
+            torch.from_numpy(batch['label']).long(),
+            label_smoothing=LABEL_SMOOTHING,
         )
         optimizer.zero_grad()
         loss.backward()

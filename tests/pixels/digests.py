@@ -60,12 +60,15 @@ def all_images(threads: int) -> Iterator[tuple[str, np.ndarray]]:
 
     single = {
         f'{operation} at {magnitude}': create_augment(
-            'randaugment', layers=1, magnitude=magnitude, operations=(operation,))
-        for operation in policies.RANDAUGMENT_OPERATIONS for magnitude in (10, 15)
+            'randaugment', layers=1, magnitude=magnitude, operations=(operation,)
+        )
+        for operation in policies.RANDAUGMENT_OPERATIONS
+        for magnitude in (10, 15)
     }
     for operation in ('Contrast', 'Rotate'):  # these two differ from the authors'
         single[f'{operation} of Model Garden'] = create_augment(
-            'randaugment_model_garden', layers=1, operations=(operation,))
+            'randaugment_model_garden', layers=1, operations=(operation,)
+        )
     yield from augmented(crops['bicubic_tf1'], single)
     # Each image takes a few of their many ways; so there are more images.
     varied = {name: create_augment(name) for name in ('autoaugment_v0', 'color_jitter_lighting')}
@@ -80,21 +83,34 @@ def training_crops(threads: int, resize: str) -> np.ndarray:
 def config(threads: int, resize: str):
     config = default_config()
     config.batch_size = config.eval.batch_size = BATCH
-    config.data.update({
-        'source': 'image_folder', 'data_dir': str(HERE), 'train_split': 'photographs',
-        'eval_split': 'photographs', 'image_size': SIZE, 'resize': resize, 'augment': 'none',
-        'threads': threads,
-    })
+    config.data.update(
+        {
+            'source': 'image_folder',
+            'data_dir': str(HERE),
+            'train_split': 'photographs',
+            'eval_split': 'photographs',
+            'image_size': SIZE,
+            'resize': resize,
+            'augment': 'none',
+            'threads': threads,
+        }
+    )
     return config
 
 
 def augmented(images: np.ndarray, augments: dict[str, Callable]) -> Iterator:
     """Pairs of (name, `images` after that augmentation), all made in one pipeline."""
-    dataset = tf.data.Dataset.from_tensor_slices(images).enumerate().map(
-        lambda i, image: {
-            name: augment(image, tf.stack([tf.cast(i, tf.int32), 17]))
-            for name, augment in augments.items()
-        }, num_parallel_calls=2)
+    dataset = (
+        tf.data.Dataset.from_tensor_slices(images)
+        .enumerate()
+        .map(
+            lambda i, image: {
+                name: augment(image, tf.stack([tf.cast(i, tf.int32), 17]))
+                for name, augment in augments.items()
+            },
+            num_parallel_calls=2,
+        )
+    )
     (made,) = dataset.batch(len(images)).as_numpy_iterator()
     yield from made.items()
 
@@ -113,7 +129,8 @@ def machine() -> dict[str, str]:
     return {
         'cpu': re.search(r'model name\s*: (.*)', description)[1],
         'instructions': ' '.join(kind for kind in kinds if kind in description.split()),
-        'libc': ' '.join(platform.libc_ver()), 'python': platform.python_version(),
+        'libc': ' '.join(platform.libc_ver()),
+        'python': platform.python_version(),
         'tensorflow-cpu': importlib.metadata.version('tensorflow-cpu'),
     }
 

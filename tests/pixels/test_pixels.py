@@ -18,7 +18,9 @@ ROOT = HERE.parent.parent
 RECORDED = json.loads((HERE / 'digests.json').read_text())
 COMMAND = [str(HERE / 'digests.py')]
 TENSORFLOW_FIRST = [
-    '-c', f'import tensorflow, runpy; runpy.run_path({COMMAND[0]!r}, run_name="__main__")']
+    '-c',
+    f'import tensorflow, runpy; runpy.run_path({COMMAND[0]!r}, run_name="__main__")',
+]
 ONEDNN_IS_ON = 'oneDNN custom operations are on'
 OLD_CPU = {
     'XLA_FLAGS': '--xla_cpu_max_isa=SSE4_2 --xla_cpu_multi_thread_eigen=false',
@@ -28,11 +30,15 @@ OLD_CPU = {
 # name: (command, environment)
 PROCESSES = {
     'SSE4.2, one thread, oneDNN asked for': (
-        [*COMMAND, '--threads=1'], OLD_CPU | {'TF_ENABLE_ONEDNN_OPTS': '1'}),
+        [*COMMAND, '--threads=1'],
+        OLD_CPU | {'TF_ENABLE_ONEDNN_OPTS': '1'},
+    ),
     'AVX2, two threads': (COMMAND, {'XLA_FLAGS': '--xla_cpu_max_isa=AVX2'}),
     'everything, two threads, oneDNN asked for': (COMMAND, {'TF_ENABLE_ONEDNN_OPTS': '1'}),
     'everything, one thread, oneDNN on': (
-        [*TENSORFLOW_FIRST, '--threads=1'], {'TF_ENABLE_ONEDNN_OPTS': '1'}),
+        [*TENSORFLOW_FIRST, '--threads=1'],
+        {'TF_ENABLE_ONEDNN_OPTS': '1'},
+    ),
 }
 
 
@@ -42,9 +48,13 @@ def results():
     basic = {name: os.environ[name] for name in ('HOME', 'PATH') if name in os.environ}
     started = {
         name: subprocess.Popen(
-            [sys.executable, *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, *command],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**basic, 'PYTHONPATH': str(ROOT), **environment},
-        ) for name, (command, environment) in PROCESSES.items()
+        )
+        for name, (command, environment) in PROCESSES.items()
     }
     ended = {}
     for name, process in started.items():

@@ -38,7 +38,9 @@ def test_memory_of_a_tpu_is_the_compilers_limit():
 
 def test_memory_of_another_accelerator_is_what_it_says():
     gpu = types.SimpleNamespace(
-        device_kind='NVIDIA H100', platform='gpu', process_index=0,
+        device_kind='NVIDIA H100',
+        platform='gpu',
+        process_index=0,
         memory_stats=lambda: {'bytes_limit': 60 * GIB},
     )
     assert memory_of([gpu]) == Memory('each NVIDIA H100', 60 * GIB, 1)
@@ -53,10 +55,13 @@ def test_steps_that_fit_are_compiled_and_described():
 
 def test_a_step_that_does_not_fit_is_an_error(monkeypatch):
     monkeypatch.setattr(attached, 'machine_memory', lambda: 4 * 2**20)
-    with pytest.raises(UserError, match=(
-        r'a training step of 16 images per device does not fit, 0\.\d+ GiB are needed: this '
-        r'machine has 0\.00 GiB; use a smaller --config.batch_size'
-    )):
+    with pytest.raises(
+        UserError,
+        match=(
+            r'a training step of 16 images per device does not fit, 0\.\d+ GiB are needed: this '
+            r'machine has 0\.00 GiB; use a smaller --config.batch_size'
+        ),
+    ):
         steps_of(16)
 
 
@@ -66,7 +71,10 @@ def test_what_the_compiler_refuses_is_an_error(monkeypatch):
 
     monkeypatch.setattr(attached, 'compile_lowered', refuse)
     monkeypatch.setattr(attached, 'memory_of', lambda _: Memory('each TPU v3', 16 * GIB))
-    with pytest.raises(UserError, match=(
-        r'16 images per device does not fit, 20\.00 GiB are needed: each TPU v3 has 16\.00 GiB'
-    )):
+    with pytest.raises(
+        UserError,
+        match=(
+            r'16 images per device does not fit, 20\.00 GiB are needed: each TPU v3 has 16\.00 GiB'
+        ),
+    ):
         steps_of(16)

@@ -26,8 +26,8 @@ def test_the_largest_divisor_that_fits(capacity, hint):
         if tried[-1] > capacity:
             raise DoesNotFit('full', None, None)
 
-    error = DoesNotFit('full', 128 * 100, capacity * 100) if hint else (
-        DoesNotFit('full', None, None)
+    error = (
+        DoesNotFit('full', 128 * 100, capacity * 100) if hint else (DoesNotFit('full', None, None))
     )
     expected = max(size for size in (1, 2, 4, 8, 16, 32, 64) if size <= capacity)
     assert fit.largest_batch(config, 4, error, attempt) == expected
@@ -80,7 +80,9 @@ def test_the_cache_keeps_what_did_not_fit(tmp_path):
     with pytest.raises(DoesNotFit) as found:
         cache.load('a')
     assert (found.value.message, found.value.needed, found.value.available) == (
-        'long message', 3, 2
+        'long message',
+        3,
+        2,
     )
     kept = Compilation(1, 2, 3, 4, 5, 6, 7.0, 8.0, 9.0, 'text')
     cache.store('b', kept)
@@ -154,14 +156,17 @@ def test_sizes_need_no_dataset():
         command.split_sizes(config, 10, None)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--topology=v9:2x2'], "topology 'v9:2x2' is not known"),
-    ([], '--topology is missing'),
-    (['--topology=v3:2x2', '--config.batch=3'], "no setting 'batch'"),
-    (['--topology=v3:2x2', '--steps=trian'], 'there are train, eval and inference'),
-    (['--topology=v3:2x2', 'more'], "'more' is not a flag"),
-    (['--topology=v3:2x2', '--topologies=v3:2x2'], 'Unknown command line flag'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--topology=v9:2x2'], "topology 'v9:2x2' is not known"),
+        ([], '--topology is missing'),
+        (['--topology=v3:2x2', '--config.batch=3'], "no setting 'batch'"),
+        (['--topology=v3:2x2', '--steps=trian'], 'there are train, eval and inference'),
+        (['--topology=v3:2x2', 'more'], "'more' is not a flag"),
+        (['--topology=v3:2x2', '--topologies=v3:2x2'], 'Unknown command line flag'),
+    ],
+)
 def test_mistakes_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as exit:
         command.main(['--config=configs/digits.py', *arguments])
@@ -171,8 +176,10 @@ def test_mistakes_are_one_line(arguments, message, capsys):
 
 def topology_environment(monkeypatch):
     for name, value in (
-        ('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-        ('TPU_ACCELERATOR_TYPE', 'v3-8'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
+        ('TPU_SKIP_MDS_QUERY', '1'),
+        ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
+        ('TPU_ACCELERATOR_TYPE', 'v3-8'),
+        ('TPU_WORKER_HOSTNAMES', 'localhost'),
     ):
         monkeypatch.setenv(name, value)
 
@@ -182,15 +189,21 @@ def test_the_lock_file_of_another_process(monkeypatch):
     from jax.experimental import topologies
 
     def locked(**arguments):
-        raise jax.errors.JaxRuntimeError('ABORTED: Internal error when accessing libtpu '
-                                         'multi-process lockfile. Run "$ sudo rm ..."')
+        raise jax.errors.JaxRuntimeError(
+            'ABORTED: Internal error when accessing libtpu '
+            'multi-process lockfile. Run "$ sudo rm ..."'
+        )
 
     monkeypatch.setattr(topologies, 'get_topology_desc', locked)
     with pytest.raises(UserError, match='ALLOW_MULTIPLE_LIBTPU_LOAD=1'):
         topology.open_topology('v3:2x2')
     monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '0')
-    for name in ('JAX_PLATFORMS', 'TPU_SKIP_MDS_QUERY', 'TPU_ACCELERATOR_TYPE',
-                 'TPU_WORKER_HOSTNAMES'):
+    for name in (
+        'JAX_PLATFORMS',
+        'TPU_SKIP_MDS_QUERY',
+        'TPU_ACCELERATOR_TYPE',
+        'TPU_WORKER_HOSTNAMES',
+    ):
         monkeypatch.setenv(name, os.environ.get(name, 'cpu'))  # put back at the end
     topology.prepare_environment()
     assert os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] == '1'
@@ -214,8 +227,16 @@ def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
     device = dataclasses.make_dataclass('Device', ['process_index'])(0)
     core = topology.Topology('v3:2x2', (device,), topology.HARDWARE['v3'])
     plan = planning.make_plan(
-        small_config(batch_size=64), core, (1000, 100), steps=['train'], per_device=None,
-        cache_dir=None, search=True, hlo_dump=None, verbose=True, stage=stage,
+        small_config(batch_size=64),
+        core,
+        (1000, 100),
+        steps=['train'],
+        per_device=None,
+        cache_dir=None,
+        search=True,
+        hlo_dump=None,
+        verbose=True,
+        stage=stage,
     )
     lines = report.describe(plan).splitlines()
     assert 'needed, 10.00 GiB are there, 6.00 GiB are missing' in lines[1]

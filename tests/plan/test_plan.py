@@ -44,9 +44,7 @@ def test_arguments_are_the_weights_and_the_images(steps, v3_core):  # noqa: F811
     lowered = lower_step(small_config(), v3_core, 'inference')
     leaves = jax.tree.leaves(lowered.args_info)
     logical = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    padded = sum(
-        padded_bytes(sorted(leaf.shape), leaf.dtype.itemsize) for leaf in leaves
-    )
+    padded = sum(padded_bytes(sorted(leaf.shape), leaf.dtype.itemsize) for leaf in leaves)
     # The compiler chooses which axes it pads: no less than the numbers, no more than every array
     # laid out with its two longest axes in the tiles.
     assert logical <= steps['inference'].compilation.arguments <= 1.25 * padded
@@ -76,14 +74,16 @@ def test_a_second_time_comes_from_the_cache(steps, v3_core, cache):  # noqa: F81
 
 
 @needs_this_libtpu
-@pytest.mark.parametrize('which, cycles, temporaries', [
-    ('train', 717_773, 22_367_232), ('inference', 238_293, 7_752_704),
-])
+@pytest.mark.parametrize(
+    'which, cycles, temporaries',
+    [
+        ('train', 717_773, 22_367_232),
+        ('inference', 238_293, 7_752_704),
+    ],
+)
 def test_bars(v3_core, which, cycles, temporaries):  # noqa: F811
     """At most 2 % above what they were; lower the bars when the step gets faster."""
-    config = small_config(
-        **{'data.image_size': 64, 'batch_size': 64, 'eval.batch_size': 64}
-    )
+    config = small_config(**{'data.image_size': 64, 'batch_size': 64, 'eval.batch_size': 64})
     step = compile_step(config, v3_core, which)
     assert step.cycles <= 1.02 * cycles
     assert step.compilation.temporaries <= 1.02 * temporaries
@@ -91,10 +91,15 @@ def test_bars(v3_core, which, cycles, temporaries):  # noqa: F811
 
 def test_split_state_is_no_loop_over_pieces_of_gradients(v3_core):  # noqa: F811
     """v3_core is there for the compiler's environment; v3 has no such loops by itself."""
-    config = small_config(**{
-        'sharding.strategy': 'zero1', 'sharding.replicate_below': 64, 'data.image_size': 32,
-        'batch_size': 64, 'eval.batch_size': 64,
-    })
+    config = small_config(
+        **{
+            'sharding.strategy': 'zero1',
+            'sharding.replicate_below': 64,
+            'data.image_size': 32,
+            'batch_size': 64,
+            'eval.batch_size': 64,
+        }
+    )
     program = compile_step(config, topology.open_topology('v4:2x2x1'), 'train').program
     kinds = {collective.kind for collective in program.collectives}
     assert not program.loops and 'all-gather' in kinds and 'collective-permute' not in kinds
@@ -112,9 +117,11 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     assert run.days == pytest.approx(expected / 86400)
     assert run.chip_hours == pytest.approx(expected / 3600)
 
-    plan = report.Plan(report.topology_record(v3_core), {
-        which: report.step_record(step, times[which], v3_core) for which, step in steps.items()
-    }, report.run_record(run, config.duration))
+    plan = report.Plan(
+        report.topology_record(v3_core),
+        {which: report.step_record(step, times[which], v3_core) for which, step in steps.items()},
+        report.run_record(run, config.duration),
+    )
     record = plan.steps['train']
     assert record['peak_bytes'] + record['headroom_bytes'] == v3_core.hardware.hbm_bytes
     costs = [each['cycles'] for each in record['costliest']]
@@ -126,15 +133,24 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     milliseconds = f'{1000 * train.seconds:.2f} ms a step'
     assert line.startswith('v3:') and ': fits, 0.0 of 15.5 GiB, ' in line and milliseconds in line
     assert line.endswith(f', {expected:.1f} seconds, {expected / 3600:.2f} chip-hours')
-    missing = report.Plan(plan.topology, {}, None, {
-        'step': 'train', 'missing': '5.00 GiB are missing', 'largest_batch': 4, 'searched': True,
-        'options': {},
-    })
+    missing = report.Plan(
+        plan.topology,
+        {},
+        None,
+        {
+            'step': 'train',
+            'missing': '5.00 GiB are missing',
+            'largest_batch': 4,
+            'searched': True,
+            'options': {},
+        },
+    )
     table = report.comparison([plan, missing]).splitlines()
     assert table[0].split()[:3] == ['slice', 'devices', 'fits']
     assert [row.split()[2] for row in table[1:]] == ['yes', 'no']
     assert 'does not fit' in report.describe(missing) and '--batch_per_device=4' in (
-        report.describe(missing))
+        report.describe(missing)
+    )
     json_path, csv_path = report.write(tmp_path, [plan], config.to_dict())
     assert json.loads(json_path.read_text())['plans'][0]['run']['steps'] == 150
     with open(csv_path, newline='') as file:
@@ -145,16 +161,39 @@ def test_records_hold_together(steps, v3_core, tmp_path):  # noqa: F811
     )
 
 
-@pytest.mark.parametrize('accelerator_type, name', [
-    ('v2-8', 'v2:2x2'), ('v3-8', 'v3:2x2'), ('v3-32', 'v3:4x4'), ('v3-64', 'v3:4x8'),
-    ('v3-2048', 'v3:32x32'), ('v4-8', 'v4:2x2x1'), ('v4-32', 'v4:2x2x4'), ('v4-64', 'v4:2x4x4'),
-    ('v4-512', 'v4:4x8x8'), ('v5p-16', 'v5p:2x2x2'), ('v5litepod-1', 'v5e:1x1'),
-    ('v5e-8', 'v5e:2x4'), ('v6e-256', 'v6e:16x16'), ('v3:2x2', 'v3:2x2'), ('v3-12', 'v3-12'),
-    ('v4-1536', 'v4:8x8x12'), ('v5p-64', 'v5p:2x4x4'), ('v5p-128', 'v5p:4x4x4'),
-    ('v5p-384', 'v5p:4x4x12'), ('v5p-1024', 'v5p:8x8x8'), ('v5p-8192', 'v5p:16x16x16'),
-    ('v5p-12288', 'v5p:16x16x24'), ('v5litepod-16', 'v5e:4x4'), ('v5litepod-128', 'v5e:8x16'),
-    ('v5litepod-2', 'v5litepod-2'), ('v5p-48', 'v5p-48'), ('v4-9', 'v4-9'), ('v3-0', 'v3-0'),
-])
+@pytest.mark.parametrize(
+    'accelerator_type, name',
+    [
+        ('v2-8', 'v2:2x2'),
+        ('v3-8', 'v3:2x2'),
+        ('v3-32', 'v3:4x4'),
+        ('v3-64', 'v3:4x8'),
+        ('v3-2048', 'v3:32x32'),
+        ('v4-8', 'v4:2x2x1'),
+        ('v4-32', 'v4:2x2x4'),
+        ('v4-64', 'v4:2x4x4'),
+        ('v4-512', 'v4:4x8x8'),
+        ('v5p-16', 'v5p:2x2x2'),
+        ('v5litepod-1', 'v5e:1x1'),
+        ('v5e-8', 'v5e:2x4'),
+        ('v6e-256', 'v6e:16x16'),
+        ('v3:2x2', 'v3:2x2'),
+        ('v3-12', 'v3-12'),
+        ('v4-1536', 'v4:8x8x12'),
+        ('v5p-64', 'v5p:2x4x4'),
+        ('v5p-128', 'v5p:4x4x4'),
+        ('v5p-384', 'v5p:4x4x12'),
+        ('v5p-1024', 'v5p:8x8x8'),
+        ('v5p-8192', 'v5p:16x16x16'),
+        ('v5p-12288', 'v5p:16x16x24'),
+        ('v5litepod-16', 'v5e:4x4'),
+        ('v5litepod-128', 'v5e:8x16'),
+        ('v5litepod-2', 'v5litepod-2'),
+        ('v5p-48', 'v5p-48'),
+        ('v4-9', 'v4-9'),
+        ('v3-0', 'v3-0'),
+    ],
+)
 def test_accelerator_types_are_slices(accelerator_type, name):
     """v5e and v5p by the tables of docs.cloud.google.com/tpu/docs; v4 by the defaults of Google's
     xpk (src/xpk/core/system_characteristics.py).
@@ -162,10 +201,18 @@ def test_accelerator_types_are_slices(accelerator_type, name):
     assert topology.slice_name(accelerator_type) == name
 
 
-@pytest.mark.parametrize('accelerator_type, devices', [
-    ('v2-512', 512), ('v3-32', 32), ('v3-2048', 2048), ('v4-64', 32), ('v5litepod-1', 1),
-    ('v6e-1', 1), ('v6e-64', 64),
-])
+@pytest.mark.parametrize(
+    'accelerator_type, devices',
+    [
+        ('v2-512', 512),
+        ('v3-32', 32),
+        ('v3-2048', 2048),
+        ('v4-64', 32),
+        ('v5litepod-1', 1),
+        ('v6e-1', 1),
+        ('v6e-64', 64),
+    ],
+)
 def test_libtpu_knows_the_slice_of_an_accelerator_type(accelerator_type, devices):
     """A core is a device for v2 and v3, a chip for the others."""
     found = topology.open_topology(topology.slice_name(accelerator_type))

@@ -31,8 +31,10 @@ def v3_core():
     """One core of a TPU v3; compiled for with the optimisations that conftest.py turns off."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
-            ('TPU_SKIP_MDS_QUERY', '1'), ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-            ('TPU_ACCELERATOR_TYPE', 'v3-8'), ('TPU_WORKER_HOSTNAMES', 'localhost'),
+            ('TPU_SKIP_MDS_QUERY', '1'),
+            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
+            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
+            ('TPU_WORKER_HOSTNAMES', 'localhost'),
         ):
             patch.setenv(name, value)
         before = jax.config.values['jax_disable_most_optimizations']

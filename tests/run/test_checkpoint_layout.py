@@ -40,11 +40,14 @@ def setting():
         scan: on_devices(jax.eval_shape(program.init), mesh) for scan, program in programs.items()
     }
     random = np.random.default_rng(0)
-    batch = to_global({
-        'image': random.integers(0, 255, (8, 32, 32, 3), dtype=np.uint8),
-        'label': random.integers(0, 10, 8).astype(np.int32),
-        'mask': np.ones(8, np.float32),
-    }, mesh)
+    batch = to_global(
+        {
+            'image': random.integers(0, 255, (8, 32, 32, 3), dtype=np.uint8),
+            'label': random.integers(0, 10, 8).astype(np.int32),
+            'mask': np.ones(8, np.float32),
+        },
+        mesh,
+    )
     return programs, likes, batch
 
 

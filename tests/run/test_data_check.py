@@ -79,7 +79,7 @@ def test_damage_is_named(tmp_path):
             for number in (7, 0, 3)
         )
         content = last.read_bytes()
-        last.write_bytes(content[:len(content) // 2])
+        last.write_bytes(content[: len(content) // 2])
         with pytest.raises(UserError, match=str(last)):
             checked(config, tmp_path / 'work')
         last.write_bytes(content)
@@ -111,7 +111,8 @@ def test_progress_is_told_and_libraries_are_not_heard(tmp_path, monkeypatch, cap
     assert decoding.decode(split, info.file_format, sample, threads=2).bad == [1, 4]
     lines = capfd.readouterr().err.splitlines()
     assert lines and set(lines) <= {
-        f'train: decoded {count} of 12 images' for count in range(1, 13)}
+        f'train: decoded {count} of 12 images' for count in range(1, 13)
+    }
 
 
 def test_images_that_training_would_refuse_are_named(tmp_path):
@@ -138,11 +139,14 @@ def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
     assert f'{tmp_path}/data/train/a/001.jpg' in warning and '/a/004.jpg' in warning
 
 
-@pytest.mark.parametrize('source, text, count', [
-    ('array_record', '20 of 210 images, evenly spaced', 20),
-    ('tfrecord', '20 of 210 images, the first of 4 evenly spaced files', 20),
-    ('image_folder', '20 of 72 images, evenly spaced', 20),
-])
+@pytest.mark.parametrize(
+    'source, text, count',
+    [
+        ('array_record', '20 of 210 images, evenly spaced', 20),
+        ('tfrecord', '20 of 210 images, the first of 4 evenly spaced files', 20),
+        ('image_folder', '20 of 72 images, evenly spaced', 20),
+    ],
+)
 def test_of_a_large_set_a_sample_is_decoded(source, text, count, monkeypatch):
     monkeypatch.setattr(decoding, 'MOST_WHOLE', 50)
     monkeypatch.setattr(decoding, 'SAMPLE', 20)
@@ -159,15 +163,17 @@ def test_of_a_large_set_a_sample_is_decoded(source, text, count, monkeypatch):
         assert [start for start, _ in sample.ranges] == starts[[0, 2, 5, 7]].tolist()
     else:
         assert wanted[0] == 0 and wanted[-1] == split.num_examples - 1
-        assert set(np.diff(wanted)) <= {len(split.labels or range(210)) // 20 + more
-                                        for more in (0, 1)}
+        assert set(np.diff(wanted)) <= {
+            len(split.labels or range(210)) // 20 + more for more in (0, 1)
+        }
 
 
 def test_records_without_an_image_are_named(tmp_path):
     shutil.copytree(prepared.data_dir('imagenet2012', 'tfrecord'), tmp_path / 'data')
     path = next((tmp_path / 'data').rglob('*train.tfrecord-00003-of-00008'))
-    examples = [tf.train.Example.FromString(record.numpy())
-                for record in tf.data.TFRecordDataset(str(path))]
+    examples = [
+        tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))
+    ]
     examples[5].features.feature['image'].bytes_list.value[0] = b'no image'
     with tf.io.TFRecordWriter(str(path)) as writer:
         for example in examples:
@@ -191,7 +197,7 @@ def test_record_longer_than_its_file_is_named(length, tmp_path):
     path = next((tmp_path / 'data').rglob('*train.tfrecord-00000-of-00008'))
     content = path.read_bytes()
     second = 16 + int.from_bytes(content[:8], 'little')
-    path.write_bytes(content[:second] + length.to_bytes(8, 'little') + content[second + 8:])
+    path.write_bytes(content[:second] + length.to_bytes(8, 'little') + content[second + 8 :])
     config = prepared.config('tfrecord')
     config.data.data_dir = str(tmp_path / 'data')
     with pytest.raises(UserError, match=f'{path} is damaged after 1 record .*{length:,} bytes'):

@@ -32,10 +32,15 @@ ROTATED = ('class2', 'class0', 'class1')
 def small_config(**settings):
     """One step that changes nothing: the evaluation after it is that of the weights before it."""
     config = prepared.config('image_folder')
-    config.model.update({
-        'name': 'resnet_14', 'width_multiplier': 0.25, 'num_classes': 3, 'dtype': 'float32',
-        'batch_norm_momentum': 1.0,
-    })
+    config.model.update(
+        {
+            'name': 'resnet_14',
+            'width_multiplier': 0.25,
+            'num_classes': 3,
+            'dtype': 'float32',
+            'batch_norm_momentum': 1.0,
+        }
+    )
     config.duration = '1 step'
     config.optimizer.update({'learning_rate': 0.0, 'warmup': '0 steps'})
     config.update_from_flattened_dict(settings)
@@ -75,10 +80,13 @@ def evaluation_of(config, variables, names):
     return np.mean(right), np.mean(losses)
 
 
-@pytest.mark.parametrize('names, said', [
-    (CLASSES, 'with its head'),
-    (ROTATED, 'with its head, its columns put in the order of these classes'),
-])
+@pytest.mark.parametrize(
+    'names, said',
+    [
+        (CLASSES, 'with its head'),
+        (ROTATED, 'with its head, its columns put in the order of these classes'),
+    ],
+)
 def test_a_head_for_the_same_classes_is_kept(names, said, source, tmp_path, caplog):
     directory, ema = source
     directory = named(directory, names, tmp_path / 'source')
@@ -111,7 +119,8 @@ def test_another_class_makes_a_new_head(source, tmp_path, caplog):
         jax.tree.map(np.testing.assert_array_equal, parts, jax.device_get(expected))
     assert any(
         "with a new head: class 'apple' is not among the classes of the source"
-        in record.getMessage() for record in caplog.records
+        in record.getMessage()
+        for record in caplog.records
     )
 
 
@@ -132,31 +141,38 @@ def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch)
 def test_class_names_of_another_number_than_the_head_are_refused(source, tmp_path):
     directory = named(source[0], ('class0', 'class1'), tmp_path / 'source')
     with pytest.raises(UserError, match='class_names.txt has 2 names, but the network has 3'):
-        train_lib.train_and_evaluate(
-            small_config(init_from=str(directory)), str(tmp_path / 'run'))
+        train_lib.train_and_evaluate(small_config(init_from=str(directory)), str(tmp_path / 'run'))
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('stored, names, columns', [
-    (CLASSES, CLASSES, (0, 1, 2)),
-    (ROTATED, CLASSES, (1, 2, 0)),
-    (('0', '1', '2'), CLASSES, None),
-    (CLASSES, ('0', '1', '2'), None),
-    ((), CLASSES, None),
-    (('0', '1', '2'), ('0', '1', '2'), None),
-    (('class0', 'class1', 'other'), CLASSES, None),
-    (CLASSES[:2], CLASSES, None),
-    (('0', '1'), CLASSES, None),
-])
+@pytest.mark.parametrize(
+    'stored, names, columns',
+    [
+        (CLASSES, CLASSES, (0, 1, 2)),
+        (ROTATED, CLASSES, (1, 2, 0)),
+        (('0', '1', '2'), CLASSES, None),
+        (CLASSES, ('0', '1', '2'), None),
+        ((), CLASSES, None),
+        (('0', '1', '2'), ('0', '1', '2'), None),
+        (('class0', 'class1', 'other'), CLASSES, None),
+        (CLASSES[:2], CLASSES, None),
+        (('0', '1'), CLASSES, None),
+    ],
+)
 def test_columns_of_a_head(stored, names, columns):
     number = len(stored) or 3
     assert transfer_head(stored, number, names).columns == columns
 
 
-@pytest.mark.parametrize('settings, kept', [
-    ({}, True), ({'data.name': 'digits:1.0.0'}, True), ({'data.name': 'mnist'}, False),
-    ({'data.source': 'image_folder', 'data.data_dir': 'digits'}, False),
-])
+@pytest.mark.parametrize(
+    'settings, kept',
+    [
+        ({}, True),
+        ({'data.name': 'digits:1.0.0'}, True),
+        ({'data.name': 'mnist'}, False),
+        ({'data.source': 'image_folder', 'data.data_dir': 'digits'}, False),
+    ],
+)
 def test_numbered_classes_are_the_same_in_the_same_dataset_alone(settings, kept, tmp_path):
     """'0' to '9' of scanned digits may be anything in another set of ten numbered classes."""
     names = tuple(map(str, range(10)))

@@ -21,9 +21,19 @@ def test_an_image_folder_needs_no_other_setting(variant, tmp_path):
     assert info.split('train').num_examples == 72
 
 
-@pytest.mark.parametrize('examples, batch_size', [
-    (1, 8), (159, 8), (319, 8), (320, 16), (2559, 64), (2560, 128), (5120, 256), (10**6, 256),
-])
+@pytest.mark.parametrize(
+    'examples, batch_size',
+    [
+        (1, 8),
+        (159, 8),
+        (319, 8),
+        (320, 16),
+        (2559, 64),
+        (2560, 128),
+        (5120, 256),
+        (10**6, 256),
+    ],
+)
 def test_an_epoch_has_twenty_steps_where_the_batch_may_be_so_small(
     examples, batch_size, monkeypatch
 ):
@@ -52,11 +62,18 @@ def test_fine_tuning_takes_the_network_of_the_other_run(tmp_path):
     assert config.data.source == 'image_folder'
 
 
-@pytest.mark.parametrize('get_config, argument, message', [
-    (image_folder.get_config, 'tiny', "no variant 'tiny'; it has standard and small"),
-    (fine_tune.get_config, 'nowhere', "'nowhere' holds no config.json; write configs/fine_tune.py"),
-    (fine_tune.get_config, '', "'' holds no config.json"),
-])
+@pytest.mark.parametrize(
+    'get_config, argument, message',
+    [
+        (image_folder.get_config, 'tiny', "no variant 'tiny'; it has standard and small"),
+        (
+            fine_tune.get_config,
+            'nowhere',
+            "'nowhere' holds no config.json; write configs/fine_tune.py",
+        ),
+        (fine_tune.get_config, '', "'' holds no config.json"),
+    ],
+)
 def test_wrong_variants(get_config, argument, message):
     with pytest.raises(UserError, match=message):
         get_config(argument)

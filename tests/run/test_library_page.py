@@ -42,9 +42,14 @@ def test_the_blocks_do_what_the_page_says(names):
     assert names['pooled'].shape == (2, 512) and names['pooled'].dtype == np.float32
     head = names['loaded'].variables['params']['head']
     np.testing.assert_allclose(
-        names['pooled'] @ head['kernel'] + head['bias'], names['logits'], rtol=1e-3, atol=1e-3)
+        names['pooled'] @ head['kernel'] + head['bias'], names['logits'], rtol=1e-3, atol=1e-3
+    )
     assert [stage.shape for stage in names['stages']] == [
-        (2, 8, 8, 64), (2, 4, 4, 128), (2, 2, 2, 256), (2, 1, 1, 512)]
+        (2, 8, 8, 64),
+        (2, 4, 4, 128),
+        (2, 2, 2, 256),
+        (2, 1, 1, 512),
+    ]
 
     losses = names['losses']
     assert len(losses) == 10 and np.isfinite(losses).all() and losses[-1] < 0.7 * losses[0]

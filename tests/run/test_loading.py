@@ -48,7 +48,7 @@ def pixels():
 
 def expected(network, pixels, weights):
     _, model, variables = network
-    middle = pixels[:, SIZE // 2:-SIZE // 2, SIZE // 2:-SIZE // 2].astype(np.float32)
+    middle = pixels[:, SIZE // 2 : -SIZE // 2, SIZE // 2 : -SIZE // 2].astype(np.float32)
     inputs = (middle - np.float32(MEAN)) / np.float32(DEVIATION)
     return inputs, jax.jit(model.apply, static_argnums=2)(variables[weights], inputs, False)
 
@@ -66,7 +66,12 @@ def test_logits_of_pixels(network, workdir, pixels, weights):
     assert loaded.class_names == NAMES
     found = loaded.preprocessing
     assert (found.image_size, found.crop, found.kernel, found.mean, found.deviation) == (
-        SIZE, 'padding 32', 'bicubic_tf1', MEAN, DEVIATION)
+        SIZE,
+        'padding 32',
+        'bicubic_tf1',
+        MEAN,
+        DEVIATION,
+    )
 
 
 def test_files_and_pixels_of_several_sizes(network, workdir, pixels, tmp_path):
@@ -97,13 +102,16 @@ def test_another_size(workdir, pixels):
 def test_what_is_no_batch_of_images_is_refused(workdir, pixels, tmp_path):
     loaded = resnet_rs.load(workdir)
     for images, seen in (
-        (pixels[0], 'uint8[64, 64, 3]'), (pixels.astype(np.float32), 'float32[4, 64, 64, 3]'),
-        (pixels[..., :1], 'uint8[4, 64, 64, 1]'), ([pixels], 'uint8[4, 64, 64, 3]'),
+        (pixels[0], 'uint8[64, 64, 3]'),
+        (pixels.astype(np.float32), 'float32[4, 64, 64, 3]'),
+        (pixels[..., :1], 'uint8[4, 64, 64, 1]'),
+        ([pixels], 'uint8[4, 64, 64, 3]'),
     ):
         with pytest.raises(UserError) as error:
             loaded(images)
         assert str(error.value).startswith(
-            f'an array of images is {seen}; preprocessing takes uint8 [batch, height, width, 3]')
+            f'an array of images is {seen}; preprocessing takes uint8 [batch, height, width, 3]'
+        )
     with pytest.raises(UserError, match='none.png cannot be read'):
         loaded(tmp_path / 'none.png')
     with pytest.raises(UserError, match='there are no images'):
@@ -126,6 +134,7 @@ def test_importing_the_package_is_light():
         "print(hasattr(resnet_rs, 'lode'), dir(resnet_rs).count('load'), resnet_rs.__all__)"
     )
     result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=60)
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=60
+    )
     names = ['load', 'create_model', 'init_variables', 'count_parameters']
     assert result.stdout.split('\n')[:2] == ['', f'False 0 {names}']

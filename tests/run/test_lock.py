@@ -84,7 +84,8 @@ def test_the_lock_of_a_bucket_is_taken_over_when_its_owner_is_gone(tmp_path, qui
     path.write_text(json.dumps({'owner': 'process 1 on x', 'token': 'a', 'time': time.time() - 2}))
     with lock._renewed(path):
         assert json.loads(path.read_text())['owner'] == f'process {os.getpid()} on ' + (
-            socket.gethostname())
+            socket.gethostname()
+        )
     path.write_text('{')
     with pytest.raises(UserError, match='is damaged .* remove it if no run uses it'):
         with lock._renewed(path):

@@ -26,7 +26,7 @@ def extracted(tmp_path_factory):
 
 def test_it_predicts(extracted, tmp_path):
     Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / 'a.png')
-    prediction, = predict(extracted / 'run', [tmp_path / 'a.png'], top=10)
+    (prediction,) = predict(extracted / 'run', [tmp_path / 'a.png'], top=10)
     assert sorted(number for number, _, _ in prediction.classes) == list(range(10))
     assert sum(chance for _, _, chance in prediction.classes) == pytest.approx(1)
 
@@ -35,10 +35,15 @@ def test_it_resumes_and_evaluates_to_the_same_numbers(extracted):
     """The rest of the run, on one device as then, against what the old code computed."""
     data = prepared.data_dir('digits', 'array_record')
     run = extracted / 'run'
-    (status, _, errors), = finish(start(
-        1, 'main.py', f'--config=configs/stored.py:{run}', f'--workdir={run}',
-        f'--config.data.data_dir={data}',
-    ))
+    ((status, _, errors),) = finish(
+        start(
+            1,
+            'main.py',
+            f'--config=configs/stored.py:{run}',
+            f'--workdir={run}',
+            f'--config.data.data_dir={data}',
+        )
+    )
     assert status == 0, errors[-2000:]
     found, expected = (
         {(line.pop('step'), line.pop('kind')): line for line in read_metrics(directory)}
@@ -49,4 +54,5 @@ def test_it_resumes_and_evaluates_to_the_same_numbers(extracted):
         values.pop('time')
         for name, value in values.items():
             np.testing.assert_allclose(
-                found[where][name], value, rtol=1e-4, atol=1e-6, err_msg=f'{name} at {where}')
+                found[where][name], value, rtol=1e-4, atol=1e-6, err_msg=f'{name} at {where}'
+            )

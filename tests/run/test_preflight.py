@@ -24,15 +24,24 @@ def config_of(**settings):
     return config
 
 
-@pytest.mark.parametrize('settings, message', [
-    ({'data.resize': 'bicubik'}, "data.resize is 'bicubik'; it takes .* did you mean 'bicubic'"),
-    ({'batch_size': 20}, 'batch_size is 20, which does not divide over 8 devices'),
-    ({'eval.batch_size': 20}, 'eval.batch_size is 20, which does not divide'),
-    ({'sharding.slices': 3}, 'sharding.slices is 3'),
-    ({'data.host_memory_gib': 1e-4}, 'needs .* a larger --config.data.host_memory_gib'),
-    ({'data.cache': 'memory', 'data.host_memory_gib': 1e-9}, "data.cache is 'memory', which needs"),
-    ({'init_from': 'nowhere'}, "init_from is 'nowhere', which holds no config.json"),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (
+            {'data.resize': 'bicubik'},
+            "data.resize is 'bicubik'; it takes .* did you mean 'bicubic'",
+        ),
+        ({'batch_size': 20}, 'batch_size is 20, which does not divide over 8 devices'),
+        ({'eval.batch_size': 20}, 'eval.batch_size is 20, which does not divide'),
+        ({'sharding.slices': 3}, 'sharding.slices is 3'),
+        ({'data.host_memory_gib': 1e-4}, 'needs .* a larger --config.data.host_memory_gib'),
+        (
+            {'data.cache': 'memory', 'data.host_memory_gib': 1e-9},
+            "data.cache is 'memory', which needs",
+        ),
+        ({'init_from': 'nowhere'}, "init_from is 'nowhere', which holds no config.json"),
+    ],
+)
 def test_a_failed_start_leaves_nothing(settings, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train_lib.train_and_evaluate(config_of(**settings), str(tmp_path / 'runs' / 'run'))
@@ -56,20 +65,33 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
         '--config.batch_size=32 or a new --workdir (start it from these weights with '
         f'--config.init_from={tmp_path})'
     )
-    check_workdir(config_of(**{
-        'batch_size': 32, 'sharding.strategy': 'zero1', 'data.cache_dir': '/x',
-        'eval.image_size': 64,
-    }), tmp_path)
+    check_workdir(
+        config_of(
+            **{
+                'batch_size': 32,
+                'sharding.strategy': 'zero1',
+                'data.cache_dir': '/x',
+                'eval.image_size': 64,
+            }
+        ),
+        tmp_path,
+    )
 
 
 def test_the_flag_that_a_refusal_names_can_be_copied(tmp_path):
     write_config(tmp_path, config_of(**{'duration': '2 epochs', 'data.crop_area': (0.5, 1.0)}))
     (tmp_path / 'checkpoints' / '6').mkdir(parents=True)
     for settings, start in (
-        ({'duration': '2 epochs'}, "data.crop_area=(0.5, 1.0); changing it on resume is not "
-         "possible. Use '--config.data.crop_area=(0.5, 1.0)' or"),
-        ({'data.crop_area': (0.5, 1.0)}, "duration='2 epochs'; changing it on resume is not "
-         "possible. Use '--config.duration=2 epochs' or"),
+        (
+            {'duration': '2 epochs'},
+            'data.crop_area=(0.5, 1.0); changing it on resume is not '
+            "possible. Use '--config.data.crop_area=(0.5, 1.0)' or",
+        ),
+        (
+            {'data.crop_area': (0.5, 1.0)},
+            "duration='2 epochs'; changing it on resume is not "
+            "possible. Use '--config.duration=2 epochs' or",
+        ),
     ):
         with pytest.raises(UserError) as error:
             check_workdir(config_of(**settings), tmp_path)
@@ -95,8 +117,11 @@ def test_readme_lists_what_may_change_on_a_resume():
     names = set()
     for name in re.findall(r'`(.*?)`', listed):
         group = name.removesuffix('*')
-        names |= {known for known in SETTINGS if known == name or (
-            name.endswith('.*') and known.startswith(group))}
+        names |= {
+            known
+            for known in SETTINGS
+            if known == name or (name.endswith('.*') and known.startswith(group))
+        }
     assert names == {name for name in SETTINGS if may_change_on_resume(name)}
 
 
@@ -107,8 +132,9 @@ def test_a_warm_up_that_is_too_long_becomes_a_tenth_of_the_run(caplog):
         schedule = create_schedule(config, 200, 1600)
     assert 'warm-up of 5 epochs (500 steps) is shortened to 20 of the 200 steps' in caplog.text
     rates = [float(schedule(step)) for step in range(200)]
-    assert int(np.argmax(rates)) == 20 and rates[0] == 0 and rates[10] == pytest.approx(
-        rates[20] / 2)
+    assert (
+        int(np.argmax(rates)) == 20 and rates[0] == 0 and rates[10] == pytest.approx(rates[20] / 2)
+    )
 
 
 def test_a_run_lasts_a_step():
@@ -118,10 +144,13 @@ def test_a_run_lasts_a_step():
 
 def test_a_batch_is_at_most_an_epoch():
     config = config_of(**{'batch_size': 400, 'duration': '8 epochs'})
-    with pytest.raises(UserError, match=(
-        'batch_size is 400, but train has 100 images, so that a step would be 4 epochs; use a '
-        'smaller --config.batch_size'
-    )):
+    with pytest.raises(
+        UserError,
+        match=(
+            'batch_size is 400, but train has 100 images, so that a step would be 4 epochs; use a '
+            'smaller --config.batch_size'
+        ),
+    ):
         check_durations(config, 100)
     config.data.allow_batch_beyond_epoch = True
     check_durations(config, 100)

@@ -21,13 +21,16 @@ def test_ranges_of_steps(tmp_path):
         Profile((5, 21), tmp_path, 20)
 
 
-@pytest.mark.parametrize(('steps', 'run', 'expected'), [
-    ((3, 4), range(1, 7), [(3, 4)]),
-    ((5, 6), range(1, 7), [(5, 6)]),  # until the end of the run
-    ((2, 5), range(4, 7), [(4, 5)]),  # resumed within
-    ((2, 3), range(4, 7), []),  # resumed after
-    (None, range(1, 7), []),
-])
+@pytest.mark.parametrize(
+    ('steps', 'run', 'expected'),
+    [
+        ((3, 4), range(1, 7), [(3, 4)]),
+        ((5, 6), range(1, 7), [(5, 6)]),  # until the end of the run
+        ((2, 5), range(4, 7), [(4, 5)]),  # resumed within
+        ((2, 3), range(4, 7), []),  # resumed after
+        (None, range(1, 7), []),
+    ],
+)
 def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, expected):
     log = []
 
@@ -54,6 +57,7 @@ def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, 
     except Ended:
         pass
     assert log == [
-        line for first, last in expected
+        line
+        for first, last in expected
         for line in (f'begins before {first}', f'ends before {last + 1}')
     ]

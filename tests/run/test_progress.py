@@ -35,9 +35,13 @@ FAST_INPUT = [(0, 1, 11), (1, 2, 21), (2, 3, 31)]  # 10 s a step; the device is 
 SLOW_INPUT = [(0, 15, 25), (15, 30, 40), (30, 45, 55)]  # 10 s a step after 15 s of waiting
 
 
-@pytest.mark.parametrize(('timeline', 'step', 'device', 'waiting'), [
-    (FAST_INPUT, 31 / 3, 10, 1), (SLOW_INPUT, 55 / 3, 10, 15),
-])
+@pytest.mark.parametrize(
+    ('timeline', 'step', 'device', 'waiting'),
+    [
+        (FAST_INPUT, 31 / 3, 10, 1),
+        (SLOW_INPUT, 55 / 3, 10, 15),
+    ],
+)
 def test_device_time_is_told_from_input_wait(monkeypatch, timeline, step, device, waiting):
     clock = Clock()
     monkeypatch.setattr(progress_module, 'time', types.SimpleNamespace(monotonic=clock.monotonic))
@@ -140,18 +144,31 @@ def test_what_goes_wrong_on_the_device_is_raised():
             progress.close_window(1, {'loss': 1.0, 'top1': 0.5})
 
 
-@pytest.mark.parametrize(('columns', 'line'), [
-    (80, 'step 49263/109475, loss 2.1234, top-1 56.1 %, 12345 images/s, 5:32:57 left'),
-    (100, ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
-     '12345 images/s, 5:32:57 left'),
-    (160, ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
-     '12345 images/s, 5:32:57 left, 331.8 ms a step: 330.1 on the device, 0.2 waiting for input'),
-])
+@pytest.mark.parametrize(
+    ('columns', 'line'),
+    [
+        (80, 'step 49263/109475, loss 2.1234, top-1 56.1 %, 12345 images/s, 5:32:57 left'),
+        (
+            100,
+            ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
+            '12345 images/s, 5:32:57 left',
+        ),
+        (
+            160,
+            ' 45% |####4     | step 49263/109475, loss 2.1234, top-1 56.1 %, '
+            '12345 images/s, 5:32:57 left, 331.8 ms a step: 330.1 on the device, '
+            '0.2 waiting for input',
+        ),
+    ],
+)
 def test_the_line_fits_the_terminal(columns, line):
     """At 4096 images and 12,345 a second the 60,212 steps left take 19,978 s, 5 h 32 min 58 s."""
     bar = Bar(4096, total=109475, initial=49263, ncols=columns, file=io.StringIO())
-    bar.show('loss 2.1234, top-1 56.1 %', 12345.4,
-             '331.8 ms a step: 330.1 on the device, 0.2 waiting for input')
+    bar.show(
+        'loss 2.1234, top-1 56.1 %',
+        12345.4,
+        '331.8 ms a step: 330.1 on the device, 0.2 waiting for input',
+    )
     assert str(bar).rstrip() == line and len(line) <= columns
     bar.close()
 

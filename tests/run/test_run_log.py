@@ -22,12 +22,19 @@ def test_hparams_of_a_sweeps_directory(tmp_path):
     events.Reload()
     provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))
     context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
-    request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=10, col_params=[
-        api_pb2.ColParams(metric=api_pb2.MetricName(group='', tag='eval/ema_top1'))])
+    request = api_pb2.ListSessionGroupsRequest(
+        start_index=0,
+        slice_size=10,
+        col_params=[api_pb2.ColParams(metric=api_pb2.MetricName(group='', tag='eval/ema_top1'))],
+    )
     request.allowed_statuses.extend(
-        [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_RUNNING])
-    groups = list_session_groups.Handler(
-        RequestContext(), context, experiment_id='', request=request).run().session_groups
+        [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_RUNNING]
+    )
+    groups = (
+        list_session_groups.Handler(RequestContext(), context, experiment_id='', request=request)
+        .run()
+        .session_groups
+    )
     assert metadata.PLUGIN_NAME == 'hparams'
     found = {}
     for group in groups:

@@ -10,12 +10,15 @@ import pytest
 from resnet_rs.run.signals import INTERRUPTED, RESUMABLE, StopRequest
 
 
-@pytest.mark.parametrize('work', (
-    'import time; time.sleep(60)',
-    'while True: pass',
-    # One call into C that takes minutes, as compiling does; it lets other threads run.
-    'import hashlib; hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)',
-))
+@pytest.mark.parametrize(
+    'work',
+    (
+        'import time; time.sleep(60)',
+        'while True: pass',
+        # One call into C that takes minutes, as compiling does; it lets other threads run.
+        'import hashlib; hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)',
+    ),
+)
 def test_ctrl_c_ends_the_process_at_once(work):
     program = (
         'from resnet_rs.run import signals\n'
@@ -32,9 +35,13 @@ def test_ctrl_c_ends_the_process_at_once(work):
     assert errors == 'stopped: by Ctrl-C; the same command starts or resumes the run\n'
 
 
-@pytest.mark.parametrize('number, status', (
-    (signal.SIGINT, INTERRUPTED), (signal.SIGTERM, RESUMABLE),
-))
+@pytest.mark.parametrize(
+    'number, status',
+    (
+        (signal.SIGINT, INTERRUPTED),
+        (signal.SIGTERM, RESUMABLE),
+    ),
+)
 def test_a_request_is_remembered_until_the_step_has_ended(number, status):
     assert jax.process_count() == 1
     before = signal.getsignal(number)

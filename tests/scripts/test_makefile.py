@@ -28,9 +28,18 @@ def make(tmp_path):
 
     def make(target):
         result = subprocess.run(
-            [shutil.which('make'), target, f'PYTHON={python}', f'VENV={tmp_path}/venv',
-             f'DEMO={tmp_path}/demo', f'DATA={tmp_path}/data'],
-            cwd=ROOT, capture_output=True, text=True, check=True,
+            [
+                shutil.which('make'),
+                target,
+                f'PYTHON={python}',
+                f'VENV={tmp_path}/venv',
+                f'DEMO={tmp_path}/demo',
+                f'DATA={tmp_path}/data',
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return result.stdout.splitlines()
 
@@ -48,9 +57,13 @@ def positions(lines, *fragments):
 def test_demo_says_what_it_installs_before_it_does(make, tmp_path):
     lines = make('demo')
     announced, *done = positions(
-        lines, f'Installing requirements.txt into {tmp_path}/venv', 'python -m venv',
-        'python -m pip install', 'python -m resnet_rs.datasets.prepare digits',
-        'python main.py --config=configs/digits.py', 'python -m resnet_rs.demo',
+        lines,
+        f'Installing requirements.txt into {tmp_path}/venv',
+        'python -m venv',
+        'python -m pip install',
+        'python -m resnet_rs.datasets.prepare digits',
+        'python main.py --config=configs/digits.py',
+        'python -m resnet_rs.demo',
     )
     assert 'GB' in lines[announced] and 'minute' in lines[announced]
     assert [announced, *done] == sorted([announced, *done])
@@ -63,8 +76,19 @@ def test_demo_says_what_it_installs_before_it_does(make, tmp_path):
 def test_test_says_what_it_installs_beside(make):
     lines = make('test')
     first, first_done, second, second_done, tested = positions(
-        lines, 'Installing requirements.txt into', '-r requirements.txt',
-        'Installing requirements-dev.txt into', '-r requirements-dev.txt', 'python -m pytest',
+        lines,
+        'Installing requirements.txt into',
+        '-r requirements.txt',
+        'Installing requirements-dev.txt into',
+        '-r requirements-dev.txt',
+        'python -m pytest',
     )
     assert first < first_done < second < second_done < tested
     assert 'GB' in lines[second] and 'minute' in lines[second]
+
+
+def test_ci_runs_tests_that_exist():
+    """pytest -n ends with "no tests ran" where a path is missing, after all others passed."""
+    words = (ROOT / '.ci' / 'run').read_text().split()
+    paths = [word for word in words if word.startswith('tests/')]
+    assert paths and all((ROOT / path).exists() for path in paths), paths

@@ -52,8 +52,13 @@ class Cloud:
         environment = {**os.environ, 'CLOUD': str(self.path)}
         environment['PATH'] = f'{self.path / "bin"}:{environment["PATH"]}'
         return subprocess.run(
-            [SCRIPT, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True,
-            timeout=timeout, check=False,
+            [SCRIPT, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def calls(self, *verbs):
@@ -86,26 +91,47 @@ def test_shellcheck_finds_nothing():
 def test_create_waits_until_ready(cloud):
     result = cloud.run('create', 'slice-1', *TPU, '--poll=0')
     assert result.returncode == 0, result.stderr
-    assert cloud.calls('create') == [[
-        'tpu-vm', 'create', 'slice-1', '--zone=us-central1-a', '--accelerator-type=v3-32',
-        '--version=tpu-ubuntu2204-base',
-    ]]
+    assert cloud.calls('create') == [
+        [
+            'tpu-vm',
+            'create',
+            'slice-1',
+            '--zone=us-central1-a',
+            '--accelerator-type=v3-32',
+            '--version=tpu-ubuntu2204-base',
+        ]
+    ]
     assert (cloud.path / 'vm').read_text() == 'READY'
 
 
 def test_create_waits_for_its_turn_in_the_queue(cloud):
     result = cloud.run('create', 'slice-1', *TPU, '--poll=0', '--queued', '--spot')
     assert result.returncode == 0, result.stderr
-    assert cloud.calls('create') == [[
-        'queued-resources', 'create', 'slice-1', '--zone=us-central1-a', '--node-id=slice-1',
-        '--accelerator-type=v3-32', '--runtime-version=tpu-ubuntu2204-base', '--spot',
-    ]]
+    assert cloud.calls('create') == [
+        [
+            'queued-resources',
+            'create',
+            'slice-1',
+            '--zone=us-central1-a',
+            '--node-id=slice-1',
+            '--accelerator-type=v3-32',
+            '--runtime-version=tpu-ubuntu2204-base',
+            '--spot',
+        ]
+    ]
     assert 'WAITING_FOR_RESOURCES' in result.stdout and 'PROVISIONING' in result.stdout
     deleted = cloud.run('delete', 'slice-1', '--zone=us-central1-a', '--queued')
     assert deleted.returncode == 0
-    assert cloud.calls('delete') == [[
-        'queued-resources', 'delete', 'slice-1', '--zone=us-central1-a', '--force', '--quiet',
-    ]]
+    assert cloud.calls('delete') == [
+        [
+            'queued-resources',
+            'delete',
+            'slice-1',
+            '--zone=us-central1-a',
+            '--force',
+            '--quiet',
+        ]
+    ]
 
 
 def test_install_copies_the_commit_to_every_worker(cloud):
@@ -113,20 +139,35 @@ def test_install_copies_the_commit_to_every_worker(cloud):
     result = cloud.run('install', 'slice-1', '--zone=us-central1-a')
     assert result.returncode == 0, result.stderr
     committed = subprocess.run(
-        ['git', 'show', 'HEAD:main.py'], cwd=ROOT, capture_output=True, check=True,
+        ['git', 'show', 'HEAD:main.py'],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout
     for home in cloud.homes:
         assert (home / 'resnet-rs' / 'main.py').read_bytes() == committed
         assert (home / 'pip').read_text().split() == [
-            'install', '--quiet', '-r', 'requirements-tpu.txt'
+            'install',
+            '--quiet',
+            '-r',
+            'requirements-tpu.txt',
         ]
 
 
 def test_a_command_reaches_every_worker_unharmed(cloud, tmp_path):
     cloud.install()
     awkward = [
-        '--workdir=gs://bucket/a run', "it's", '"double"', '$HOME `date` $(date)', 'a\nb', '*',
-        '', '\\', 'semi;colon & more', "--config.data.crop_area=(0.25, 1.0)", 'Zürich',
+        '--workdir=gs://bucket/a run',
+        "it's",
+        '"double"',
+        '$HOME `date` $(date)',
+        'a\nb',
+        '*',
+        '',
+        '\\',
+        'semi;colon & more',
+        '--config.data.crop_area=(0.25, 1.0)',
+        'Zürich',
     ]
     started = cloud.run('start', 'slice-1', '--zone=us-central1-a', '--', *cloud.command, *awkward)
     assert started.returncode == 0, started.stderr
@@ -135,11 +176,13 @@ def test_a_command_reaches_every_worker_unharmed(cloud, tmp_path):
         assert json.loads((home / 'arguments').read_text()) == awkward
         assert (home / 'resnet-rs' / 'run.status').read_text() == '0\n'
     output = tmp_path / 'collected logs'
-    assert cloud.run(
-        'logs', 'slice-1', '--zone=us-central1-a', f'--output={output}'
-    ).returncode == 0
+    assert (
+        cloud.run('logs', 'slice-1', '--zone=us-central1-a', f'--output={output}').returncode == 0
+    )
     assert [path.name for path in sorted(output.iterdir())] == [
-        'worker-0.log', 'worker-1.log', 'worker-2.log'
+        'worker-0.log',
+        'worker-1.log',
+        'worker-2.log',
     ]
     assert (output / 'worker-2.log').read_text() == 'loss 2.5\n'
 
@@ -182,7 +225,8 @@ def test_watch_makes_a_suspended_queued_resource_anew(cloud):
     result = cloud.run('watch', 'slice-1', *TPU, '--queued', '--poll=1', '--', *cloud.command)
     assert result.returncode == 0, result.stderr
     assert [call[:2] for call in cloud.calls('create', 'delete')] == [
-        ['queued-resources', 'delete'], ['queued-resources', 'create']
+        ['queued-resources', 'delete'],
+        ['queued-resources', 'create'],
     ]
 
 
@@ -208,16 +252,19 @@ def test_watch_stops_at_a_mistake(cloud):
     assert (cloud.homes[0] / 'arguments').read_text() == '[]\n'
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ((), 'an action is missing'),
-    (('reboot', 'slice-1'), "there is no action 'reboot'"),
-    (('create', '--zone=a'), "'--zone=a' is no name"),
-    (('create', 'slice-1', '--zone=a'), 'create takes --type and --version'),
-    (('start', 'slice-1', '--zone=a'), 'start takes -- and a command'),
-    (('start', 'slice-1', '--', 'true'), '--zone is missing'),
-    (('start', 'slice-1', '--zone=a', 'true'), "there is no option 'true'"),
-    (('watch', 'slice-1', *TPU, '--poll=soon', '--', 'true'), '--poll=soon is no number'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ((), 'an action is missing'),
+        (('reboot', 'slice-1'), "there is no action 'reboot'"),
+        (('create', '--zone=a'), "'--zone=a' is no name"),
+        (('create', 'slice-1', '--zone=a'), 'create takes --type and --version'),
+        (('start', 'slice-1', '--zone=a'), 'start takes -- and a command'),
+        (('start', 'slice-1', '--', 'true'), '--zone is missing'),
+        (('start', 'slice-1', '--zone=a', 'true'), "there is no option 'true'"),
+        (('watch', 'slice-1', *TPU, '--poll=soon', '--', 'true'), '--poll=soon is no number'),
+    ],
+)
 def test_misuse_is_one_line_and_the_usage(cloud, arguments, message):
     result = cloud.run(*arguments)
     assert result.returncode == 2

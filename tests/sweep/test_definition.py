@@ -22,7 +22,11 @@ def config(**settings):
 def test_combinators():
     a, b = values('a', (1, 2)), values('b', 'xy')
     assert product(a, b) == [
-        {'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+        {'a': 1, 'b': 'x'},
+        {'a': 1, 'b': 'y'},
+        {'a': 2, 'b': 'x'},
+        {'a': 2, 'b': 'y'},
+    ]
     assert zipped(a, b) == [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
     assert chain(a, b) == [{'a': 1}, {'a': 2}, {'b': 'x'}, {'b': 'y'}]
     assert product(chain(a, values('a', (5,))), values('c', (0,)))[2] == {'a': 5, 'c': 0}
@@ -33,16 +37,23 @@ def test_combinators():
         product(a, a)
 
 
-@pytest.mark.parametrize('body, message', (
-    ('get_sweeps = 1', r'has no get_sweep\(\)'),
-    ('def get_sweep():\n    return []', 'yields no run'),
-    ('def get_sweep():\n    yield "a"', "run 1 is 'a'; yield"),
-    ('def get_sweep():\n    yield "../a", C()', "run 1: the name '../a' cannot be a directory"),
-    ('def get_sweep():\n    for n in "abcb":\n        yield n, C()',
-     "the name 'b' to the runs 2, 4"),
-    ('def get_sweep():\n    for n in "ab":\n        yield n, C()\n    yield "c", wrong()',
-     'run 3: no row'),
-))
+@pytest.mark.parametrize(
+    'body, message',
+    (
+        ('get_sweeps = 1', r'has no get_sweep\(\)'),
+        ('def get_sweep():\n    return []', 'yields no run'),
+        ('def get_sweep():\n    yield "a"', "run 1 is 'a'; yield"),
+        ('def get_sweep():\n    yield "../a", C()', "run 1: the name '../a' cannot be a directory"),
+        (
+            'def get_sweep():\n    for n in "abcb":\n        yield n, C()',
+            "the name 'b' to the runs 2, 4",
+        ),
+        (
+            'def get_sweep():\n    for n in "ab":\n        yield n, C()\n    yield "c", wrong()',
+            'run 3: no row',
+        ),
+    ),
+)
 def test_wrong_sweep_files(tmp_path, body, message):
     path = tmp_path / 'sweep.py'
     path.write_text(
@@ -55,12 +66,15 @@ def test_wrong_sweep_files(tmp_path, body, message):
         load_sweep(tmp_path / 'other.py')
 
 
-@pytest.mark.parametrize('settings, message', (
-    ({'model.widht_multiplier': 2.0}, "no setting 'model.widht_multiplier'; did you mean"),
-    ({'model.name': 'resnet_rs_51'}, "model.name is 'resnet_rs_51'"),
-    ({'duration': 'ten epochs'}, "duration is 'ten epochs'"),
-    ({'data.eval_split': 'test'}, 'test'),
-))
+@pytest.mark.parametrize(
+    'settings, message',
+    (
+        ({'model.widht_multiplier': 2.0}, "no setting 'model.widht_multiplier'; did you mean"),
+        ({'model.name': 'resnet_rs_51'}, "model.name is 'resnet_rs_51'"),
+        ({'duration': 'ten epochs'}, "duration is 'ten epochs'"),
+        ({'data.eval_split': 'test'}, 'test'),
+    ),
+)
 def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
     pairs = [(f'run{number}', config()) for number in range(1, 41)]
     pairs[16] = ('run17', config(**settings))
@@ -90,6 +104,7 @@ def test_the_study_has_27_networks_and_three_seeds():
     pairs = load_sweep(digits_grid.__file__)
     assert len(pairs) == 81
     networks = {
-        (made.model.name, made.model.width_multiplier, made.data.image_size) for _, made in pairs}
+        (made.model.name, made.model.width_multiplier, made.data.image_size) for _, made in pairs
+    }
     assert len(networks) == 27
     assert {made.seed for _, made in pairs[:27]} == {0}

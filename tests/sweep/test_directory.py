@@ -1,6 +1,5 @@
 """Two sweeps on one directory, and directories of others."""
 
-
 import pytest
 
 from resnet_rs.sweep import directory

@@ -28,8 +28,7 @@ def test_runs_are_listed_and_those_that_differ_in_the_seed_planned_once(monkeypa
 
     def planner(name, examples, eval_examples):
         assert (name, examples, eval_examples) == ('v3:2x2', 1000, None)
-        return lambda config: planned.append(config) or ESTIMATES[
-            config.optimizer.label_smoothing]
+        return lambda config: planned.append(config) or ESTIMATES[config.optimizer.label_smoothing]
 
     monkeypatch.setattr(module, 'planner', planner)
     lines = dry_run(pairs(), 'v3:2x2', examples=1000).splitlines()

@@ -32,14 +32,21 @@ def test_published_latency_is_the_papers():
     assert round(by_label['B7'].cost / by_label['420@320'].cost, 1) == 2.9
     assert by_label['50@160'].cost == 70 / 128
     assert {p.label: p.mark for p in by_label.values() if p.mark} == {
-        'B5': 'unverified', 'B6': 'unverified', 'B7': 'unverified', '152@224': 'suspect'}
+        'B5': 'unverified',
+        'B6': 'unverified',
+        'B7': 'unverified',
+        '152@224': 'suspect',
+    }
     assert [p.label for p in series['ResNet-RS']] == list(resnet_rs.TABLE)
 
 
 def test_published_multiply_adds_are_half_of_what_the_paper_prints():
     by_label = {p.label: p for points in published('multiply_adds').values() for p in points}
     assert [round(2 * by_label[name].cost) for name in ('152@256', '350@256', '420@320')] == [
-        31, 69, 128]
+        31,
+        69,
+        128,
+    ]
     assert len(by_label) == 11 + 8
 
 

@@ -10,27 +10,51 @@ from resnet_rs.sweep.page import sparkline, write_page
 
 
 def row(depth=14, width=0.25, resolution=32, seed=0, top1=0.5, dataset='digits', **more):
-    return dict.fromkeys(results.SCHEMA.names) | dict.fromkeys(results.SCORES, 0.5) | {
-        'run': f'{depth}-{width}-{resolution}-{seed}', 'config': f'resnet_rs_{depth}',
-        'dataset': dataset, 'depth': depth, 'width': width, 'resolution': resolution,
-        'epochs': 6.0, 'seed': seed, 'step': 10, 'parameters': 1000 * depth,
-        'multiply_adds': 10**6 * depth * resolution, 'ema_top1': top1, 'seconds_per_step': 0.1,
-        'images_per_second': 320.0 / depth, 'images_per_second_per_device': 320.0 / depth,
-        'memory_bytes': 2**30, 'devices': '1 x cpu', 'commit': 'abc', 'workdir': 'nowhere',
-        'settings': f'{depth}{width}{resolution}',
-    } | more
+    return (
+        dict.fromkeys(results.SCHEMA.names)
+        | dict.fromkeys(results.SCORES, 0.5)
+        | {
+            'run': f'{depth}-{width}-{resolution}-{seed}',
+            'config': f'resnet_rs_{depth}',
+            'dataset': dataset,
+            'depth': depth,
+            'width': width,
+            'resolution': resolution,
+            'epochs': 6.0,
+            'seed': seed,
+            'step': 10,
+            'parameters': 1000 * depth,
+            'multiply_adds': 10**6 * depth * resolution,
+            'ema_top1': top1,
+            'seconds_per_step': 0.1,
+            'images_per_second': 320.0 / depth,
+            'images_per_second_per_device': 320.0 / depth,
+            'memory_bytes': 2**30,
+            'devices': '1 x cpu',
+            'commit': 'abc',
+            'workdir': 'nowhere',
+            'settings': f'{depth}{width}{resolution}',
+        }
+        | more
+    )
 
 
 GRID = [
     row(depth, 0.25, resolution, seed, 0.5 + depth / 100 + resolution / 1000 + seed / 100)
-    for depth in (14, 26) for resolution in (16, 32) for seed in (0, 1)
+    for depth in (14, 26)
+    for resolution in (16, 32)
+    for seed in (0, 1)
 ]
 
 
 def test_a_line_for_each_value_of_the_other_axis():
     drawn = figures.draw_all(GRID)
     assert set(drawn) == {
-        'pareto_latency', 'pareto_multiply_adds', 'accuracy_by_depth', 'accuracy_by_resolution'}
+        'pareto_latency',
+        'pareto_multiply_adds',
+        'accuracy_by_depth',
+        'accuracy_by_resolution',
+    }
     axes = drawn['accuracy_by_depth'].axes[0]
     lines = {entry.get_label(): entry.lines[0].get_xydata() for entry in axes.containers}
     assert set(lines) == {'16', '32'}
@@ -70,8 +94,13 @@ def test_documents_come_from_the_table_alone(tmp_path):
     for name in 'ab':
         written = report.write(tmp_path / 'table' / 'results.csv', tmp_path / name)
         names |= {path.name for path in written}
-    assert {'results.csv', 'results.md', 'report.html', 'pareto_latency.svg',
-            'accuracy_by_depth.png'} <= names
+    assert {
+        'results.csv',
+        'results.md',
+        'report.html',
+        'pareto_latency.svg',
+        'accuracy_by_depth.png',
+    } <= names
     for name in names:
         assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes(), name
     page = (tmp_path / 'a' / 'report.html').read_text()
@@ -88,7 +117,8 @@ def test_runs_at_hand_are_linked_with_their_curve(tmp_path):
     run = tmp_path / 'run'
     run.mkdir()
     (run / 'metrics.jsonl').write_text(
-        '{"step": 1, "kind": "train", "loss": 3}\n{"step": 2, "kind": "train", "loss": 1}\n')
+        '{"step": 1, "kind": "train", "loss": 3}\n{"step": 2, "kind": "train", "loss": 1}\n'
+    )
     path = write_page([row(workdir=str(run), run='<b>')], {}, tmp_path, with_runs=True)
     page = path.read_text()
     assert '<a href="run/">&lt;b&gt;</a>' in page

@@ -20,8 +20,12 @@ def write_run(directory, *, top1=0.75, seed=0, finished=True, **settings):
     directory.mkdir(parents=True)
     write_config(directory, config)
     lines = [
-        {'step': step, 'kind': 'train', 'loss': 1.0,
-         'time': {'seconds_per_step': seconds, 'memory_bytes': 1000 + step}}
+        {
+            'step': step,
+            'kind': 'train',
+            'loss': 1.0,
+            'time': {'seconds_per_step': seconds, 'memory_bytes': 1000 + step},
+        }
         for step, seconds in ((2, 9.0), (4, 0.5), (6, 0.25))
     ]
     if finished:
@@ -36,11 +40,24 @@ def write_run(directory, *, top1=0.75, seed=0, finished=True, **settings):
 def test_a_row_says_what_the_run_was(tmp_path):
     row = results.row_of(write_run(tmp_path / 'run', seed=7))
     expected = {
-        'run': 'run', 'config': 'resnet_rs_14', 'depth': 14, 'width': 0.125, 'resolution': 32,
-        'epochs': 3.0, 'seed': 7, 'step': 6, 'ema_top1': 0.75, 'raw_loss': 0.1,
-        'seconds_per_step': 0.5, 'images_per_second': 32.0,
-        'images_per_second_per_device': 4.0, 'dataset': 'digits', 'memory_bytes': 1006,
-        'devices': '8 x cpu', 'commit': 'abc', 'workdir': str(tmp_path / 'run'),
+        'run': 'run',
+        'config': 'resnet_rs_14',
+        'depth': 14,
+        'width': 0.125,
+        'resolution': 32,
+        'epochs': 3.0,
+        'seed': 7,
+        'step': 6,
+        'ema_top1': 0.75,
+        'raw_loss': 0.1,
+        'seconds_per_step': 0.5,
+        'images_per_second': 32.0,
+        'images_per_second_per_device': 4.0,
+        'dataset': 'digits',
+        'memory_bytes': 1006,
+        'devices': '8 x cpu',
+        'commit': 'abc',
+        'workdir': str(tmp_path / 'run'),
     }
     assert {name: row[name] for name in expected} == expected
     assert set(row) == set(results.SCHEMA.names)
@@ -88,10 +105,14 @@ def test_tables_of_several_machines_become_one(tmp_path, capsys):
     write_run(tmp_path / 'two' / 'b', seed=1, **{'duration': '9 steps'})
     for name in ('one', 'two'):
         command.main([str(tmp_path / name), f'--output={tmp_path / name}'])
-    command.main([
-        str(tmp_path / 'one' / 'results.csv'), str(tmp_path / 'two' / 'results.parquet'),
-        str(tmp_path / 'one' / 'results.csv'), f'--output={tmp_path}',
-    ])
+    command.main(
+        [
+            str(tmp_path / 'one' / 'results.csv'),
+            str(tmp_path / 'two' / 'results.parquet'),
+            str(tmp_path / 'one' / 'results.csv'),
+            f'--output={tmp_path}',
+        ]
+    )
     rows = results.read_table(tmp_path / 'results.csv')
     expected = results.collect(tmp_path / 'one')[0] + results.collect(tmp_path / 'two')[0]
     assert rows == expected

@@ -38,8 +38,11 @@ def sweep_of(root, **todo):
 def execute(runs, root, *, hosts=(None,), parallel=1, retries=1, environment=None):
     notes = []
     with locked(root, SWEEP_LOCK) as lock:
-        places = [workers.Worker(host, environment=environment or dict(os.environ), lock=lock)
-                  for host in hosts for _ in range(parallel)]
+        places = [
+            workers.Worker(host, environment=environment or dict(os.environ), lock=lock)
+            for host in hosts
+            for _ in range(parallel)
+        ]
         outcomes = runner.Runner(places, retries, notes.append).execute(runs)
     return {outcome.run.name: outcome for outcome in outcomes}, notes
 
@@ -70,17 +73,33 @@ def signals_when_waiting(runs, *numbers):
 
 def test_every_run_ends_as_it_must_and_none_takes_another_with_it(tmp_path):
     runs = sweep_of(
-        tmp_path, good='finish', died='die finish', bug='crash crash crash', wrong='mistake finish',
-        full='fill_the_disk finish', damaged='damage finish', last='finish',
+        tmp_path,
+        good='finish',
+        died='die finish',
+        bug='crash crash crash',
+        wrong='mistake finish',
+        full='fill_the_disk finish',
+        damaged='damage finish',
+        last='finish',
     )
     outcomes, notes = execute(runs, tmp_path, parallel=2)
     assert {name: outcome.status for name, outcome in outcomes.items()} == {
-        'good': 'finished', 'died': 'finished', 'bug': 'failed', 'wrong': 'failed',
-        'full': 'failed', 'damaged': 'failed', 'last': 'finished',
+        'good': 'finished',
+        'died': 'finished',
+        'bug': 'failed',
+        'wrong': 'failed',
+        'full': 'failed',
+        'damaged': 'failed',
+        'last': 'finished',
     }
     assert [started(run) for run in runs] == [
-        ['finish'], ['die', 'finish'], ['crash', 'crash'], ['mistake'], ['fill_the_disk'],
-        ['damage'], ['finish'],
+        ['finish'],
+        ['die', 'finish'],
+        ['crash', 'crash'],
+        ['mistake'],
+        ['fill_the_disk'],
+        ['damage'],
+        ['finish'],
     ]
     assert 'exit status 1 (attempt 2)' in outcomes['bug'].reason
     assert 'Traceback: a bug' in directory.tail(runs[2])

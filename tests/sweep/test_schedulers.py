@@ -42,7 +42,8 @@ def bin_of_echoes(tmp_path):
 
 def bash(script, environment, **more):
     done = subprocess.run(
-        ['bash', '-c', script], env=environment | more, capture_output=True, text=True, check=True)
+        ['bash', '-c', script], env=environment | more, capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()
 
 
@@ -57,7 +58,9 @@ def test_slurm(runs, bin_of_echoes, tmp_path):
     for task, run in enumerate(runs):
         arguments = bash(script, bin_of_echoes, SLURM_ARRAY_TASK_ID=str(task))
         assert arguments[-2:] == [
-            f'--config=configs/stored.py:{run.directory}', f'--workdir={run.directory}']
+            f'--config=configs/stored.py:{run.directory}',
+            f'--workdir={run.directory}',
+        ]
 
 
 def test_gke(runs, bin_of_echoes, tmp_path):
@@ -71,15 +74,23 @@ def test_gke(runs, bin_of_echoes, tmp_path):
 
 def test_queued_resources(runs, bin_of_echoes, tmp_path):
     script = queued_resources(runs, str(tmp_path))
-    for name, value in (('ZONE', 'z'), ('TYPE', 't'), ('VERSION', 'v'), ('CHECKOUT ON THE TPU VM',
-                                                                       str(tmp_path))):
+    for name, value in (
+        ('ZONE', 'z'),
+        ('TYPE', 't'),
+        ('VERSION', 'v'),
+        ('CHECKOUT ON THE TPU VM', str(tmp_path)),
+    ):
         script = script.replace(f'<{name}>', value)
     requests = bash(f'cd {tmp_path}\n{script}', bin_of_echoes)
     assert [line for line in requests if line.startswith('--metadata')] == [
-        f'--metadata-from-file=startup-script=sweep-{number}.sh' for number in range(2)]
+        f'--metadata-from-file=startup-script=sweep-{number}.sh' for number in range(2)
+    ]
     (tmp_path / '.venv' / 'bin').mkdir(parents=True)
     (tmp_path / '.venv' / 'bin' / 'python').symlink_to(tmp_path / 'bin' / 'python')
     for number, run in enumerate(runs):
         started = bash(f'bash {tmp_path}/sweep-{number}.sh', bin_of_echoes)
-        assert started == ['main.py', f'--config=configs/stored.py:{run.directory}',
-                           f'--workdir={run.directory}']
+        assert started == [
+            'main.py',
+            f'--config=configs/stored.py:{run.directory}',
+            f'--workdir={run.directory}',
+        ]

@@ -40,12 +40,23 @@ def command(tmp_path):
         sweep = tmp_path / 'sweep.py'
         data_dir = prepared.data_dir('digits', 'array_record')
         sweep.write_text(SWEEP.format(data_dir=data_dir, steps=steps))
-        started.append(subprocess.Popen(
-            [sys.executable, '-m', 'resnet_rs.sweep', f'--sweep={sweep}',
-             f'--workdir={tmp_path}/runs', *arguments],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment(XLA_FLAGS=xla_flags(devices=1)),
-        ))
+        started.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    '-m',
+                    'resnet_rs.sweep',
+                    f'--sweep={sweep}',
+                    f'--workdir={tmp_path}/runs',
+                    *arguments,
+                ],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(XLA_FLAGS=xla_flags(devices=1)),
+            )
+        )
         return started[-1]
 
     yield command
@@ -82,13 +93,18 @@ def test_stopped_then_finished_then_left_alone(command, tmp_path):
     assert '1 of 2: ' in notes and '2 of 2: ' in notes and ', top-1 ' in notes
     rows = results.read_table(runs / 'results.csv')
     assert [(row['run'], row['seed'], row['step']) for row in rows] == [
-        ('seed0', 0, 40), ('seed1', 1, 40)]
+        ('seed0', 0, 40),
+        ('seed1', 1, 40),
+    ]
     assert rows[0]['settings'] == rows[1]['settings']
     assert rows[0]['ema_top1'] == read_metrics(runs / 'seed0')[-1]['ema_top1']
     assert rows[0]['memory_bytes'] > 2**27  # a process with JAX in it
 
-    before = {path: os.stat(path).st_mtime_ns for path in (runs / 'seed0').rglob('*')
-              if path.name != 'config.json'}
+    before = {
+        path: os.stat(path).st_mtime_ns
+        for path in (runs / 'seed0').rglob('*')
+        if path.name != 'config.json'
+    }
     again = command()
     output, notes = again.communicate(timeout=400)
     assert again.returncode == 0, notes

@@ -133,7 +133,10 @@ def test_the_loss_is_that_of_the_mixed_and_smoothed_targets(kind):
         found['pasted'][..., None], images[::-1], blend * images + (1 - blend) * images[::-1]
     )
     logits, _ = program.model.apply(
-        state.variables, images.astype(np.float32), True, mutable=['batch_stats'],
+        state.variables,
+        images.astype(np.float32),
+        True,
+        mutable=['batch_stats'],
         rngs={'dropout': jax.random.key(0), 'stochastic_depth': jax.random.key(0)},
     )
     logits = np.asarray(logits, np.float64)

@@ -34,17 +34,20 @@ def small_config(**settings):
     return config
 
 
-@pytest.mark.parametrize(('shape', 'expected'), [
-    ((3, 3, 64, 128), PartitionSpec(None, None, None, 'data')),
-    ((3, 3, 128, 64), PartitionSpec(None, None, 'data')),
-    ((1, 1, 64, 64), PartitionSpec(None, None, 'data')),
-    ((2048, 1001), PartitionSpec('data')),
-    ((1001, 2048), PartitionSpec(None, 'data')),
-    ((3, 3, 3, 30), PartitionSpec()),  # nothing divides by 8
-    ((40,), PartitionSpec('data')),
-    ((32,), PartitionSpec()),  # fewer than 40 elements
-    ((), PartitionSpec()),
-])
+@pytest.mark.parametrize(
+    ('shape', 'expected'),
+    [
+        ((3, 3, 64, 128), PartitionSpec(None, None, None, 'data')),
+        ((3, 3, 128, 64), PartitionSpec(None, None, 'data')),
+        ((1, 1, 64, 64), PartitionSpec(None, None, 'data')),
+        ((2048, 1001), PartitionSpec('data')),
+        ((1001, 2048), PartitionSpec(None, 'data')),
+        ((3, 3, 3, 30), PartitionSpec()),  # nothing divides by 8
+        ((40,), PartitionSpec('data')),
+        ((32,), PartitionSpec()),  # fewer than 40 elements
+        ((), PartitionSpec()),
+    ],
+)
 def test_the_largest_dimension_that_divides_is_split(shape, expected):
     assert partition(shape, 8, 40) == expected
 
@@ -87,25 +90,35 @@ def held_shares(state):
         part: sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(tree))
         / sum(leaf.size for leaf in jax.tree.leaves(tree))
         for part, tree in (
-            ('params', state.variables['params']), ('ema', state.ema), ('opt', state.opt_state)
+            ('params', state.variables['params']),
+            ('ema', state.ema),
+            ('opt', state.opt_state),
         )
     }
 
 
 def two_steps(strategy, slices):
     """State and losses of float64 training in two passes, on eight devices."""
-    config = small_config(**{
-        'sharding.strategy': strategy, 'sharding.slices': slices, 'model.dtype': 'float64',
-        'batch_size': 32, 'optimizer.accumulation_steps': 2, 'optimizer.gradient_clip_norm': 1.0,
-    })
+    config = small_config(
+        **{
+            'sharding.strategy': strategy,
+            'sharding.slices': slices,
+            'model.dtype': 'float64',
+            'batch_size': 32,
+            'optimizer.accumulation_steps': 2,
+            'optimizer.gradient_clip_norm': 1.0,
+        }
+    )
     config.model.update(param_dtype='float64', stage_sizes=(1,))  # compiles in a quarter
     mesh = create_mesh(slices=slices)
     program = create_program(config, mesh, 1437)
     state = program.init()
-    state = state.replace(window={
-        name: value.astype(float) if value.dtype == jnp.float32 else value
-        for name, value in state.window.items()
-    })
+    state = state.replace(
+        window={
+            name: value.astype(float) if value.dtype == jnp.float32 else value
+            for name, value in state.window.items()
+        }
+    )
     random = np.random.default_rng(0)
     losses = []
     for _ in range(2):
@@ -129,7 +142,8 @@ def test_every_strategy_learns_the_same():
             assert held['ema'] < 0.5 and held['opt'] < 0.5
             assert held['params'] == 1 if strategy == 'zero1' else held['params'] < 0.5
             for a, b in zip(
-                jax.tree.leaves((expected, losses)), jax.tree.leaves((state, same_losses)),
+                jax.tree.leaves((expected, losses)),
+                jax.tree.leaves((state, same_losses)),
                 strict=True,
             ):
                 np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
@@ -145,9 +159,14 @@ def random_state(program):
     )
 
 
-@pytest.mark.parametrize(('saved_as', 'restored_as'), [
-    ('zero1', 'fsdp'), ('fsdp', 'data_parallel'), ('data_parallel', 'zero1'),
-])
+@pytest.mark.parametrize(
+    ('saved_as', 'restored_as'),
+    [
+        ('zero1', 'fsdp'),
+        ('fsdp', 'data_parallel'),
+        ('data_parallel', 'zero1'),
+    ],
+)
 def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_path):
     before = create_program(
         small_config(**{'sharding.strategy': saved_as}), create_mesh(slices=2), 1437
@@ -177,10 +196,13 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
 
 
 def test_a_run_with_split_state_resumes_as_it_was(tmp_path):
-    config = small_config(**{
-        'sharding.strategy': 'fsdp', 'sharding.slices': 2,
-        'data.data_dir': prepared.data_dir('digits', 'array_record'),
-    })
+    config = small_config(
+        **{
+            'sharding.strategy': 'fsdp',
+            'sharding.slices': 2,
+            'data.data_dir': prepared.data_dir('digits', 'array_record'),
+        }
+    )
     train_lib.train_and_evaluate(config, str(tmp_path), profile_steps=(2, 3))
     expected = read_metrics(tmp_path)
     (trace,) = (tmp_path / 'plugins' / 'profile' / 'steps_2_3').iterdir()
@@ -198,7 +220,12 @@ def test_a_run_with_split_state_resumes_as_it_was(tmp_path):
 def traced_steps(path):
     """The steps that were annotated in the trace of a process."""
     planes = jax.profiler.ProfileData.from_file(str(path)).planes
-    return sorted({
-        dict(event.stats)['step_num'] for plane in planes for line in plane.lines
-        for event in line.events if event.name == 'train'
-    })
+    return sorted(
+        {
+            dict(event.stats)['step_num']
+            for plane in planes
+            for line in plane.lines
+            for event in line.events
+            if event.name == 'train'
+        }
+    )

@@ -89,7 +89,8 @@ def test_accumulation_is_the_whole_batch():
     A pass takes every other example, so the whole batch is put into that order.
     """
     settings = {
-        'model.batch_norm_group_size': 8, 'model.dropout_rate': 0.0,
+        'model.batch_norm_group_size': 8,
+        'model.dropout_rate': 0.0,
         'model.stochastic_depth_rate': 0.0,
     }
     mesh = create_mesh(jax.devices()[:2])
@@ -119,10 +120,15 @@ def batch_with_skipped(blank_value=0):
 
 @functools.cache
 def skipping_program(device_count, **settings):
-    config = small_config(**{
-        'data.corrupt_images': 'skip', 'model.batch_norm_group_size': 8,
-        'model.dropout_rate': 0.0, 'model.stochastic_depth_rate': 0.0, **settings,
-    })
+    config = small_config(
+        **{
+            'data.corrupt_images': 'skip',
+            'model.batch_norm_group_size': 8,
+            'model.dropout_rate': 0.0,
+            'model.stochastic_depth_rate': 0.0,
+            **settings,
+        }
+    )
     mesh = create_mesh(jax.devices()[:device_count])
     return create_program(config, mesh, EXAMPLES), mesh, config
 
@@ -136,10 +142,13 @@ def assert_same_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize(('device_count', 'settings'), [
-    (1, {}),
-    (2, {'optimizer.accumulation_steps': 2, 'data.mixup_alpha': 0.4, 'data.cutmix_alpha': 1.0}),
-])
+@pytest.mark.parametrize(
+    ('device_count', 'settings'),
+    [
+        (1, {}),
+        (2, {'optimizer.accumulation_steps': 2, 'data.mixup_alpha': 0.4, 'data.cutmix_alpha': 1.0}),
+    ],
+)
 def test_what_a_skipped_image_holds_changes_no_bit(device_count, settings):
     black, other = (
         first_step(batch_with_skipped(value), device_count, **settings) for value in (0, 200)
@@ -162,7 +171,8 @@ def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places()
     padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
     outputs = sum(
         padded[:, down : down + 32 : 2, right : right + 32 : 2] @ kernel[down, right]
-        for down in range(3) for right in range(3)
+        for down in range(3)
+        for right in range(3)
     )
     groups = outputs.reshape(2, -1, outputs.shape[-1])
     statistics = state.variables['batch_stats']['stem']['norm1']
@@ -235,9 +245,15 @@ def test_the_first_nonfinite_step_is_remembered():
 def test_numbers_of_a_nonfinite_step_have_the_names_of_a_stored_window():
     """The order is that of checkpoints, which hold the four numbers as an array."""
     window = {'nonfinite_step': np.int32(7), 'nonfinite_norms': np.float32([1, np.inf, 3, 4])}
-    assert first_nonfinite(window) == (7, {
-        'loss': 1, 'gradient_norm': np.inf, 'parameter_norm': 3, 'update_norm': 4,
-    })
+    assert first_nonfinite(window) == (
+        7,
+        {
+            'loss': 1,
+            'gradient_norm': np.inf,
+            'parameter_norm': 3,
+            'update_norm': 4,
+        },
+    )
     assert first_nonfinite(window | {'nonfinite_step': np.int32(-1)}) is None
 
 
@@ -272,12 +288,16 @@ def test_evaluation_in_numpy_on_any_batching():
             part = {name: value[start : start + size] for name, value in data.items()}
             missing = size - len(part['label'])
             fill = {'image': 0, 'label': -1, 'mask': 0, 'index': -1}
-            parts.append({
-                name: np.pad(
-                    value, [(0, missing)] + [(0, 0)] * (value.ndim - 1), constant_values=fill[name]
-                )
-                for name, value in part.items()
-            })
+            parts.append(
+                {
+                    name: np.pad(
+                        value,
+                        [(0, missing)] + [(0, 0)] * (value.ndim - 1),
+                        constant_values=fill[name],
+                    )
+                    for name, value in part.items()
+                }
+            )
         results.append(evaluate(eval_step, weights, parts, lambda: 37, mesh))
     for evaluation in results:
         assert evaluation.examples == 37

@@ -42,8 +42,12 @@ def test_jax_finds_the_cpu_and_prints_nothing():
     if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
         pytest.skip('this machine has a TPU')
     done = subprocess.run(
-        [sys.executable, '-c', COMMAND], capture_output=True, text=True, check=True,
-        env=clean_environment(), timeout=120,
+        [sys.executable, '-c', COMMAND],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+        timeout=120,
     )
     assert done.stdout == 'cpu\n' and done.stderr == ''
 
@@ -52,24 +56,30 @@ def test_tensorflow_prints_nothing_beside_the_error_that_it_raises():
     environment = clean_environment()
     environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
     done = subprocess.run(
-        [sys.executable, '-c', QUIET], capture_output=True, text=True, check=True, cwd=ROOT,
-        env=environment, timeout=120,
+        [sys.executable, '-c', QUIET],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=120,
     )
     assert (done.stdout, done.stderr) == ('2\n', '')
 
 
-@pytest.mark.parametrize('environment, devices, plugins, libtpu, expected', [
-    ({}, [], [], True, 'cpu'),
-    ({'TPU_SKIP_MDS_QUERY': '1'}, [], [], True, 'cpu'),
-    ({}, [], [], False, None),
-    ({}, ['/dev/accel0'], [], True, None),
-    ({}, [], ['cuda'], True, None),
-    ({'TPU_NAME': 'slice'}, [], [], True, None),
-    ({'JAX_PLATFORMS': 'tpu'}, [], [], True, 'tpu'),
-])
-def test_when_the_cpu_is_asked_for(
-    environment, devices, plugins, libtpu, expected, monkeypatch
-):
+@pytest.mark.parametrize(
+    'environment, devices, plugins, libtpu, expected',
+    [
+        ({}, [], [], True, 'cpu'),
+        ({'TPU_SKIP_MDS_QUERY': '1'}, [], [], True, 'cpu'),
+        ({}, [], [], False, None),
+        ({}, ['/dev/accel0'], [], True, None),
+        ({}, [], ['cuda'], True, None),
+        ({'TPU_NAME': 'slice'}, [], [], True, None),
+        ({'JAX_PLATFORMS': 'tpu'}, [], [], True, 'tpu'),
+    ],
+)
+def test_when_the_cpu_is_asked_for(environment, devices, plugins, libtpu, expected, monkeypatch):
     for name in DECIDING:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -82,11 +92,17 @@ def test_when_the_cpu_is_asked_for(
 
 
 def test_tools_leave_accelerators_alone_although_jax_was_imported_before():
-    command = ('import jax\nfrom resnet_rs import results\n'
-               'results.use_cpu()\nprint(jax.config.jax_platforms)')
+    command = (
+        'import jax\nfrom resnet_rs import results\n'
+        'results.use_cpu()\nprint(jax.config.jax_platforms)'
+    )
     done = subprocess.run(
-        [sys.executable, '-c', command], capture_output=True, text=True, check=True,
-        env=clean_environment(), timeout=120,
+        [sys.executable, '-c', command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+        timeout=120,
     )
     assert done.stdout == 'cpu\n'
 
