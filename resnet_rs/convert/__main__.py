@@ -136,10 +136,11 @@ def _parser():
     )
     parser.add_argument(
         '--variant',
-        choices=['v1', 'v1.5'],
+        choices=['v1', 'v1.5', 'fast'],
         default='v1.5',
-        help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not tell where the stride '
-        'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
+        help='what tensors do not tell: whether the stride of a bottleneck ResNet with a 7x7 stem '
+        'is in the first 1x1 (v1) or in the 3x3 (v1.5, the default); fast: a ResNeSt that pools '
+        'before its 3x3 convolutions',
     )
     parser.add_argument('--image_size', type=positive_integer, help='pixels, written to the config')
     return parser

@@ -1,17 +1,21 @@
 """timm's state dicts: names and tensor layouts of the networks of this project, both ways.
 
-Source: timm 1.0.31, models/resnet.py. A convolution kernel is OIHW there and HWIO here, a dense
-kernel [out, in] there and [in, out] here; timm writes squeeze-excite as 1x1 convolutions.
+Source: timm 1.0.31, models/resnet.py and models/resnest.py. A convolution kernel is OIHW there and
+HWIO here, a dense kernel [out, in] there and [in, out] here; timm writes squeeze-excite and the
+dense layers of split attention as 1x1 convolutions.
 """
 
 import collections
+import dataclasses
 import functools
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 import safetensors.numpy
 
+from resnet_rs.convert import resnest
 from resnet_rs.convert.torch_file import read_torch_file
 from resnet_rs.convert.weights import (
     Arrays,
@@ -20,17 +24,25 @@ from resnet_rs.convert.weights import (
     check_known,
 )
 from resnet_rs.models.layers import squeeze_excite_width
-from resnet_rs.models.resnet import Architecture
+from resnet_rs.models.residual import ResidualArchitecture
 from resnet_rs.utils.errors import UserError
 
+# Settings at whose defaults alone timm can build a network.
+NOT_IN_TIMM = (
+    'activation',
+    'padding',
+    'pool_unstrided_shortcut',
+    'width_multiplier',
+    'stride_in',
+)
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 
 def timm_key(path: str, stem: str, shortcut: str) -> str:
     """The state-dict key of a leaf named 'stage1/block2/conv3/kernel' and the like.
 
-    `stem` and `shortcut` are the fields of `models.resnet.Architecture`. Raises KeyError for a
-    path that no network of this project has.
+    `stem` and `shortcut` are the fields of `models.resnet.Architecture`; of a ResNeSt 'deep' and
+    'average_pool'. Raises KeyError for a path that no network of this project has.
     """
     *modules, leaf = path.split('/')
     if modules == ['head']:
@@ -43,11 +55,21 @@ def timm_key(path: str, stem: str, shortcut: str) -> str:
     if modules[2] == 'squeeze_excite':
         layer = {'reduce': 'fc1', 'expand': 'fc2'}[modules[3]]
         return f'{prefix}se.{layer}.' + {'kernel': 'weight', 'bias': 'bias'}[leaf]
+    if modules[2] == 'split_attention':
+        name = resnest.TIMM_MODULES[modules[3]]
+        return f'{prefix}{name}.' + (NORM_LEAVES | {'kernel': 'weight'})[leaf]
     if modules[2].startswith('shortcut_'):
         first = 1 if shortcut == 'average_pool' else 0
         index = first + (modules[2] == 'shortcut_norm')
         return f'{prefix}downsample.{index}.' + _leaf(modules[2], leaf)
     return prefix + modules[2].replace('norm', 'bn') + '.' + _leaf(modules[2], leaf)
+
+
+def key_function(architecture: ResidualArchitecture) -> Callable[[str], str]:
+    """Returns `timm_key` for the networks of an architecture."""
+    stem = {1: 'conv7', 3: 'deep', 4: 'deep_strided'}[len(architecture.stem_layers)]
+    shortcut = 'average_pool' if architecture.pools_shortcut else 'projection'
+    return functools.partial(timm_key, stem=stem, shortcut=shortcut)
 
 
 def _leaf(module: str, leaf: str) -> str:
@@ -69,17 +91,21 @@ def to_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
         return array
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
-    transposed = array.T
-    return transposed[:, :, None, None] if 'squeeze_excite' in path else transposed
+    return array.T[:, :, None, None] if _is_gate(path) else array.T
 
 
 def from_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
     """An array of timm as ours; the inverse of `to_timm_layout`."""
     if not path.endswith('kernel'):
         return array
-    if 'squeeze_excite' in path:
+    if _is_gate(path):
         array = array[:, :, 0, 0]
     return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
+
+
+def _is_gate(path: str) -> bool:
+    """Returns whether a kernel is a dense layer here and a 1x1 convolution in timm."""
+    return path.endswith(('/reduce/kernel', '/expand/kernel'))
 
 
 def read(path: pathlib.Path, which: str) -> Source:
@@ -128,7 +154,7 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     return Source({'raw': arrays, 'ema': arrays}, form, name_of)
 
 
-def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
+def to_state_dict(arrays: Arrays, architecture: ResidualArchitecture) -> Arrays:
     """Our leaves by path as the state dict of timm's network, num_batches_tracked included.
 
     Raises UserError for a network that timm's code cannot build, though its tensors would fit.
@@ -138,9 +164,9 @@ def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
             f'timm cannot build a network with {problem}: these weights would give '
             'wrong logits there'
         )
-    state = {}
+    state, key_of = {}, key_function(architecture)
     for path, array in arrays.items():
-        key = timm_key(path, architecture.stem, architecture.shortcut)
+        key = key_of(path)
         state[key] = np.ascontiguousarray(to_timm_layout(path, array))
         if path.endswith('/mean'):
             counter = key.replace('running_mean', 'num_batches_tracked')
@@ -163,20 +189,16 @@ def _torch_ndim(path):
     return 2 if path.startswith('head/') else 4
 
 
-def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
-    defaults = {
-        field: getattr(Architecture, field)
-        for field in (
-            'activation',
-            'padding',
-            'pool_unstrided_shortcut',
-            'width_multiplier',
-            'stride_in',
-        )
-    }
-    for field, default in defaults.items():
-        if (value := getattr(architecture, field)) != default:
-            return f'{field} {value!r}'
+def _not_in_timm(architecture: ResidualArchitecture, arrays: Arrays) -> str | None:
+    for field in dataclasses.fields(architecture):
+        value = getattr(architecture, field.name)
+        if field.name in NOT_IN_TIMM and value != field.default:
+            return f'{field.name} {value!r}'
+    if isinstance(architecture, resnest.Architecture):
+        widths = [v.shape[-1] for k, v in arrays.items() if k.endswith('reduce/kernel')]
+        if any(width % 8 for width in widths):
+            return 'widths of split attention that are no multiples of 8'
+        return None
     for path, array in arrays.items():
         if path.endswith('squeeze_excite/reduce/kernel'):
             channels, hidden = array.shape

@@ -7,16 +7,20 @@ network is recognised from the tensors, and every tensor is used exactly once.
 import collections
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterator
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import numpy as np
 
+from resnet_rs.convert import resnest
 from resnet_rs.models import VARIANTS, create_model, init_variables
 from resnet_rs.models.layers import squeeze_excite_width
-from resnet_rs.models.resnet import STAGE_WIDTHS, Architecture, ResNet
+from resnet_rs.models.residual import STAGE_WIDTHS
+from resnet_rs.models.resnet import Architecture
 from resnet_rs.utils.errors import UserError, count_of
 
 Arrays = dict[str, np.ndarray]  # by path within a collection: 'stage1/block2/conv3/kernel'
@@ -43,13 +47,13 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network of the table `models.VARIANTS` and the settings that the weights need beside."""
+    """A named network and the settings that the weights need beside."""
 
     name: str
     num_classes: int
     settings: dict
 
-    def create(self, **overrides) -> ResNet:
+    def create(self, **overrides) -> nn.Module:
         settings = {'dtype': 'float32', 'num_classes': self.num_classes} | self.settings
         return create_model(self.name, **settings | overrides)
 
@@ -65,6 +69,7 @@ def candidate_paths(stage_sizes: tuple[int, ...], stem: str) -> Iterator[str]:
             layers += [(prefix, index) for index in (1, 2, 3)]
             for layer in ('reduce', 'expand'):
                 yield from (f'{prefix}/squeeze_excite/{layer}/{x}' for x in ('kernel', 'bias'))
+            yield from (f'{prefix}/{path}' for path in resnest.PATHS)
             yield f'{prefix}/shortcut_conv/kernel'
             yield from (f'{prefix}/shortcut_norm/{leaf}' for leaf in norm)
     for prefix, index in layers:
@@ -78,7 +83,8 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
 
     Args:
       source: a file's tensors; the names and shapes of its 'ema' set are looked at.
-      variant: 'v1' or 'v1.5', which of the two a bottleneck ResNet with a 7x7 stem is.
+      variant: what tensors do not tell: 'v1' or 'v1.5', which of the two a bottleneck ResNet with
+        a 7x7 stem is; 'fast' for a ResNeSt that pools before its 3x3 convolutions.
       num_classes: of the classifier to have; None for the file's own, if it tells 1000 classes.
 
     Raises UserError when it is none of the table.
@@ -89,6 +95,15 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
         raise UserError(
             f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
             'of 4; it is incomplete or of another network'
+        )
+    if resnest.is_resnest(arrays):
+        name, settings = resnest.recognise(
+            functools.partial(_array, source), form['stage_sizes'], variant
+        )
+        return Network(name, _head_size(arrays, num_classes), settings)
+    if variant == 'fast':
+        raise UserError(
+            '--variant=fast is of ResNeSt, and these tensors are of a ResNet; leave it out'
         )
     width = _array(source, 'stage4/block1/conv1/kernel').shape[-1] / STAGE_WIDTHS[-1]
     fields = {field.name: field.default for field in dataclasses.fields(Architecture)}

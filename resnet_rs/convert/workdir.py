@@ -11,11 +11,12 @@ import ml_collections
 
 from resnet_rs.config import default_config
 from resnet_rs.config.stored import write_config
+from resnet_rs.convert.resnest import evaluation_settings
 from resnet_rs.convert.weights import Network
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
-# Where the file's name does not tell: the resolution of timm's released weights of that depth.
+# Where the file's name does not tell: the resolution of the released weights of that depth.
 IMAGE_SIZES = {
     'resnet_rs_50': 160,
     'resnet_rs_101': 192,
@@ -24,6 +25,9 @@ IMAGE_SIZES = {
     'resnet_rs_270': 256,
     'resnet_rs_350': 256,
     'resnet_rs_420': 320,
+    'resnest_101': 256,
+    'resnest_200': 320,
+    'resnest_269': 416,
 }
 OTHER_IMAGE_SIZE = 224
 
@@ -43,7 +47,7 @@ def network_config(network: Network, image_size: int, data: dict) -> ml_collecti
     config.model.update(
         {'name': network.name, 'num_classes': network.num_classes, **network.settings}
     )
-    config.data.update({'image_size': image_size, **data})
+    config.data.update({'image_size': image_size, **evaluation_settings(network.name), **data})
     return config
 
 

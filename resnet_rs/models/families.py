@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from resnet_rs.models.resnest_variants import RESNEST
 from resnet_rs.models.variants import VARIANTS
 
 
@@ -12,7 +13,7 @@ class Family:
 
     module: the file, imported when a network is built. It has the dataclass `Architecture`, of the
       settings that a network of the family takes, and `build(**settings)`, which returns a
-      flax.linen module that is called as resnet.ResNet is.
+      flax.linen module that is called as residual.ResidualNetwork is.
     names: for each network the settings that its name stands for.
     """
 
@@ -20,7 +21,10 @@ class Family:
     names: Mapping[str, dict]
 
 
-FAMILIES = {'resnet': Family('resnet_rs.models.resnet', VARIANTS)}
+FAMILIES = {
+    'resnet': Family('resnet_rs.models.resnet', VARIANTS),
+    'resnest': Family('resnet_rs.models.resnest', RESNEST),
+}
 
 
 def family_of(name: str) -> Family:

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_rs.models.initializers import fan_in_truncated_normal
+from resnet_rs.models.initializers import KERNELS
 from resnet_rs.models.layers import (
     Dtype,
     Moments,
@@ -38,14 +38,14 @@ def plain_tail(
     """Returns the end of a branch: convolution, norm, squeeze-excite, stochastic depth.
 
     Args:
-      block: a resnet.Block, inside of its compact method.
+      block: a residual.Block, inside of its compact method.
       x: [batch, height, width, channels], the input of the last convolution.
       features: channels of the last convolution; kernel_size: its side.
       number: of the last convolution and norm in their names, 'conv3' and 'norm3'.
       train, key: as of the block.
     """
-    x = block.convolved(x, features, kernel_size, 1, f'conv{number}')
-    x = block.norm(name=f'norm{number}', zero_scale=True)(x, train)
+    x = block.convolved(x, features, kernel_size, 1, f'conv{number}', block.dilation)
+    x = block.norm(name=f'norm{number}', ends_block=True)(x, train)
     return block.stochastic_depth(block.squeeze_excite(x), train, key)
 
 
@@ -59,20 +59,21 @@ def fused_tail(
     key: jax.Array | None,
 ) -> jax.Array:
     """Returns what `plain_tail` does, computed in one pass."""
-    norm = block.norm(name=f'norm{number}', zero_scale=True)
+    norm = block.norm(name=f'norm{number}', ends_block=True)
     moments = None
     if kernel_size == 1 and features > x.shape[-1]:
         architecture = block.architecture
         widening = WideningConvolution(
             features,
             architecture.batch_norm_group_size,
+            architecture.initializer,
             dtype=architecture.dtype,
             param_dtype=architecture.param_dtype,
             name=f'conv{number}',
         )
         x, moments = widening(x, train)
     else:
-        x = block.convolved(x, features, kernel_size, 1, f'conv{number}')
+        x = block.convolved(x, features, kernel_size, 1, f'conv{number}', block.dilation)
     branch = norm.affine(x, train, moments)
     return block.stochastic_depth(block.squeeze_excite(branch), train, key).value()
 
@@ -82,6 +83,7 @@ class WideningConvolution(nn.Module):
 
     features: int
     group_size: int | None = None
+    initializer: str = 'truncated_normal'
     dtype: Dtype = jnp.bfloat16
     param_dtype: Dtype = jnp.float32
 
@@ -89,7 +91,7 @@ class WideningConvolution(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
         """y [batch, height, width, features] in `dtype`; its moments where `train` needs them."""
         shape = (1, 1, x.shape[-1], self.features)
-        kernel = self.param('kernel', fan_in_truncated_normal, shape, self.param_dtype)[0, 0]
+        kernel = self.param('kernel', KERNELS[self.initializer], shape, self.param_dtype)[0, 0]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if not train:
             return _convolve(x, kernel), None

@@ -37,9 +37,44 @@ def normal(stddev: float):
     return initializer
 
 
+def fan_out_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """Draws a kernel of variance 2 / fan-out (He et al. 2015, as torchvision and ResNeSt)."""
+    stddev = math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))
+    return normal(stddev)(key, shape, dtype)
+
+
+def xavier_uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """Draws a kernel within +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010)."""
+    positions = math.prod(shape[:-2])
+    return _uniform(key, shape, dtype, math.sqrt(6 / (positions * (shape[-2] + shape[-1]))))
+
+
+def fan_in_uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """Draws a kernel within +-1 / sqrt(fan-in), as PyTorch does for a dense layer."""
+    return _uniform(key, shape, dtype, math.sqrt(1 / math.prod(shape[:-1])))
+
+
+def _uniform(key, shape, dtype, limit) -> jax.Array:
+    drawn = jax.random.uniform(key, (_drawn(shape),), dtype, -1, 1)
+    return _first(drawn * jnp.asarray(limit, dtype), shape)
+
+
 def _drawn(shape) -> int:
     return max(_FEWEST_DRAWN, 1 << (math.prod(shape) - 1).bit_length())
 
 
 def _first(drawn: jax.Array, shape) -> jax.Array:
     return drawn[: math.prod(shape)].reshape(shape)
+
+
+# By the setting `initializer`: of the kernels of a network, and of its head.
+KERNELS = {
+    'truncated_normal': fan_in_truncated_normal,
+    'he_normal': fan_out_normal,
+    'xavier_uniform': xavier_uniform,
+}
+HEADS = {
+    'truncated_normal': normal(0.01),
+    'he_normal': fan_in_uniform,
+    'xavier_uniform': xavier_uniform,
+}

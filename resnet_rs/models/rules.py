@@ -1,7 +1,7 @@
 """The values that the settings of a network take; importing them imports neither JAX nor Flax."""
 
 from resnet_rs.models.families import network_names
-from resnet_rs.utils.rules import choice, flag, network, number, per_stage, whole
+from resnet_rs.utils.rules import Rule, choice, flag, network, number, per_stage, whole
 
 RULES = {
     'name': network(network_names()),
@@ -13,6 +13,12 @@ RULES = {
     'batch_norm_momentum': number(0, 1),
     'batch_norm_group_size': whole(-1),
     'activation': choice('relu', 'swish'),
+    'initializer': choice('truncated_normal', 'he_normal', 'xavier_uniform'),
+    'zero_gamma': flag(),
+    'output_stride': Rule(int, '8, 16 or 32', lambda stride: stride in (8, 16, 32)),
+    'radix': whole(1),
+    'cardinality': whole(1),
+    'drop_block_rate': number(0, 1, below=True),
     'padding': choice('symmetric', 'same'),
     'pool_unstrided_shortcut': flag(),
     'squeeze_excite_divisor': whole(1),

@@ -53,6 +53,19 @@ def deep_state(sizes) -> dict:
     return {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
 
 
+def timm_shapes_of(name, **settings) -> dict:
+    """Zeros of our shapes under timm's names."""
+    model = create_model(name, dtype='float32', **settings)
+    shapes = jax.eval_shape(lambda: init_variables(model, 64))
+    key_of = timm.key_function(model.architecture)
+    state = {}
+    for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items():
+        path = path.split('/', 1)[1]
+        array = np.broadcast_to(np.float32(0), leaf.shape)
+        state[key_of(path)] = timm.to_timm_layout(path, array)
+    return state
+
+
 @pytest.mark.parametrize('depth', DEPTHS)
 def test_depths_of_resnet_rs(depth):
     sizes, parameters = DEPTHS[depth]
@@ -88,20 +101,20 @@ def test_depths_of_resnet_rs(depth):
         ('se_resnet_26d', {}),
         ('resnet_rs_14', {'width_multiplier': 0.75}),
         ('resnet_18', {'width_multiplier': 0.3}),
+        ('resnest_14', {}),
+        ('resnest_26', {'width_multiplier': 0.5}),
+        ('resnest_50_fast_1s1x64d', {}),
+        ('resnest_50_fast_4s1x64d', {}),
+        ('resnest_50_fast_1s2x40d', {}),
+        ('resnest_50_fast_2s2x40d', {}),
+        ('resnest_50_fast_4s2x40d', {}),
+        ('resnest_50_fast_1s4x24d', {}),
     ],
     ids=str,
 )
 def test_variants(name, settings):
     """Our shapes through timm's names and back; 0.3 gives widths that are cut to integers."""
-    model = create_model(name, dtype='float32', **settings)
-    shapes = jax.eval_shape(lambda: init_variables(model, 64))
-    architecture = model.architecture
-    state = {}
-    for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items():
-        path = path.split('/', 1)[1]
-        array = np.broadcast_to(np.float32(0), leaf.shape)
-        key = timm.timm_key(path, architecture.stem, architecture.shortcut)
-        state[key] = timm.to_timm_layout(path, array)
+    state = timm_shapes_of(name, **settings)
     source = timm.from_state_dict(state, 'state')
     network = recognise(source, 'v1.5', None)
     assert network.name == name
@@ -110,7 +123,7 @@ def test_variants(name, settings):
     else:
         assert network.settings == settings
     weights, notes = assemble(source, network)
-    assert count_parameters(weights['raw']) == count_parameters(shapes) and not notes
+    assert sum(map(np.size, state.values())) == count_parameters(weights['raw']) and not notes
 
 
 def test_v1_is_a_choice():
@@ -126,6 +139,26 @@ def test_v1_is_a_choice():
     source = timm.from_state_dict(state, 'state')
     assert recognise(source, 'v1', 10).name == 'resnet_50_v1'
     assert recognise(source, 'v1.5', 10).name == 'resnet_50'
+
+
+def test_fast_is_a_choice_of_resnest():
+    """ResNeSt-50 and its fast form have the same tensors."""
+    state = timm_shapes_of('resnest_50')
+    for variant, name in (('v1.5', 'resnest_50'), ('fast', 'resnest_50_fast_2s1x64d')):
+        assert recognise(timm.from_state_dict(state, 'state'), variant, None).name == name
+    for name, variant, message in (
+        ('resnest_50', 'v1', 'form v1 '),
+        ('resnest_14', 'fast', 'resnest_14 has no fast form'),
+        ('resnet_18', 'fast', '--variant=fast is of ResNeSt'),
+    ):
+        with pytest.raises(UserError, match=message):
+            recognise(timm.from_state_dict(timm_shapes_of(name), 'state'), variant, None)
+
+
+def test_resnest_that_is_none_of_the_table():
+    state = timm_shapes_of('resnest_14', radix=4)
+    with pytest.raises(UserError, match=r'no ResNeSt .* \(1, 1, 1, 1\), radix 4, cardinality 1,'):
+        recognise(timm.from_state_dict(state, 'state'), 'v1.5', None)
 
 
 def test_model_garden_logits(tmp_path):

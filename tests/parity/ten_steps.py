@@ -14,7 +14,7 @@ import optax
 from hash_filled import hash_filled_variables, hash_values
 
 from resnet_rs.config import default_config
-from resnet_rs.convert.timm import timm_key, to_timm_layout
+from resnet_rs.convert.timm import key_function, to_timm_layout
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import create_program
 
@@ -165,10 +165,10 @@ def our_steps(run: Run, dtype: str):
 
 
 def _initial_variables(model, dtype):
-    architecture = model.architecture
+    key_of = key_function(model.architecture)
     flat = flax.traverse_util.flatten_dict(hash_filled_variables(model, dtype), sep='/')
     for path, leaf in flat.items():
-        key = timm_key(path.split('/', 1)[1], architecture.stem, architecture.shortcut)
+        key = key_of(path.split('/', 1)[1])
         flat[path] = leaf * initial_scale(key)
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 
@@ -186,9 +186,9 @@ def _is_decayed(key: str) -> bool:
 
 
 def _by_timm_name(architecture, tree) -> Tensors:
-    named = {}
+    named, key_of = {}, key_function(architecture)
     for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
-        key = timm_key(path, architecture.stem, architecture.shortcut)
+        key = key_of(path)
         # A copy: the step gives the buffers up, and a view would read what replaces them.
         named[key] = to_timm_layout(path, np.array(leaf))
     return named
