@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_rs.convert.timm import from_timm_layout, key_function, to_timm_layout
+from resnet_rs.convert.timm import from_timm_layout, state_key, to_timm_layout
 from resnet_rs.models import init_variables
 
 
@@ -46,12 +46,11 @@ def hash_images(size: int) -> np.ndarray:
 
 def hash_filled_variables(model, dtype):
     """Variables of `model` with every leaf filled by its timm name."""
-    key_of = key_function(model.architecture)
     shapes = jax.eval_shape(lambda: init_variables(model, 64))
     filled = {}
     for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items():
         name = path.split('/', 1)[1]
-        key = key_of(name)
+        key = state_key(name, model.architecture)
         shape = to_timm_layout(name, np.empty(leaf.shape, np.bool_)).shape
         filled[path] = jnp.asarray(from_timm_layout(name, hash_tensor(key, shape)), dtype)
     return flax.traverse_util.unflatten_dict(filled, sep='/')

@@ -7,11 +7,20 @@ import itertools
 import jax
 import pytest
 
-from configs import additive_study, resnet_rs, scaling_study, weight_decay_study
+from configs import (
+    additive_study,
+    bag_of_tricks,
+    resnest,
+    resnet_rs,
+    scaling_study,
+    weight_decay_study,
+)
 from resnet_rs.config import flatten, validation
+from resnet_rs.config.durations import to_steps
 from resnet_rs.models import count_parameters, init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.sweep.definition import load_sweep
+from resnet_rs.training.optimizer import create_schedule
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
@@ -91,9 +100,53 @@ def test_every_cell_of_the_scaling_study():
     assert parameters(scaling_study.get_config('')) == 63_618_696
 
 
+def test_bag_of_tricks():
+    configs = {row: bag_of_tricks.get_config(row) for row in bag_of_tricks.ROWS}
+    assert len(configs) == 18
+    flat = {row: flatten(config.to_dict()) for row, config in configs.items()}
+    for config in configs.values():
+        validation.check_settings(config)
+    for steps in (
+        ['linear_scaling@1024', 'warmup@1024', 'zero_gamma@1024', 'no_bias_decay@1024']
+        + ['low_precision@1024', 'B', 'C', 'D', 'cosine', 'label_smoothing', 'mixup'],
+        [f'{step}@256' for step in bag_of_tricks.LARGE_BATCH],
+    ):
+        for before, after in itertools.pairwise(steps):
+            changed = {name for name in flat[after] if flat[after][name] != flat[before][name]}
+            assert len(changed) == (2 if after == 'mixup' else 1), (after, changed)
+    for same in (('low_precision@1024', 'A'), ('D', 'efficient')):
+        assert flat[same[0]] == flat[same[1]]
+    sizes = dict(batch_size=1024, examples_per_epoch=1_281_167)
+    schedule = create_schedule(configs['D'], to_steps('120 epochs', **sizes), 1_281_167)
+    for epoch, rate in (
+        (0, 0),
+        (2.5, 0.2),
+        (5, 0.4),
+        (29, 0.4),
+        (31, 0.04),
+        (61, 4e-3),
+        (91, 4e-4),
+    ):
+        assert float(schedule(round(epoch * 1_281_167 / 1024))) == pytest.approx(rate, rel=1e-3)
+
+
+def test_rows_of_resnest():
+    published = {'50': (27_483_240, 3.2), '101': (48_275_016, 1.6), '200': (70_201_544, 0.8)}
+    for row, (size, rate) in published.items():
+        config = resnest.get_config(row)
+        validation.check_settings(config)
+        shapes = jax.eval_shape(lambda c=config: init_variables(model_of(c, scan_blocks=True), 64))
+        assert count_parameters(shapes['params']) == size
+        assert config.optimizer.learning_rate * config.batch_size / 256 == pytest.approx(rate)
+    validation.check_settings(resnest.get_config('269'))
+    assert resnest.get_config('269').eval.image_size == 416
+
+
 @pytest.mark.parametrize(
     'study, row, message',
     (
+        (bag_of_tricks, 'E', "no row 'E'; it has linear_scaling@256"),
+        (resnest, '152', "no row '152'; it has 50, 101, 200, 269"),
         (additive_study, 'cosin', "no row 'cosin'.*cosine"),
         (weight_decay_study, '50,none', "no row '50,none'"),
         (scaling_study, 'depht=101', "no axis 'depht'"),

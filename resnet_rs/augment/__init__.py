@@ -1,7 +1,7 @@
 """Augmentation of single images on the host, in TensorFlow operations.
 
 `create_augment` is the door to all of it: RandAugment as the authors of ResNet-RS ran it, the
-weaker form of TF Model Garden, AutoAugment v0, and the colour jitter of Bag of Tricks.
+weaker form of TF Model Garden, two policies of AutoAugment, and the colour jitter of Bag of Tricks.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from resnet_rs.augment import pointwise, policies
-from resnet_rs.augment.color_jitter import color_jitter_lighting
+from resnet_rs.augment.color_jitter import color_jitter_lighting, hue_jitter_lighting
 from resnet_rs.config import AUGMENTATIONS
 from resnet_rs.utils.errors import UserError
 
@@ -23,6 +23,17 @@ _SETTINGS = {
         contrast=pointwise.contrast_by_mean,
     ),
     'autoaugment_v0': policies.Settings(translate_constant=250, cutout_constant=100),
+    'autoaugment_imagenet': policies.Settings(
+        translate_constant=250,
+        cutout_constant=100,
+        contrast=pointwise.contrast_by_mean,
+        rising=True,
+    ),
+}
+_FIXED = {
+    'none': lambda image, seed: image,
+    'color_jitter_lighting': color_jitter_lighting,
+    'hue_jitter_lighting': hue_jitter_lighting,
 }
 _OPERATIONS = {
     'randaugment': policies.RANDAUGMENT_OPERATIONS,
@@ -45,7 +56,9 @@ def create_augment(
         name: one of `AUGMENTATIONS`. 'randaugment' is the authors' form (16 operations, always
             applied, magnitudes above 10 extrapolate); 'randaugment_model_garden' has identity as a
             17th choice, translates by a tenth and fills by reflection; 'autoaugment_v0' is the
-            25 sub-policies used with EfficientNet; 'color_jitter_lighting' is Bag of Tricks'.
+            25 sub-policies used with EfficientNet, 'autoaugment_imagenet' those of the AutoAugment
+            paper, used with ResNeSt; 'color_jitter_lighting' is Bag of Tricks' as its code has it,
+            'hue_jitter_lighting' as its paper has it.
             Several names joined by '+' are applied in turn, with the same settings.
         layers: operations per image; RandAugment only.
         magnitude: strength of every operation, 10 being the nominal maximum; RandAugment only.
@@ -74,8 +87,8 @@ def create_augment(
         return _in_turn([create_augment(part, **settings) for part in name.split('+')])
     if name not in AUGMENTATIONS:
         raise UserError(f'unknown augmentation {name!r}; choose from {", ".join(AUGMENTATIONS)}')
-    if name in ('none', 'color_jitter_lighting'):
-        return _checked(color_jitter_lighting if name != 'none' else lambda image, seed: image)
+    if name in _FIXED:
+        return _checked(_FIXED[name])
 
     settings = _SETTINGS[name]
     if translate_constant is not None:
@@ -84,15 +97,14 @@ def create_augment(
         )
     if cutout_constant is not None:
         settings = settings._replace(cutout_constant=_number('cutout_constant', cutout_constant))
-    if name == 'autoaugment_v0':
+    if name in policies.AUTOAUGMENT_POLICIES:
         if operations is not None:
             raise UserError(
-                'autoaugment_v0 has a fixed table of operations; leave operations unset or choose '
+                f'{name} has a fixed table of operations; leave operations unset or choose '
                 'randaugment'
             )
-        return _checked(
-            lambda image, seed: policies.autoaugment(image, seed, policies.AUTOAUGMENT_V0, settings)
-        )
+        policy = policies.AUTOAUGMENT_POLICIES[name]
+        return _checked(lambda image, seed: policies.autoaugment(image, seed, policy, settings))
 
     magnitude = _number('randaugment magnitude', magnitude, most=100)
     if not isinstance(layers, int) or isinstance(layers, bool) or not 1 <= layers <= 16:

@@ -39,13 +39,7 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     brightness, contrast, saturation = tf.unstack(
         tf.random.stateless_uniform([3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox')
     )
-    # No tf.matmul here: in which order it adds depends on the CPU. One constant in each product:
-    # TensorFlow's graph optimisation would merge two of them.
-    components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
-    lighting = tf.reduce_sum(
-        components * tf.random.stateless_normal([3], noise_seed, alg='philox'), axis=1
-    )
-
+    lighting = _lighting(noise_seed)
     height, width, _ = image.shape
     sums = tf.cast(_channel_sums(image), tf.float32)
     grey = brightness * tf.reduce_sum(sums * (LUMA / np.float32(height * width)))
@@ -54,6 +48,36 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     matrix = brightness * contrast * (saturation * tf.eye(3) + (1.0 - saturation) * to_luma)
     offset = (1.0 - contrast) * grey + lighting
     return _transformed(image, matrix, offset)
+
+
+def hue_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Scales hue, saturation and value, each by a factor of U[0.6, 1.4], then adds lighting noise.
+
+    This is the text of the paper, which does not say in which colour space; it is taken to be HSV.
+    A hue is a part of the colour circle from red on, and wraps round; the other two are cut at 1.
+
+    Args:
+        image: uint8 [height, width, 3], RGB.
+        seed: int32 [2].
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    factor_seed, noise_seed = tf.unstack(tf.random.split(seed, 2, alg='philox'))
+    factors = tf.random.stateless_uniform([3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox')
+    scaled = factors * tf.image.rgb_to_hsv(tf.cast(image, tf.float32) / 255.0)
+    hue, rest = scaled[..., :1], tf.minimum(scaled[..., 1:], 1.0)
+    pixels = tf.image.hsv_to_rgb(tf.concat([hue - tf.floor(hue), rest], axis=-1))
+    values = tf.round(pixels * 255.0 + _lighting(noise_seed))
+    return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
+
+
+def _lighting(seed: tf.Tensor) -> tf.Tensor:
+    """Draws what is added to red, green and blue of every pixel, float32 [3]."""
+    # No tf.matmul here: in which order it adds depends on the CPU. One constant in each product:
+    # TensorFlow's graph optimisation would merge two of them.
+    components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
+    return tf.reduce_sum(components * tf.random.stateless_normal([3], seed, alg='philox'), axis=1)
 
 
 @pointwise.compiled

@@ -26,13 +26,15 @@ class Settings(NamedTuple):
     """What differs between the public implementations.
 
     `translate_constant` and `cutout_constant` are pixels at level 10; `fill_mode` is 'constant' or
-    'reflect'; `contrast` takes (image, factor).
+    'reflect'; `contrast` takes (image, factor). With `rising` a higher level of Posterize and
+    Solarize changes the image more, and not less as in TensorFlow's code.
     """
 
     translate_constant: float
     cutout_constant: float
     fill_mode: str = 'constant'
     contrast: Callable[[tf.Tensor, float], tf.Tensor] = pointwise.contrast
+    rising: bool = False
 
 
 Operation = Callable[[tf.Tensor, Draw], tf.Tensor]
@@ -68,6 +70,41 @@ AUTOAUGMENT_V0 = (
     (('Color', 0.8, 6), ('Rotate', 0.4, 5)),
 )
 
+# The policy of the AutoAugment paper (Cubuk et al. 2018, arXiv 1805.09501, table 9), as GluonCV's
+# ResNeSt was trained with it.
+AUTOAUGMENT_IMAGENET = (
+    (('Posterize', 0.4, 8), ('Rotate', 0.6, 9)),
+    (('Solarize', 0.6, 5), ('AutoContrast', 0.6, 5)),
+    (('Equalize', 0.8, 8), ('Equalize', 0.6, 3)),
+    (('Posterize', 0.6, 7), ('Posterize', 0.6, 6)),
+    (('Equalize', 0.4, 7), ('Solarize', 0.2, 4)),
+    (('Equalize', 0.4, 4), ('Rotate', 0.8, 8)),
+    (('Solarize', 0.6, 3), ('Equalize', 0.6, 7)),
+    (('Posterize', 0.8, 5), ('Equalize', 1.0, 2)),
+    (('Rotate', 0.2, 3), ('Solarize', 0.6, 8)),
+    (('Equalize', 0.6, 8), ('Posterize', 0.4, 6)),
+    (('Rotate', 0.8, 8), ('Color', 0.4, 0)),
+    (('Rotate', 0.4, 9), ('Equalize', 0.6, 2)),
+    (('Equalize', 0.0, 7), ('Equalize', 0.8, 8)),
+    (('Invert', 0.6, 4), ('Equalize', 1.0, 8)),
+    (('Color', 0.6, 4), ('Contrast', 1.0, 8)),
+    (('Rotate', 0.8, 8), ('Color', 1.0, 0)),
+    (('Color', 0.8, 8), ('Solarize', 0.8, 7)),
+    (('Sharpness', 0.4, 7), ('Invert', 0.6, 8)),
+    (('ShearX', 0.6, 5), ('Equalize', 1.0, 9)),
+    (('Color', 0.4, 0), ('Equalize', 0.6, 3)),
+    # Five of them a second time.
+    (('Equalize', 0.4, 7), ('Solarize', 0.2, 4)),
+    (('Solarize', 0.6, 5), ('AutoContrast', 0.6, 5)),
+    (('Invert', 0.6, 4), ('Equalize', 1.0, 8)),
+    (('Color', 0.6, 4), ('Contrast', 1.0, 8)),
+    (('Equalize', 0.8, 8), ('Equalize', 0.6, 3)),
+)
+AUTOAUGMENT_POLICIES = {
+    'autoaugment_v0': AUTOAUGMENT_V0,
+    'autoaugment_imagenet': AUTOAUGMENT_IMAGENET,
+}
+
 
 def make_operation(name: str, level: float, settings: Settings) -> Operation:
     """One operation at one level (0 to 10; higher levels extrapolate).
@@ -84,13 +121,16 @@ def make_operation(name: str, level: float, settings: Settings) -> Operation:
     enhance = strength * 1.8 + 0.1
     fill_mode = settings.fill_mode
     pixels = strength * float(settings.translate_constant)
+    bits, threshold = int(strength * 4), int(strength * 256)
+    if settings.rising:
+        bits, threshold = 4 - bits, 256 - threshold
     return {
         'Identity': lambda image, draw: image,
         'AutoContrast': lambda image, draw: pointwise.autocontrast(image),
         'Equalize': lambda image, draw: pointwise.equalize(image),
         'Invert': lambda image, draw: pointwise.invert(image),
-        'Posterize': lambda image, draw: pointwise.posterize(image, int(strength * 4)),
-        'Solarize': lambda image, draw: pointwise.solarize(image, int(strength * 256)),
+        'Posterize': lambda image, draw: pointwise.posterize(image, bits),
+        'Solarize': lambda image, draw: pointwise.solarize(image, threshold),
         'SolarizeAdd': lambda image, draw: pointwise.solarize_add(image, int(strength * 110)),
         'Color': lambda image, draw: pointwise.color(image, enhance),
         'Contrast': lambda image, draw: settings.contrast(image, enhance),

@@ -7,7 +7,7 @@ why they do not agree and what to do, or ''.
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_rs.models.variants import VARIANTS
+from resnet_rs.models.families import family_of
 
 
 def accumulation_steps(settings: Mapping[str, Any]) -> str:
@@ -31,8 +31,8 @@ def repeated_augmentation(settings: Mapping[str, Any]) -> str:
 
 
 def remat(settings: Mapping[str, Any]) -> str:
-    names = settings['model.remat'].split(',')
-    stages = len(VARIANTS[settings['model.name']]['stage_sizes'])
+    names, network = settings['model.remat'].split(','), settings['model.name']
+    stages = len(family_of(network).names[network].get('stage_sizes', ()))
     if len(names) in (1, stages):
         return ''
     return (
@@ -43,10 +43,12 @@ def remat(settings: Mapping[str, Any]) -> str:
 
 def randaugment_operations(settings: Mapping[str, Any]) -> str:
     chosen = settings['data.randaugment_operations']
-    if not chosen or 'autoaugment_v0' not in settings['data.augment'].split('+'):
+    augmentations = settings['data.augment'].split('+')
+    fixed = [name for name in augmentations if name.startswith('autoaugment')]
+    if not chosen or not fixed:
         return ''
     return (
-        f'data.randaugment_operations is {chosen}, but autoaugment_v0 has a fixed table of '
+        f'data.randaugment_operations is {chosen}, but {fixed[0]} has a fixed table of '
         "operations; use --config.data.randaugment_operations='()' or "
         '--config.data.augment=randaugment'
     )

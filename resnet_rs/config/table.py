@@ -21,6 +21,7 @@ from resnet_rs.utils.rules import (
     colour,
     duration,
     flag,
+    fractions_of_run,
     interval,
     joined,
     number,
@@ -38,7 +39,9 @@ AUGMENTATIONS = (
     'randaugment',
     'randaugment_model_garden',
     'autoaugment_v0',
+    'autoaugment_imagenet',
     'color_jitter_lighting',
+    'hue_jitter_lighting',
 )
 RANDAUGMENT_OPERATIONS = (
     'AutoContrast',
@@ -116,6 +119,19 @@ SETTINGS = {
         "examples that share batch statistics; 0: one group per device, as the authors' code, "
         'which does not synchronise cores; -1: the whole global batch',
         relation=relations.batch_norm_group_size),
+    'model.initializer': Setting(
+        'truncated_normal', NETWORK['initializer'],
+        'of the kernels of convolutions and head; biases start at 0. truncated_normal: variance '
+        '1 / fan in; he_normal: 2 / fan out; xavier_uniform: 2 / (fan in + fan out)'),
+    'model.zero_gamma': Setting(
+        True, NETWORK['zero_gamma'], 'the scale of the last norm of every block starts at 0'),
+    'model.output_stride': Setting(
+        32, NETWORK['output_stride'],
+        'pixels to a position in the last stage; 8 or 16: later stages are dilated, not strided'),
+    'model.drop_block_rate': Setting(
+        0.0, NETWORK['drop_block_rate'],
+        'DropBlock in the last two stages of a ResNeSt: the share of values that is dropped at the '
+        'end of training, up to which it rises linearly from 0'),
     'model.activation': Setting('relu', NETWORK['activation'], 'swish: as TF Model Garden'),
     'model.padding': Setting(
         'symmetric', NETWORK['padding'], 'of strided layers; same: as TF Model Garden'),
@@ -195,17 +211,26 @@ SETTINGS = {
         'process', Change.HOST),
 
     'optimizer.learning_rate': Setting(0.1, number(0), 'per 256 images of global batch'),
-    'optimizer.schedule': Setting('cosine', choice('cosine', 'step'), 'of the learning rate'),
+    'optimizer.schedule': Setting(
+        'cosine', choice('cosine', 'cosine_after_warmup', 'step'),
+        'of the learning rate; cosine counts from the first step, cosine_after_warmup from the end '
+        'of the warm-up'),
+    'optimizer.step_at': Setting(
+        (30 / 90, 60 / 90, 80 / 90), fractions_of_run(),
+        'parts of the run after which the schedule step divides the rate by 10'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'during which the rate rises from 0'),
     'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'of SGD'),
     'optimizer.nesterov': Setting(False, flag(), "Nesterov's form of momentum"),
     'optimizer.weight_decay': Setting(4e-5, number(0), 'times the weight joins the gradient'),
     'optimizer.weight_decay_on': Setting(
-        'kernels_and_biases', choice('kernels_and_biases', 'kernels'),
+        'kernels_and_biases', choice('kernels_and_biases', 'kernels', 'everything'),
         "kernels_and_biases: all but batch norm, as the authors' code"),
     'optimizer.label_smoothing': Setting(
-        0.1, number(0, 1, below=True), 'part of the target that all classes share'),
+        0.1, number(0, 1, below=True), 'part of the target that classes share'),
+    'optimizer.label_smoothing_over': Setting(
+        'all_classes', choice('all_classes', 'other_classes'),
+        'which classes share it: all, as in code, or all but the label, as in papers'),
     'optimizer.gradient_clip_norm': Setting(0.0, number(0), 'global norm; 0: off'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),

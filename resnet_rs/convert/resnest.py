@@ -4,7 +4,7 @@ The names of the authors' PyTorch checkpoints (github.com/zhanghang1989/ResNeSt)
 1.0.31.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -41,23 +41,28 @@ def is_resnest(paths: Iterable[str]) -> bool:
 
 
 def recognise(
-    array: Callable[[str], np.ndarray], stage_sizes: tuple[int, ...], variant: str
+    arrays: Mapping[str, np.ndarray], stage_sizes: tuple[int, ...], variant: str
 ) -> tuple[str, dict]:
     """Returns the name of the ResNeSt and the settings that its weights need beside.
 
     Args:
-      array: the array of a path; raises UserError for one that the file lacks.
+      arrays: by path.
       stage_sizes: blocks of each stage.
       variant: 'fast' for a network that pools before its 3x3 convolutions. Tensors do not tell;
         any other value prefers the network that pools after them, where there is one.
 
     Raises UserError when it is none of the table.
     """
-    inner, kernel = (
-        array('stage4/block1/conv1/kernel').shape[-1],
-        array('stage4/block1/split_attention/conv/kernel'),
-    )
-    multiplier = array('stage4/block1/conv3/kernel').shape[-1] / (4 * STAGE_WIDTHS[-1])
+    block = 'stage4/block1/'
+    told_by = {'stem/conv1', f'{block}conv1', f'{block}conv3', f'{block}split_attention/conv'}
+    if missing := sorted(name for name in told_by if f'{name}/kernel' not in arrays):
+        raise UserError(
+            f'the file has no kernel of {missing[0]}, which every ResNeSt has; it is incomplete or '
+            'of another network'
+        )
+    inner = arrays[f'{block}conv1/kernel'].shape[-1]
+    kernel = arrays[f'{block}split_attention/conv/kernel']
+    multiplier = arrays[f'{block}conv3/kernel'].shape[-1] / (4 * STAGE_WIDTHS[-1])
     radix = kernel.shape[-1] // inner
     cardinality = inner // (kernel.shape[-2] * max(radix, 1))
     form = dict(
@@ -65,7 +70,7 @@ def recognise(
         radix=radix,
         cardinality=cardinality,
         bottleneck_width=round(inner * 64 / (max(cardinality, 1) * STAGE_WIDTHS[-1] * multiplier)),
-        stem_width=round(array('stem/conv1/kernel').shape[-1] / multiplier),
+        stem_width=round(arrays['stem/conv1/kernel'].shape[-1] / multiplier),
     )
     matches = {
         name: Architecture(**parts).pool_first

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Callable
 
 import numpy as np
 import safetensors.numpy
@@ -38,6 +37,12 @@ NOT_IN_TIMM = (
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 
+def state_key(path: str, architecture: ResidualArchitecture) -> str:
+    """Returns the state-dict key of a leaf of the network that `architecture` describes."""
+    stem = {1: 'conv7', 3: 'deep', 4: 'deep_strided'}[len(architecture.stem_layers)]
+    return timm_key(path, stem, 'average_pool' if architecture.pools_shortcut else 'projection')
+
+
 def timm_key(path: str, stem: str, shortcut: str) -> str:
     """The state-dict key of a leaf named 'stage1/block2/conv3/kernel' and the like.
 
@@ -63,13 +68,6 @@ def timm_key(path: str, stem: str, shortcut: str) -> str:
         index = first + (modules[2] == 'shortcut_norm')
         return f'{prefix}downsample.{index}.' + _leaf(modules[2], leaf)
     return prefix + modules[2].replace('norm', 'bn') + '.' + _leaf(modules[2], leaf)
-
-
-def key_function(architecture: ResidualArchitecture) -> Callable[[str], str]:
-    """Returns `timm_key` for the networks of an architecture."""
-    stem = {1: 'conv7', 3: 'deep', 4: 'deep_strided'}[len(architecture.stem_layers)]
-    shortcut = 'average_pool' if architecture.pools_shortcut else 'projection'
-    return functools.partial(timm_key, stem=stem, shortcut=shortcut)
 
 
 def _leaf(module: str, leaf: str) -> str:
@@ -151,7 +149,10 @@ def from_state_dict(state: Arrays, what: str) -> Source:
                 f'{_torch_ndim(path)} dimensions; it is of another network'
             )
         arrays[path] = from_timm_layout(path, array)
-    return Source({'raw': arrays, 'ema': arrays}, form, name_of)
+    recognise = None
+    if resnest.is_resnest(arrays):
+        recognise = functools.partial(resnest.recognise, arrays, sizes)
+    return Source({'raw': arrays, 'ema': arrays}, form, name_of, recognise=recognise)
 
 
 def to_state_dict(arrays: Arrays, architecture: ResidualArchitecture) -> Arrays:
@@ -164,9 +165,9 @@ def to_state_dict(arrays: Arrays, architecture: ResidualArchitecture) -> Arrays:
             f'timm cannot build a network with {problem}: these weights would give '
             'wrong logits there'
         )
-    state, key_of = {}, key_function(architecture)
+    state = {}
     for path, array in arrays.items():
-        key = key_of(path)
+        key = state_key(path, architecture)
         state[key] = np.ascontiguousarray(to_timm_layout(path, array))
         if path.endswith('/mean'):
             counter = key.replace('running_mean', 'num_batches_tracked')

@@ -7,7 +7,6 @@ network is recognised from the tensors, and every tensor is used exactly once.
 import collections
 import dataclasses
 import difflib
-import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -36,6 +35,8 @@ class Source:
     name_of: the file's own name of a path, for messages.
     data: settings of config.data that belong to these weights.
     notes: what the person who converts should know.
+    recognise: for a family of its own a function of --variant that returns the network's name and
+      the settings of config.model that the weights need; None for ResNets.
     """
 
     weights: dict[str, Arrays]
@@ -43,6 +44,7 @@ class Source:
     name_of: Callable[[str], str]
     data: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recognise: Callable[[str], tuple[str, dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +92,15 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
     Raises UserError when it is none of the table.
     """
     arrays = source.weights['ema']
+    if source.recognise:
+        name, settings = source.recognise(variant)
+        return Network(name, _head_size(arrays, num_classes), settings)
     form = _parts(arrays) | source.form
     if len(form['stage_sizes']) != len(STAGE_WIDTHS):
         raise UserError(
             f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
             'of 4; it is incomplete or of another network'
         )
-    if resnest.is_resnest(arrays):
-        name, settings = resnest.recognise(
-            functools.partial(_array, source), form['stage_sizes'], variant
-        )
-        return Network(name, _head_size(arrays, num_classes), settings)
     if variant == 'fast':
         raise UserError(
             '--variant=fast is of ResNeSt, and these tensors are of a ResNet; leave it out'

@@ -37,7 +37,10 @@ class Objective:
 
 def create_objective(config: ml_collections.ConfigDict) -> Objective:
     """Returns the objective of a configuration."""
-    return supervised(config.optimizer.label_smoothing)
+    smoothing, classes = config.optimizer.label_smoothing, config.model.num_classes
+    if config.optimizer.label_smoothing_over == 'other_classes':
+        smoothing *= classes / max(classes - 1, 1)  # a class's share is then e / (classes - 1)
+    return supervised(smoothing)
 
 
 def supervised(label_smoothing: float) -> Objective:

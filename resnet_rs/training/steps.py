@@ -140,7 +140,10 @@ def create_program(
             config,
             model,
             objective,
-            state.replace(variables=state.variables | {'params': params}),
+            state.replace(
+                variables=state.variables
+                | {'params': params, 'schedule': {'progress': state.step / total_steps}}
+            ),
             batch,
             frozen,
             like_ema,
@@ -299,7 +302,7 @@ def _accumulated_gradients(config, model, objective, state, batch, frozen, place
             name: jax.random.fold_in(jax.random.fold_in(rng, index), stream)
             for stream, name in enumerate(RANDOM_STREAMS)
         }
-        variables = {'params': params, 'batch_stats': state.variables['batch_stats']}
+        variables = state.variables | {'params': params}
         images = normalise(part['image'], config)
         if is_mixed(config):
             images = mix_images(images, normalise(part['partner_image'], config), part)

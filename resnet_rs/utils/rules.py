@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import fractions
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -163,6 +164,17 @@ def interval(least: float, most: float = math.inf) -> Rule:
         )
 
     return Rule(tuple, f'a lower and an upper number above {least:g}{limit}, as (0.5, 1)', allows)
+
+
+def fractions_of_run() -> Rule:
+    """Returns the rule of ascending parts of a run, each above 0 and below 1; there may be none."""
+
+    def allows(value):
+        return all(map(_is_number, value)) and all(
+            low < high for low, high in itertools.pairwise((0, *value, 1))
+        )
+
+    return Rule(tuple, 'ascending numbers above 0 and below 1, as (0.25, 0.5)', allows)
 
 
 def colour(*, positive: bool = False) -> Rule:

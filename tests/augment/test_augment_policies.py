@@ -17,6 +17,13 @@ Equ1,9+ShY.6,3 | Col.4,7+Equ.6,0 | Pos.4,6+AuC.4,7 | Sol.6,8+Col.6,9 | Sol.2,4+R
 Rot1,7+TrY.8,9 | ShX0,0+Sol.8,4 | ShY.8,0+Col.6,4 | Col1,0+Rot.6,2 | Equ.8,4+Equ0,8 |
 Equ1,4+AuC.6,2 | ShY.4,7+SAd.6,7 | Pos.8,2+Sol.6,10 | Sol.6,8+Equ.6,1 | Col.8,6+Rot.4,5
 """
+AUTOAUGMENT_IMAGENET_TEXT = """
+Pos.4,8+Rot.6,9 | Sol.6,5+AuC.6,5 (x2) | Equ.8,8+Equ.6,3 (x2) | Pos.6,7+Pos.6,6 |
+Equ.4,7+Sol.2,4 (x2) | Equ.4,4+Rot.8,8 | Sol.6,3+Equ.6,7 | Pos.8,5+Equ1,2 | Rot.2,3+Sol.6,8 |
+Equ.6,8+Pos.4,6 | Rot.8,8+Col.4,0 | Rot.4,9+Equ.6,2 | Equ0,7+Equ.8,8 | Inv.6,4+Equ1,8 (x2) |
+Col.6,4+Con1,8 (x2) | Rot.8,8+Col1,0 | Col.8,8+Sol.8,7 | Sha.4,7+Inv.6,8 | ShX.6,5+Equ1,9 |
+Col.4,0+Equ.6,3
+"""
 SHORT_NAMES = {
     'Equ': 'Equalize',
     'Col': 'Color',
@@ -29,6 +36,8 @@ SHORT_NAMES = {
     'Pos': 'Posterize',
     'AuC': 'AutoContrast',
     'TrY': 'TranslateY',
+    'Con': 'Contrast',
+    'Sha': 'Sharpness',
 }
 SEEDS = 4000
 
@@ -95,6 +104,26 @@ def test_autoaugment_table():
         expected.append(tuple((SHORT_NAMES[n], float(p), int(level)) for n, p, level in found))
     assert len(expected) == 25
     assert tuple(expected) == policies.AUTOAUGMENT_V0
+
+
+def test_autoaugment_table_of_resnest():
+    rows = []
+    for entry in AUTOAUGMENT_IMAGENET_TEXT.split('|'):
+        found = re.findall(r'([A-Za-z]{3})([0-9.]+),(\d+)', entry)
+        row = tuple((SHORT_NAMES[n], float(p), int(level)) for n, p, level in found)
+        rows += [row] * (2 if '(x2)' in entry else 1)
+    assert len(rows) == 25 and Counter(rows) == Counter(policies.AUTOAUGMENT_IMAGENET)
+
+
+@pytest.mark.parametrize('level, bits, threshold', ((3, 3, 180), (5, 2, 128), (8, 1, 52)))
+def test_levels_of_resnests_autoaugment_rise(level, bits, threshold):
+    """Posterize keeps 4 - int(4 m / 10) bits, Solarize inverts from 256 - int(256 m / 10) on."""
+    settings = policies.Settings(translate_constant=250, cutout_constant=100, rising=True)
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    posterized = policies.make_operation('Posterize', level, settings)(image, None)
+    np.testing.assert_array_equal(posterized, image >> (8 - bits) << (8 - bits))
+    solarized = policies.make_operation('Solarize', level, settings)(image, None)
+    np.testing.assert_array_equal(solarized, np.where(image >= threshold, 255 - image, image))
 
 
 def test_autoaugment_probabilities(monkeypatch):

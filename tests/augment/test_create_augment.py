@@ -1,5 +1,7 @@
 """The augmentations as the pipeline uses them: by name, seeded, inside tf.data."""
 
+import colorsys
+
 import augment_references as reference
 import numpy as np
 import pytest
@@ -161,6 +163,25 @@ def test_color_jitter_lighting_is_its_formula():
         expected = np.clip(expected + EIGENVECTORS.astype(float) @ (alpha * EIGENVALUES), 0, 255)
         # Rounded to the nearest whole number; float32 may decide about those halfway between two.
         assert np.abs(jitter(image, [i, 5]).numpy() - expected).max() < 0.5 + 1e-3
+
+
+def test_hue_jitter_lighting_is_its_formula():
+    """Against the colour conversions of Python's standard library."""
+    jitter = create_augment('hue_jitter_lighting')
+    image = IMAGE[:6, :9]
+    for i in range(4):
+        factor_seed, noise_seed = tf.unstack(tf.random.split([i, 5], 2, alg='philox'))
+        hue, saturation, value = (
+            tf.random.stateless_uniform([3], factor_seed, 0.6, 1.4, alg='philox').numpy().tolist()
+        )
+        alpha = tf.random.stateless_normal([3], noise_seed, stddev=0.1, alg='philox').numpy()
+        noise = EIGENVECTORS.astype(float) @ (alpha * EIGENVALUES)
+        found = jitter(image, [i, 5]).numpy()
+        for place in np.ndindex(image.shape[:2]):
+            h, s, v = colorsys.rgb_to_hsv(*(image[place] / 255))
+            rgb = colorsys.hsv_to_rgb(hue * h % 1, min(saturation * s, 1), min(value * v, 1))
+            expected = np.clip(255 * np.array(rgb) + noise, 0, 255)
+            assert np.abs(found[place] - expected).max() < 0.5 + 1e-3
 
 
 def test_color_jitter_lighting_is_within_its_limits():

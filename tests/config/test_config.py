@@ -1,6 +1,5 @@
 """Every setting has a rule, and a value that breaks it is one line before anything is written."""
 
-import dataclasses
 import math
 import sys
 import types
@@ -22,9 +21,10 @@ from resnet_rs.config import (
 )
 from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets import images
-from resnet_rs.models import rematerialisation
+from resnet_rs.models import rematerialisation, settings_of
+from resnet_rs.models.families import FAMILIES
+from resnet_rs.models.initializers import HEADS, KERNELS
 from resnet_rs.models.layers import ACTIVATIONS
-from resnet_rs.models.resnet import Architecture
 from resnet_rs.training.optimizer import SCHEDULES, WEIGHT_DECAY_ON
 from resnet_rs.training.sharding import STRATEGIES
 from resnet_rs.utils.errors import UserError
@@ -52,6 +52,10 @@ OUT_OF_RULE = {
     'model.dtype': ('float99', 'int32', 'fp16', ''),
     'model.batch_norm_momentum': (3, 1.1, -0.5),
     'model.batch_norm_group_size': (-2,),
+    'model.initializer': ('xavier', 'he_uniform'),
+    'model.zero_gamma': (),
+    'model.output_stride': (4, 0, 12, 64),
+    'model.drop_block_rate': (-0.1, 1.0),
     'model.activation': ('rellu',),
     'model.padding': ('weird',),
     'model.pool_unstrided_shortcut': (),
@@ -97,12 +101,14 @@ OUT_OF_RULE = {
     'data.host_memory_gib': (0, -1),
     'optimizer.learning_rate': (-1,),
     'optimizer.schedule': ('linear',),
+    'optimizer.step_at': ((0.5, 0.25), (0, 0.5), (1.0,), ('a',)),
     'optimizer.warmup': ('-1 steps', 'soon'),
     'optimizer.momentum': (2, 1, -0.1),
     'optimizer.nesterov': (),
     'optimizer.weight_decay': (-1e-4,),
     'optimizer.weight_decay_on': ('all',),
     'optimizer.label_smoothing': (1.5, 1, -0.1),
+    'optimizer.label_smoothing_over': ('classes',),
     'optimizer.gradient_clip_norm': (-1,),
     'optimizer.accumulation_steps': (0, -1),
     'sharding.strategy': ('zero2',),
@@ -208,6 +214,10 @@ def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, r
         ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
         ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
         (
+            {'model.name': 'resnest_14', 'model.remat': 'block,block'},
+            'one for each of the 4 stages',
+        ),
+        (
             {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
             'autoaugment_v0 has a fixed table',
         ),
@@ -294,6 +304,7 @@ def test_names_are_those_of_the_code():
 
     assert names('data.resize') == set(images.RESIZE)
     assert names('model.activation') == set(ACTIVATIONS)
+    assert names('model.initializer') == set(KERNELS) == set(HEADS)
     assert names('model.remat') == set(rematerialisation.POLICIES)
     assert names('optimizer.schedule') == set(SCHEDULES)
     assert names('optimizer.weight_decay_on') == set(WEIGHT_DECAY_ON)
@@ -303,7 +314,10 @@ def test_names_are_those_of_the_code():
 
 def test_settings_of_the_network_are_fields_of_it():
     settings = {name.removeprefix('model.') for name in SETTINGS if name.startswith('model.')}
-    assert settings - {'name'} <= {field.name for field in dataclasses.fields(Architecture)}
+    of_families = set()
+    for family in FAMILIES.values():
+        of_families |= set(settings_of(next(iter(family.names))))
+    assert settings - {'name'} <= of_families
 
 
 def test_what_a_change_means():

@@ -57,12 +57,11 @@ def timm_shapes_of(name, **settings) -> dict:
     """Zeros of our shapes under timm's names."""
     model = create_model(name, dtype='float32', **settings)
     shapes = jax.eval_shape(lambda: init_variables(model, 64))
-    key_of = timm.key_function(model.architecture)
     state = {}
     for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items():
         path = path.split('/', 1)[1]
         array = np.broadcast_to(np.float32(0), leaf.shape)
-        state[key_of(path)] = timm.to_timm_layout(path, array)
+        state[timm.state_key(path, model.architecture)] = timm.to_timm_layout(path, array)
     return state
 
 

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from hash_filled import hash_filled_variables, hash_images
 
+from configs import digits
 from resnet_rs.models import create_model, init_variables, resnest
 from resnet_rs.models.cost import count_cost
+from resnet_rs.models.drop_block import drop_block
+from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
+from resnet_rs.training.sharding import create_mesh, to_global
+from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.utils.errors import UserError
 
 GOLDENS = json.loads((pathlib.Path(__file__).parent / 'timm_goldens.json').read_text())
@@ -189,3 +194,109 @@ def test_attention_has_32_channels_at_least():
         for stage in (1, 2, 3, 4)
     ]
     assert widths == [32, 64, 128, 256]
+
+
+@pytest.mark.parametrize('size, block', ((9, 3), (3, 3), (1, 1)))
+def test_drop_block(size, block):
+    """Whole squares are dropped, of all examples alike, and the mean is kept."""
+    rate, channels = 0.1, 4000
+    x = jnp.ones((2, size, size, channels))
+    y = np.asarray(drop_block(x, rate, jax.random.key(0)))
+    np.testing.assert_array_equal(y[0], y[1])
+    assert y.mean() == pytest.approx(1, rel=1e-5)
+    dropped = y[0] == 0
+    np.testing.assert_allclose(y[0][~dropped], 1 / (1 - dropped.mean()), rtol=1e-5)
+    # The chance that no centre is within a square about a position that has a whole one.
+    gamma = rate * size**2 / (block**2 * (size - block + 1) ** 2)
+    inner = dropped[size // 2, size // 2].mean()
+    expected = 1 - (1 - gamma) ** block**2
+    assert abs(inner - expected) < 5 * np.sqrt(expected / channels)
+    if block == 3:  # what is dropped is a union of squares: each value is in one that is dropped
+        padded = np.pad(dropped, ((2, 2), (2, 2), (0, 0)), constant_values=True)
+        squares = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (0, 1)).all((-1, -2))
+        windows = np.lib.stride_tricks.sliding_window_view(squares, (3, 3), (0, 1)).any((-1, -2))
+        assert windows[dropped].all()
+
+
+def small(**settings):
+    settings = dict(width_multiplier=1 / 16, num_classes=5, dtype='float32') | settings
+    model = create_model('resnest_26', **settings)
+    return model, init_variables(model, 32)
+
+
+def test_drop_block_follows_the_schedule_in_the_last_two_stages():
+    model, variables = small(drop_block_rate=0.5)
+    variables = jax.tree.map(lambda leaf: leaf + 0.2, variables)  # a new branch is zero
+    images = random((2, 64, 64, 3)).astype(np.float32)
+
+    def stages(**collections):
+        rngs = {'dropout': jax.random.key(1), 'stochastic_depth': jax.random.key(2)}
+        found, _ = model.apply(
+            variables | collections, images, True, 'stages', rngs=rngs, mutable=['batch_stats']
+        )
+        return [np.asarray(stage) for stage in found]
+
+    plain_model, _ = small()
+    plain, _ = plain_model.apply(variables, images, True, 'stages', mutable=['batch_stats'])
+    first, last = (stages(schedule={'progress': jnp.float32(done)}) for done in (0, 1))
+    for number, (without, start, end) in enumerate(zip(plain, first, last, strict=True), start=1):
+        np.testing.assert_allclose(start, without, rtol=1e-5, atol=1e-6)
+        assert (start == end).all() == (number <= 2)
+    np.testing.assert_array_equal(stages()[-1], last[-1])  # without a schedule: the full rate
+
+
+def test_a_loop_over_blocks_is_the_same_network():
+    settings = dict(drop_block_rate=0.3, stochastic_depth_rate=0.5, dropout_rate=0.2)
+    unrolled, variables = small(**settings)
+    variables = jax.tree.map(lambda leaf: leaf + 0.2, variables)  # a new branch is zero
+    looped, like = small(**settings, scan_blocks=True, remat='conv_outputs')
+    images = random((4, 32, 32, 3)).astype(np.float32)
+
+    def train(model, variables):
+        rngs = {'dropout': jax.random.key(1), 'stochastic_depth': jax.random.key(2)}
+        variables |= {'schedule': {'progress': jnp.float32(0.7)}}
+        logits, updated = model.apply(variables, images, True, rngs=rngs, mutable=['batch_stats'])
+        return logits, unstack_blocks(updated)
+
+    expected = train(unrolled, variables)
+    found = train(looped, stack_blocks_like(variables, like))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-4), found, expected)
+
+
+def test_the_training_step_tells_how_much_is_done(monkeypatch):
+    """The rate of DropBlock is that of the share of all steps that is done."""
+    rates = []
+
+    def recorded(x, rate, key):
+        jax.debug.callback(lambda rate: rates.append(float(rate)), rate)
+        return x
+
+    monkeypatch.setattr(resnest, 'drop_block', recorded)
+    config = digits.get_config('debug').unlock()
+    config.model.name, config.model.width_multiplier = 'resnest_14', 1 / 16
+    config.model.drop_block_rate, config.duration = 0.2, '10 steps'
+    mesh = create_mesh(jax.devices()[:1])
+    program = create_program(config, mesh, 1437)
+    size, pixels = config.batch_size, config.data.image_size
+    batch = {
+        'image': np.zeros((size, pixels, pixels, 3), np.uint8),
+        'label': np.zeros(size, np.int32),
+        'mask': np.ones(size, np.float32),
+        'index': np.arange(size, dtype=np.int32),
+    }
+    state = program.init()
+    for done in (0, 1, 2):
+        rates.clear()
+        state, _ = program.train_step(state, to_global(batch, mesh), {})
+        jax.effects_barrier()
+        assert len(rates) == 6 and set(rates) == {pytest.approx(0.2 * done / 10)}
+
+
+def test_settings_of_the_family_alone():
+    config = digits.get_config('debug').unlock()
+    config.model.drop_block_rate = 0.1
+    with pytest.raises(UserError, match="'resnet_rs_14' has no setting 'drop_block_rate'"):
+        model_of(config)
+    config.model.name, config.model.squeeze_excite_divisor = 'resnest_14', 8
+    with pytest.raises(UserError, match="'resnest_14' has no setting 'squeeze_excite_divisor'"):
+        model_of(config)

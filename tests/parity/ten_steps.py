@@ -14,7 +14,7 @@ import optax
 from hash_filled import hash_filled_variables, hash_values
 
 from resnet_rs.config import default_config
-from resnet_rs.convert.timm import key_function, to_timm_layout
+from resnet_rs.convert.timm import state_key, to_timm_layout
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import create_program
 
@@ -28,7 +28,7 @@ EMA_DECAY = 0.9999
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A network of the ResNet-RS family and what it is trained with."""
+    """A network and what it is trained with."""
 
     name: str
     batch_size: int
@@ -47,7 +47,12 @@ SMALL = Run(
     num_classes=10,
     width_multiplier=0.25,
 )
+RESNEST_14 = dataclasses.replace(SMALL, name='resnest_14')
 
+GOLDEN_RUNS = {
+    'training_golden.json': SMALL,
+    'resnest_training_golden.json': RESNEST_14,
+}
 KINDS = ('gradient', 'weights', 'statistics', 'ema')
 Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
 
@@ -165,10 +170,10 @@ def our_steps(run: Run, dtype: str):
 
 
 def _initial_variables(model, dtype):
-    key_of = key_function(model.architecture)
+    architecture = model.architecture
     flat = flax.traverse_util.flatten_dict(hash_filled_variables(model, dtype), sep='/')
     for path, leaf in flat.items():
-        key = key_of(path.split('/', 1)[1])
+        key = state_key(path.split('/', 1)[1], architecture)
         flat[path] = leaf * initial_scale(key)
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 
@@ -186,9 +191,9 @@ def _is_decayed(key: str) -> bool:
 
 
 def _by_timm_name(architecture, tree) -> Tensors:
-    named, key_of = {}, key_function(architecture)
+    named = {}
     for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
-        key = key_of(path)
+        key = state_key(path, architecture)
         # A copy: the step gives the buffers up, and a view would read what replaces them.
         named[key] = to_timm_layout(path, np.array(leaf))
     return named

@@ -31,13 +31,14 @@ LAYERS = {'resnet_rs_14': (1, 1, 1, 1), 'resnet_rs_50': (3, 4, 6, 3)}
 
 
 def timm_network(run: Run) -> torch.nn.Module:
-    return timm.create_model(
-        'resnetrs50',
-        layers=LAYERS[run.name],
+    settings = dict(
         channels=tuple(int(width * run.width_multiplier) for width in (64, 128, 256, 512)),
         stem_width=int(32 * run.width_multiplier),
         num_classes=run.num_classes,
     )
+    if run.name == 'resnest_14':
+        return timm.create_model('resnest14d', **settings)
+    return timm.create_model('resnetrs50', layers=LAYERS[run.name], **settings)
 
 
 def learning_rate(run: Run, step: int) -> float:

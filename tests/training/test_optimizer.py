@@ -12,6 +12,7 @@ from resnet_rs.config import default_config
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.training.optimizer import (
+    cosine_after_warmup,
     create_optimizer,
     create_schedule,
     step_schedule,
@@ -62,10 +63,38 @@ def test_linear_scaling():
 
 
 def test_step_schedule_of_the_released_trainer():
-    schedule = step_schedule(1.6, 50, 900)
+    schedule = step_schedule(1.6, 50, 900, default_config().optimizer.step_at)
     expected = {0: 0, 25: 0.8, 50: 1.6, 299: 1.6, 300: 0.16, 599: 0.16, 600: 0.016, 800: 0.0016}
     for step, rate in expected.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+
+
+def test_steps_of_bag_of_tricks():
+    """120 epochs, a tenth after 30, 60 and 90; no part of a run gives a constant rate."""
+    schedule = step_schedule(0.1, 0, 1200, (0.25, 0.5, 0.75))
+    for step, rate in {0: 0.1, 299: 0.1, 300: 0.01, 600: 1e-3, 899: 1e-3, 900: 1e-4}.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+    assert float(step_schedule(0.1, 0, 10, ())(9)) == pytest.approx(0.1)
+    for total in (7, 90, 109_475, 112_590):
+        schedule = step_schedule(1.0, 0, total, (30 / 90, 60 / 90, 80 / 90))
+        for drops, epoch in enumerate((30, 60, 80), start=1):
+            first = -(-total * epoch // 90)
+            assert float(schedule(first)) == pytest.approx(0.1**drops, rel=1e-5)
+            assert float(schedule(first - 1)) > 5 * 0.1**drops
+
+
+def test_cosine_after_the_warmup():
+    """0.5 (1 + cos(pi t / T)) of the peak, where T excludes the warm-up (Bag of Tricks 5.1)."""
+    schedule = cosine_after_warmup(0.4, 5, 25)
+    expected = [0.4 * step / 5 for step in range(5)]
+    expected += [0.4 * (1 + math.cos(math.pi * t / 20)) / 2 for t in range(21)]
+    found = [float(schedule(step)) for step in range(26)]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_decay_of_everything():
+    params = {'norm1': {'scale': 1.0, 'bias': 1.0}, 'conv1': {'kernel': 1.0}}
+    assert all(jax.tree.leaves(weight_decay_mask(params, 'everything')))
 
 
 @pytest.mark.parametrize('which, tensors', (('kernels_and_biases', 122), ('kernels', 89)))
