@@ -163,7 +163,7 @@ def prepare(
         state, metrics = compiled(state, *arguments[1:])
         return metrics
 
-    return {'inference': infer, 'train': train}[step], compile_seconds
+    return {'inference': infer, 'train': train}[step], compile_seconds, compiled
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.fused_tail import fused_tail
 from resnet_rs.models.layers import (
     ACTIVATIONS,
@@ -84,6 +85,7 @@ class ArchitectureModule(nn.Module):
             kernel_init=initializers.fan_in_truncated_normal,
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
+            conv_general_dilated=conv_general_dilated,
             name=name,
         )
 
