@@ -93,7 +93,7 @@ class ArchitectureModule(nn.Module):
         return BatchNorm(
             self.architecture.batch_norm_momentum,
             self.architecture.batch_norm_group_size,
-            scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
+            scale_init=initializers.zeros if zero_scale else initializers.ones,
             param_dtype=self.architecture.param_dtype,
             name=name,
         )
@@ -283,6 +283,7 @@ class ResNet(ArchitectureModule):
         return nn.Dense(
             architecture.num_classes,
             kernel_init=initializers.normal(0.01),
+            bias_init=initializers.zeros,
             dtype=head_dtype,
             param_dtype=architecture.param_dtype,
             name='head',
