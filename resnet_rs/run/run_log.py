@@ -1,7 +1,8 @@
 """What a run leaves in its work directory beside checkpoints.
 
-metrics.jsonl      one JSON object a line: step, kind ('train' or 'eval'), values, and under
-                   'time' what clock and memory said; apart from it a function of the config
+metrics.jsonl      one JSON object a line: step, kind ('train', 'eval' or, of an evaluation in
+                   config.evals, 'eval/NAME'), values, and under 'time' what clock and memory said;
+                   apart from it a function of the config
 environment.json   versions, commit, devices and command of the latest start
 TensorBoard event files, through clu
 """

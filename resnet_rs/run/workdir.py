@@ -35,7 +35,7 @@ def load_workdir(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_variables(model, 64)),
     )
-    with Checkpoints(workdir, read_only=True) as checkpoints:
+    with Checkpoints(workdir, best_by=config.checkpoint.best_by, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_weights(step, like, (weights,))[weights]
     return config, model, variables

@@ -215,12 +215,8 @@ def create_eval_step(
     For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
     classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
     'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
-    the whole set's probability. Raises UserError for an eval.batch_size that does not divide over
-    the mesh.
+    the whole set's probability. The batch has to divide over the mesh.
     """
-    check_divides(
-        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device')
-    )
 
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
