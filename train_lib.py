@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from resnet_rs.run.evaluators import create_evaluators
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.profiling import Profile
 from resnet_rs.run.progress import Progress
-from resnet_rs.run.run_log import RunLog, is_reported
+from resnet_rs.run.run_log import RunLog, is_reported, parameter_table
 from resnet_rs.run.signals import StopRequest
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
@@ -263,6 +264,8 @@ def start_or_resume(
             count_of(program.total_steps, 'step'),
             count_of(mesh.size, 'device'),
         )
+        if jax.process_index() == 0 and not sys.stderr.isatty():  # there it would hide the rest
+            logging.info('parameters:\n%s', parameter_table(state.variables['params']))
         return state, Run(config.seed, 0.0, group_size)
 
     state, run = checkpoints.restore(steps[-1], program.state)
