@@ -15,7 +15,7 @@ from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
 from resnet_rs.datasets.locate import DatasetInfo, find_dataset
-from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.models import count_parameters
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.plan.attached import compile_evaluators, compile_steps
 from resnet_rs.run import data_check, preflight, report
@@ -41,6 +41,7 @@ from resnet_rs.training.steps import (
     create_program,
     first_nonfinite,
     model_of,
+    variable_shapes,
 )
 from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import Stopped, UserError, count_of
@@ -185,13 +186,13 @@ def evaluate_checkpoint(
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
     evaluators = create_evaluators(config, names, mesh, eval_step)
-    shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    shapes = variable_shapes(model, replicated(mesh))
     best_by = config.checkpoint.best_by
     with Checkpoints(workdir, best_by=best_by, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         evaluators, memory = compile_evaluators(evaluators, shapes, list(mesh.devices.flat))
         logging.info('%s', memory)
-        weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+        weights = checkpoints.restore_weights(step, shapes)
         path = checkpoints.directory / str(step)
     results = {}
     for evaluator in evaluators:
@@ -266,9 +267,9 @@ def start_or_resume(
         )
         if jax.process_index() == 0 and not sys.stderr.isatty():  # there it would hide the rest
             logging.info('parameters:\n%s', parameter_table(state.variables['params']))
-        return state, Run(config.seed, 0.0, group_size)
+        return state, Run(0.0, group_size)
 
-    state, run = checkpoints.restore(steps[-1], program.state)
+    state, run = checkpoints.restore(steps[-1], program.state, config.seed)
     if steps[-1] == program.total_steps:
         logging.info('the run is finished, after step %d; --mode=eval evaluates it', steps[-1])
     else:
@@ -310,14 +311,6 @@ def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> 
     )
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)
-
-
-def on_devices(shapes, mesh: jax.sharding.Mesh):
-    """The same shapes, replicated over the mesh: what a checkpoint is restored as."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-        shapes,
-    )
 
 
 def evaluate_split(

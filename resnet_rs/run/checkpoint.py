@@ -3,7 +3,8 @@
 WORKDIR/config.json is the resolved configuration; WORKDIR/checkpoints/STEP/ holds three items:
   weights   {'raw': variables, 'ema': variables}, variables = {'params', 'batch_stats'}, float32
   training  step, optimiser state, sums of the current logging window
-  run       JSON: seed, elapsed seconds, batch-norm group size
+  run       JSON: elapsed seconds, batch-norm group size
+The seed is a setting of the run, so config.json alone holds it (and `run` of older checkpoints).
 Converted weights have the first and the last item only, at step 0. Stages are stored unrolled
 (models/stacked.py) whatever the network of the run, so model.scan_blocks may change at any time.
 """
@@ -38,7 +39,6 @@ def score_name(evaluation: str, metric: str = BEST_METRIC) -> str:
 class Run:
     """What a run knows beside its arrays."""
 
-    seed: int
     elapsed_seconds: float
     batch_norm_group_size: int | None
 
@@ -154,11 +154,11 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, Run]:
-        """The state at `step` with the shapes, dtypes and shardings of `like`.
+    def restore(self, step: int, like: TrainState, seed: int) -> tuple[TrainState, Run]:
+        """Returns the state at `step` with the shapes, dtypes and shardings of `like`.
 
-        `like` holds jax.ShapeDtypeStruct leaves. Raises UserError when the weights are those of
-        another architecture.
+        `like` holds jax.ShapeDtypeStruct leaves; `seed` is config.seed. Raises UserError when the
+        weights are those of another architecture.
         """
         stored = unstack_blocks(like)
         weights = {'raw': stored.variables, 'ema': stored.ema}
@@ -176,7 +176,7 @@ class Checkpoints:
         )
         run = self._read(step, _run_of, restored.run)
         state = TrainState(
-            seed=jax.device_put(np.int32(run.seed), like.seed.sharding),
+            seed=jax.device_put(np.int32(seed), like.seed.sharding),
             variables=restored.weights['raw'],
             ema=restored.weights['ema'],
             **restored.training,
@@ -336,11 +336,10 @@ def _restore_arguments(tree: dict, *, whole: bool = False) -> ocp.args.PyTreeRes
 
 
 def _run_of(stored: dict) -> Run:
-    """The `run` item of a checkpoint; raises TypeError or OverflowError for one that is damaged."""
-    run = Run(**stored)
+    """The `run` item of a checkpoint; raises TypeError for one that is damaged."""
+    run = Run(**{name: value for name, value in stored.items() if name != 'seed'})
     if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
         raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')
     if not isinstance(run.batch_norm_group_size, int | None):
         raise TypeError(f'batch_norm_group_size is {run.batch_norm_group_size!r}')
-    np.int32(run.seed)
     return run

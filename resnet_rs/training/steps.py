@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jax.sharding import Sharding
 
 from resnet_rs.config import SETTINGS
 from resnet_rs.config.durations import to_steps
@@ -20,6 +21,7 @@ from resnet_rs.training.sharding import (
     compiler_options,
     place_state,
     replicated,
+    shapes_on,
     shardings_of,
     split_by_batch,
 )
@@ -69,6 +71,14 @@ def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
         if key in known or value != SETTINGS[f'model.{key}'].default
     }
     return create_model(name, **settings | overrides)
+
+
+def variable_shapes(model: ResNet, sharding: Sharding) -> dict:
+    """Returns the shapes, dtypes and shardings to which the variables in a checkpoint are restored.
+
+    Images of any size have the same variables.
+    """
+    return shapes_on(jax.eval_shape(lambda: init_variables(model, 64)), sharding)
 
 
 def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:

@@ -173,12 +173,12 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     )
     state = random_state(before)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Run(0, 0.0, 4))
+        checkpoints.save(state, Run(0.0, 4))
     after = create_program(
         small_config(**{'sharding.strategy': restored_as}), create_mesh(jax.devices()[:4]), 1437
     )
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        restored, _ = checkpoints.restore(int(state.step), after.state)
+        restored, _ = checkpoints.restore(int(state.step), after.state, 0)
     assert shardings_of(restored) == shardings_of(after.state) != shardings_of(state)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
