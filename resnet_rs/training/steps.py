@@ -26,13 +26,11 @@ from resnet_rs.training.sharding import (
     split_by_batch,
 )
 from resnet_rs.training.state import TrainState
+from resnet_rs.training.window import add_to_window, empty_window, window_means
 from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number of micro-batches
-NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
-# What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
-WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +130,7 @@ def create_program(
             variables=variables,
             ema=jax.tree.map(jnp.copy, variables),
             opt_state=optimizer.init(variables['params']),
-            window=_empty_window(objective.values),
+            window=empty_window(objective.values),
         )
 
     placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
@@ -167,8 +165,8 @@ def create_program(
             'parameter_norm': optax.global_norm(variables['params']),
             'update_norm': optax.global_norm(updates),
         }
-        window = _add_to_window(state, sums, norms, log_every)
-        metrics = _window_means(window, objective.values) | norms
+        window = add_to_window(state, sums, norms, log_every)
+        metrics = window_means(window, objective.values) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -368,41 +366,3 @@ def _per_example_results(logits, labels, label_sets=None):
     if logits.shape[-1] > 5:  # of five classes every one is among the first five
         results['top5'] = ((logits > of_label).sum(-1) < 5) & finite
     return results
-
-
-def _empty_window(values):
-    """Returns sums since the last logged step, and the first step that was not finite."""
-    names = ('loss', *values, 'examples')
-    return {name: jnp.zeros((), jnp.float32) for name in names} | {
-        'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
-        'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
-    }
-
-
-def _add_to_window(state, sums, norms, log_every):
-    window = state.window
-    starts = state.step % log_every == 0
-    added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
-    watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
-    now = jnp.stack([watched[name] for name in WATCHED])
-    is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
-    return added | {
-        'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
-        'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
-    }
-
-
-def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
-    """The first step whose loss or norms were not finite, with its WATCHED numbers by name.
-
-    `window` is that of a TrainState. None where all were finite.
-    """
-    if window['nonfinite_step'] == NOT_YET:
-        return None
-    numbers = map(float, window['nonfinite_norms'])
-    return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
-
-
-def _window_means(window, values):
-    examples = jnp.maximum(window['examples'], 1)
-    return {name: window[name] / examples for name in ('loss', *values)}
