@@ -8,10 +8,11 @@ the tables of docs/configs.md.
 
 import textwrap
 
-from resnet_rs.config import SETTINGS, Setting
+from resnet_rs.config import EVALUATION_SETTINGS, SETTINGS, Setting
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
-GROUPS = ('', 'model', 'data', 'optimizer', 'sharding', 'ema', 'eval', 'checkpoint', 'log', 'hosts')
+LISTED = SETTINGS | {f'evals.NAME.{key}': setting for key, setting in EVALUATION_SETTINGS.items()}
+GROUPS = tuple(dict.fromkeys(name.rpartition('.')[0] for name in LISTED))
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def select(names: list[str]) -> dict[str, Setting]:
             check_key(name)
     return {
         name: setting
-        for name, setting in SETTINGS.items()
+        for name, setting in LISTED.items()
         if not names or name in names or group_of(name) in names
     }
 

@@ -46,7 +46,7 @@ def write_workdir(directory: pathlib.Path) -> None:
     )
     scores = {name: 0.5 for name in results.SCORES}
     with Checkpoints(directory) as checkpoints:
-        checkpoints.save(state, Run(0, 1.5, 2), scores)
+        checkpoints.save(state, Run(1.5, 2), scores)
     time = {'seconds_per_step': 0.5, 'memory_bytes': 10**9, 'skipped_images': 0}
     lines = [
         {'step': step, 'kind': 'train', 'loss': 2.5, 'top1': 0.1, 'time': time}
@@ -125,7 +125,7 @@ def read_checkpoint(directory: pathlib.Path, file: pathlib.Path) -> None:
     load_workdir(directory, 'ema', 'best')
     with Checkpoints(directory) as checkpoints:
         step = checkpoints.steps()[-1]
-        checkpoints.restore(step, abstract_state(model))
+        checkpoints.restore(step, abstract_state(model), config.seed)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import traceback
 from absl import flags, logging
 from etils import epath
 
-from resnet_rs.config import SETTINGS
+from resnet_rs.config import SETTINGS, setting_of
 from resnet_rs.config.stored import stored_config_of
 from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
@@ -30,22 +30,28 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
         return values(arguments)
     except UserError:
         raise
-    except flags.UnrecognizedFlagError as error:
-        meant = [
-            f'--config.{name}'
-            for name in SETTINGS
-            if error.flagname in (name, name.rpartition('.')[2])
-        ]
-        if not meant:
-            raise
-        raise UserError(
-            f'--{error.flagname} is not a flag; did you mean {" or ".join(meant)}?'
-        ) from error
     except Exception as error:  # absl's own, or whatever the person's config file raises
-        for file in _config_files_of(arguments):
-            if problem := _config_file_problem(file, error):
-                raise UserError(problem) from error
+        if problem := _explanation(error, arguments):
+            raise UserError(problem) from error
         raise
+
+
+def _explanation(error: Exception, arguments: list[str]) -> str:
+    """Returns what is wrong with a flag or a line of the config file; '' where it is unknown."""
+    for file in _config_files_of(arguments):
+        if problem := _config_file_problem(file, error):
+            return problem
+    if isinstance(error, flags.UnrecognizedFlagError | AttributeError | KeyError):
+        for argument in arguments:
+            name = argument.lstrip('-').partition('=')[0]
+            keys = name.removeprefix('config.evals.').split('.')
+            if name.startswith('config.evals.') and any(key in str(error) for key in keys):
+                return f'--{name} is not set in the config file; write {name} = ... there'
+    if isinstance(error, flags.UnrecognizedFlagError):
+        known = [name for name in SETTINGS if error.flagname in (name, name.rpartition('.')[2])]
+        meant = ' or '.join(f'--config.{name}' for name in known)
+        return f'--{error.flagname} is not a flag; did you mean {meant}?' if meant else ''
+    return ''
 
 
 def with_stored_config(arguments: list[str]) -> list[str]:
@@ -72,7 +78,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
         arguments = with_stored_config(arguments)
     rest = parse_flags(values, arguments)
     instead = {'image_size': '; the size of a run is --config.data.image_size'}
-    for name in ('checkpoint', 'image_size', 'predictions'):
+    for name in ('checkpoint', 'evaluation', 'image_size', 'predictions'):
         if values.mode != 'eval' and values[name].present:
             raise UserError(
                 f'--{name} is for --mode=eval, not for --mode={values.mode}{instead.get(name, "")}'
@@ -160,7 +166,7 @@ def check_command_line(arguments: list[str]) -> None:
                 f'--{flag} changes a setting of a configuration, but --config is '
                 'missing; add for instance --config=configs/resnet_rs.py:50@160'
             )
-        rule = SETTINGS[name].rule
+        rule = setting_of(name).rule
         if not has_value:
             if rule.kind is bool:  # --config.data.flip alone
                 continue

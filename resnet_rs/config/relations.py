@@ -9,6 +9,8 @@ from typing import Any
 
 from resnet_rs.models.variants import VARIANTS
 
+DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
+
 
 def accumulation_steps(settings: Mapping[str, Any]) -> str:
     return _divides(settings, 'optimizer.accumulation_steps', settings['batch_size'], 'batch_size')
@@ -76,6 +78,18 @@ def cache_dir(settings: Mapping[str, Any]) -> str:
     return (
         "data.cache is 'disk', but data.cache_dir is empty; name a directory on a local disk "
         'with --config.data.cache_dir'
+    )
+
+
+def best_by(settings: Mapping[str, Any]) -> str:
+    chosen = settings['checkpoint.best_by']
+    names = [DEFAULT_EVALUATION]
+    names += sorted({name.split('.')[1] for name in settings if name.startswith('evals.')})
+    if chosen in names:
+        return ''
+    return (
+        f'checkpoint.best_by is {chosen!r}, which is no evaluation; there are {", ".join(names)}: '
+        'choose one with --config.checkpoint.best_by, or define it as config.evals.NAME'
     )
 
 

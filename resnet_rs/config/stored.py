@@ -9,7 +9,8 @@ import os
 import ml_collections
 from etils import epath
 
-from resnet_rs.config import SETTINGS, default_config, flatten
+from resnet_rs.config import SETTINGS, default_config, flatten, setting_of
+from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.files import read_json, read_text
 
@@ -41,8 +42,10 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
     try:
         stored = _tuples(stored)
         for name, value in flatten(stored).items():
-            if name in SETTINGS:
-                SETTINGS[name].rule.check(name, value)
+            if setting := setting_of(name):
+                setting.rule.check(name, value)
+            elif name.partition('.')[0] == 'evals' and name.count('.') < 2:
+                check_key(name)
         with config.ignore_type():
             config.update(stored)
         if missing := sorted(SETTINGS.keys() - flatten(config.to_dict()).keys()):

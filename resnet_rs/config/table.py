@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from resnet_rs.config import relations
+from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.models.rules import RULES as NETWORK
 from resnet_rs.utils.rules import (
     Rule,
@@ -24,6 +25,7 @@ from resnet_rs.utils.rules import (
     interval,
     joined,
     number,
+    optional,
     subset,
     text,
     whole,
@@ -75,6 +77,7 @@ class Setting:
     """One setting.
 
     change: what a run with another value is.
+    replaces: of an evaluation's own setting, the setting of the run whose place it takes.
     relation: a function of all settings, {name: value}, that returns why this one does not agree
       with another, or ''. It is called once every setting obeys its own rule.
     """
@@ -84,6 +87,7 @@ class Setting:
     meaning: str
     change: Change = Change.EXPERIMENT
     relation: Callable[[Mapping[str, Any]], str] | None = None
+    replaces: str = ''
 
 
 SETTINGS = {
@@ -233,6 +237,10 @@ SETTINGS = {
     'checkpoint.keep_last': Setting(2, whole(1), 'newest checkpoints to keep', Change.RESUME),
     'checkpoint.keep_best': Setting(
         1, whole(0), 'checkpoints with the best EMA top-1 to keep', Change.RESUME),
+    'checkpoint.best_by': Setting(
+        DEFAULT_EVALUATION, text(required=True),
+        "evaluation whose EMA top-1 says which checkpoint is best: 'eval' or a name in evals",
+        Change.RESUME, relations.best_by),
 
     'log.every': Setting('100 steps', duration(), 'between lines of metrics', Change.RESUME),
 
@@ -244,9 +252,43 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def _instead_of(name: str, meaning: str, rule: Rule | None = None) -> Setting:
+    """Returns a setting of one evaluation, which stands for the setting `name` of the run."""
+    of_run = SETTINGS[name]
+    rule = optional(rule or of_run.rule, name)
+    change = Change.HOST if of_run.change is Change.HOST else Change.RESUME
+    return Setting(rule.kind(), rule, meaning, change, replaces=name)
+
+
+# The settings of every evaluation NAME in config.evals, as evals.NAME.split.
+EVALUATION_SETTINGS = {
+    'source': _instead_of('data.source', 'of its data'),
+    'name': _instead_of('data.name', 'tfds set'),
+    'data_dir': _instead_of('data.data_dir', 'where its data is'),
+    'split': _instead_of('data.eval_split', 'of its data'),
+    'crop': _instead_of('data.eval_crop', 'centre crop'),
+    'image_size': _instead_of(
+        'eval.image_size', 'side of an image in pixels', SETTINGS['data.image_size'].rule
+    ),
+    'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
+    'every': _instead_of('eval.every', 'between such evaluations'),
+}
+
+
+def setting_of(name: str) -> Setting | None:
+    """Returns the setting `name`, also one of an evaluation (evals.NAME.split); None for others."""
+    group, _, key = name.rpartition('.')
+    if group.startswith('evals.') and group.count('.') == 1:
+        return EVALUATION_SETTINGS.get(key)
+    return SETTINGS.get(name)
+
+
 def default_config() -> ml_collections.ConfigDict:
-    """Returns the default of every setting, as config.batch_size, config.model.name and so on."""
-    config = ml_collections.ConfigDict()
+    """Returns the default of every setting, as config.batch_size, config.model.name and so on.
+
+    config.evals is there and empty: no evaluation but the default one.
+    """
+    config = ml_collections.ConfigDict({'evals': {}})
     for name, setting in SETTINGS.items():
         group, _, key = name.rpartition('.')
         if group and group not in config:
@@ -271,12 +313,13 @@ def may_change_on_resume(name: str) -> bool:
 
     Settings that are no longer in the table may not.
     """
-    return name in SETTINGS and SETTINGS[name].change not in (Change.EXPERIMENT, Change.SEED)
+    setting = setting_of(name)
+    return setting is not None and setting.change not in (Change.EXPERIMENT, Change.SEED)
 
 
 def may_differ_between_hosts(name: str) -> bool:
     """Returns whether the hosts of one run may have different values."""
-    return SETTINGS[name].change is Change.HOST
+    return setting_of(name).change is Change.HOST
 
 
 def experiment_settings(config: ml_collections.ConfigDict) -> dict:

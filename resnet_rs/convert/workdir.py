@@ -51,8 +51,7 @@ def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
     """A work directory with `weights` as its checkpoint at step 0."""
     write_config(directory, config)
     with Checkpoints(directory) as checkpoints:
-        run = Run(seed=config.seed, elapsed_seconds=0.0, batch_norm_group_size=None)
-        checkpoints.save_weights(weights, run)
+        checkpoints.save_weights(weights, Run(elapsed_seconds=0.0, batch_norm_group_size=None))
 
 
 def check_absent(output: pathlib.Path) -> None:

@@ -171,6 +171,31 @@ def to_uint8(image, *, rounded: bool):
     return tf.cast(tf.round(image) if rounded else image, tf.uint8)
 
 
+def training_transform(data):
+    """Returns the function from encoded bytes and a seed, int32 [2], to a random crop.
+
+    `data` is config.data; the crop is uint8 [S, S, 3] with S = data.image_size.
+    """
+    size = data.image_size
+    resize = RESIZE[data.resize]
+    fraction = crop_fraction(data.eval_crop, size)
+    area, ratio = tuple(data.crop_area), tuple(data.crop_ratio)
+
+    def transform(encoded, seed):
+        def choose_box(shape):
+            return random_box(shape, fraction, area=area, ratio=ratio, seed=seed)
+
+        return to_uint8(resize(decode_crop(encoded, choose_box), size), rounded=False)
+
+    return transform
+
+
+def random_flip(image, seed):
+    """Returns `image` [height, width, 3], mirrored for half of all seeds, int32 [2]."""
+    # The sign bit of a random integer is a fair coin.
+    return tf.cond(seed[0] < 0, lambda: tf.reverse(image, [1]), lambda: image)
+
+
 def evaluation_transform(data, size: int):
     """Returns the function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
 

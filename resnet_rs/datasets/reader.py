@@ -8,11 +8,10 @@ import tensorflow as tf
 from absl import logging
 
 from resnet_rs.datasets import records
+from resnet_rs.datasets.examples import is_unlabelled
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 
-# Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
-NO_LABEL = -1
 # Opening a pipeline twice takes seconds; so many batches in the slow form take longer.
 CALM_BATCHES = 50
 
@@ -117,10 +116,3 @@ class Reader(Iterator):
             logging.warning('skipping undecodable image: %s', self._split.describe(index))
             self._calm_at = self.position + 1 + CALM_BATCHES
         self._undecodable.update(new)
-
-
-def is_unlabelled(batch):
-    """bool [B]: images that no class is right for; False for padding and undecodable ones."""
-    if 'label_set' not in batch:
-        return np.zeros(len(batch['label']), bool)
-    return (batch['label'] != NO_LABEL) & ~batch['label_set'].any(1)

@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.datasets import decoding, records
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
@@ -55,18 +56,29 @@ def check_data(
         ('train', 'training', training_sample(config, train_batches)),
         ('eval', 'evaluation', evaluation_sample(config, eval_batches)),
     ):
-        titles = [class_title(info.class_names[label]) for label in batch['label']]
         split = config.data[f'{name}_split']
-        figure = report.draw_images(
-            batch['image'],
-            titles,
-            f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels',
-            columns=SHEET_COLUMNS,
-        )
-        path = directory / f'{name}.png'
-        report.save_figure(figure, path)
-        lines.append(f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}')
+        lines.append(draw_sheet(info, batch, split, purpose, directory / f'{name}.png'))
+    for name in evaluation_names(config)[1:]:
+        of_this = evaluation_config(config, name)
+        found = find_dataset(of_this.data)
+        split = found.split(of_this.data.eval_split)
+        lines.append(f'evaluation {name}: {found.name}, in {found.directory}')
+        lines += check_split(found, split)
+        if (found.directory, split.name) not in {(info.directory, other.name) for other in used}:
+            lines += check_decoding(of_this, found, [split])
+        batch, path = evaluation_sample(of_this, eval_batches), directory / f'eval_{name}.png'
+        lines.append(draw_sheet(found, batch, split.name, f'evaluation {name!r}', path))
     return lines
+
+
+def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: epath.Path) -> str:
+    """Writes a picture of the images of `batch` under their classes; returns a line on it."""
+    titles = [class_title(info.class_names[label]) for label in batch['label']]
+    title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
+    report.save_figure(
+        report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS), path
+    )
+    return f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}'
 
 
 def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:

@@ -1,16 +1,19 @@
 """Checks of a run that import neither JAX nor TensorFlow and write nothing."""
 
+import contextlib
 import os
 import pathlib
 import shlex
 import tempfile
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 from absl import logging
 from etils import epath
 
-from resnet_rs.config import SETTINGS, flatten, may_change_on_resume
+from resnet_rs.config import DEFAULT_EVALUATION, SETTINGS, flatten, may_change_on_resume
 from resnet_rs.config.durations import to_steps
+from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.config.stored import (
     CLASS_NAMES_FILE,
     CONFIG_FILE,
@@ -46,6 +49,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
         )
     check_durations(config, split.num_examples)
     check_cache(info, config.data)
+    check_evaluations(config, info)
     find_head(config, info, workdir)
     check_workdir(config, workdir)
     return info
@@ -135,28 +139,66 @@ def check_dataset(config: ml_collections.ConfigDict) -> DatasetInfo:
     return info
 
 
-def check_evaluation(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
-    """Raises UserError unless the network in `workdir` can be evaluated on the data of `config`."""
+def check_evaluations(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
+    """Raises UserError unless each evaluation in config.evals has data of the classes of `info`."""
+    for name in evaluation_names(config)[1:]:
+        with naming_evaluation(name):
+            of_this = evaluation_config(config, name)
+            found = check_dataset(of_this)
+            check_cache(found, of_this.data)
+            check_same_classes(found, info.class_names, info.name)
+            check_class_count(found, info.num_classes, info.name)
+
+
+def check_evaluation(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike, only: str = ''
+) -> None:
+    """Raises UserError unless the network in `workdir` can be evaluated on the data of `config`.
+
+    `only` is the one evaluation that is made, empty for all.
+    """
     stored = stored_config_of(workdir)
-    info = check_dataset(config)
-    check_class_order(info, workdir)
-    number = stored.model.num_classes
+    check_settings(config)
+    for name in evaluation_names(config, only):
+        with naming_evaluation(name):
+            info = check_dataset(evaluation_config(config, name))
+            check_class_order(info, workdir)
+            check_class_count(info, stored.model.num_classes, f'the network in {workdir}')
+
+
+@contextlib.contextmanager
+def naming_evaluation(name: str) -> Iterator[None]:
+    """Puts the name of an evaluation of config.evals before a UserError."""
+    try:
+        yield
+    except UserError as error:
+        if name == DEFAULT_EVALUATION:
+            raise
+        raise UserError(f'evals.{name}: {error}') from error
+
+
+def check_class_count(info: DatasetInfo, number: int, where: str) -> None:
+    """Raises UserError unless the dataset has as many classes as `where`, which has `number`."""
     if info.num_classes != number:
         raise UserError(
-            f'the network in {workdir} has {count_of(number, "class")}, but {info.name} has '
+            f'{where} has {count_of(number, "class")}, but {info.name} has '
             f'{info.num_classes}; evaluate it on data of its own classes'
         )
-    return info
 
 
 def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
     """Raises UserError where the dataset has other classes than the run in `workdir`, or numbers
-    them otherwise.
-
-    Classes that are only numbers in either of them (folders of ImageNet-V2) cannot be compared.
-    """
+    them otherwise."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE
-    names = read_class_names(workdir)
+    check_same_classes(info, read_class_names(workdir), f'{path} of the network')
+
+
+def check_same_classes(info: DatasetInfo, names: Sequence[str], where: str) -> None:
+    """Raises UserError where the dataset has other classes than `names`, or another order.
+
+    `where` says whose names they are. Classes that are only numbers in either of them (folders of
+    ImageNet-V2) cannot be compared.
+    """
     if not are_comparable(names, info.class_names):
         return
     lacking = [name for name in names if name not in info.class_names]
@@ -165,13 +207,13 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
         differences = [f'lacks class {name!r}' for name in lacking[:1]]
         differences += [f'has class {name!r}' for name in unknown[:1]]
         raise UserError(
-            f'{info.name} {" and ".join(differences)}, other than {path} of the network; evaluate '
+            f'{info.name} {" and ".join(differences)}, other than {where}; evaluate '
             'it on data of its own classes'
         )
     for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
         if trained != here:
             raise UserError(
-                f'class {number} is {trained!r} in {path}, but {here!r} in {info.name}: the '
+                f'class {number} is {trained!r} in {where}, but {here!r} in {info.name}: the '
                 'network would be scored against wrong labels; name or order the classes alike'
             )
 

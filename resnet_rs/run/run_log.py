@@ -1,11 +1,13 @@
 """What a run leaves in its work directory beside checkpoints.
 
-metrics.jsonl      one JSON object a line: step, kind ('train' or 'eval'), values, and under
-                   'time' what clock and memory said; apart from it a function of the config
+metrics.jsonl      one JSON object a line: step, kind ('train', 'eval' or, of an evaluation in
+                   config.evals, 'eval/NAME'), values, and under 'time' what clock and memory said;
+                   apart from it a function of the config
 environment.json   versions, commit, devices and command of the latest start
 TensorBoard event files, through clu
 """
 
+import dataclasses
 import json
 import os
 import resource
@@ -75,6 +77,38 @@ class RunLog:
     def __exit__(self, *exception):
         if self._is_writer:
             self._writer.close()
+
+
+def parameter_table(params: dict) -> str:
+    """Returns clu's overview of the parameters with one row for each stage, and their total.
+
+    A row for each array, as clu has it, would be over a thousand lines for a deep network.
+    """
+    import jax
+    from clu import parameter_overview
+
+    rows = [
+        ParameterRow(
+            name,
+            len(jax.tree.leaves(part)),
+            int(parameter_overview.count_parameters(part)),
+            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(part)),
+        )
+        for name, part in sorted(params.items())
+    ]
+    columns = ('arrays', 'parameters', 'bytes')
+    total = ParameterRow('total', *(sum(getattr(row, name) for row in rows) for name in columns))
+    return parameter_overview.make_table([*rows, total])
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterRow:
+    """A row of `parameter_table`; its fields name the columns."""
+
+    name: str
+    arrays: int
+    parameters: int
+    bytes: int
 
 
 def is_reported(workdir: str | os.PathLike) -> bool:

@@ -6,11 +6,10 @@ import jax
 import ml_collections
 
 from resnet_rs.config.stored import stored_config_of
-from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.training import WEIGHTS
-from resnet_rs.training.steps import model_of
+from resnet_rs.training.steps import model_of, variable_shapes
 from resnet_rs.utils.errors import UserError
 
 
@@ -31,11 +30,8 @@ def load_workdir(
     model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
     # Without a sharding, weights would go to the devices of the run, which may not be here.
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(lambda: init_variables(model, 64)),
-    )
-    with Checkpoints(workdir, read_only=True) as checkpoints:
+    like = variable_shapes(model, device)
+    with Checkpoints(workdir, best_by=config.checkpoint.best_by, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_weights(step, like, (weights,))[weights]
     return config, model, variables

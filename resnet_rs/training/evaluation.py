@@ -96,15 +96,16 @@ def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
-    """Writes WORKDIR/evaluations/SPLIT_SIZE_STEP.json and returns its path.
+    """Writes WORKDIR/evaluations/NAME_SIZE_STEP.json and returns its path.
 
-    `result` has 'split', 'image_size' and 'step'. No file is written over: a different result of
-    that name, as with another crop, gets a number; an equal one is there already.
+    `result` has 'image_size', 'step' and the name: 'evaluation', or 'split' in its absence. No file
+    is written over: a different result of that name, as with another crop, gets a number; an equal
+    one is there already.
     """
     directory = epath.Path(workdir) / RESULTS_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
-    split = re.sub(r'[^\w.%+-]+', '-', result['split']).strip('-')
-    name = f'{split}_{result["image_size"]}_{result["step"]}'
+    name = re.sub(r'[^\w.%+-]+', '-', result.get('evaluation', result['split'])).strip('-')
+    name = f'{name}_{result["image_size"]}_{result["step"]}'
     text = json.dumps(result, indent=2) + '\n'
     for number in itertools.count(1):
         path = directory / (f'{name}.json' if number == 1 else f'{name}_{number}.json')

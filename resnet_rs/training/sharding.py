@@ -6,12 +6,13 @@ Batches are split over both. State is replicated or, in the parts that a strateg
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import ml_collections
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError, count_of
@@ -66,19 +67,28 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
+def shapes_on(shapes, sharding: Sharding | Callable[[tuple[int, ...]], Sharding]):
+    """Returns what a checkpoint is restored to: the leaves of `shapes` with a sharding.
+
+    They are jax.ShapeDtypeStruct. `sharding` is that of all leaves, or a function of their shapes.
+    """
+
+    def place(leaf):
+        chosen = sharding(leaf.shape) if callable(sharding) else sharding
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=chosen)
+
+    return jax.tree.map(place, shapes)
+
+
 def place_state(shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict) -> TrainState:
     """Returns `shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding."""
     split = STRATEGIES[settings.strategy]
 
     def place(part, shapes):
         least = settings.replicate_below if part in split else math.inf
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape,
-                leaf.dtype,
-                sharding=NamedSharding(mesh, partition(leaf.shape, mesh.shape['data'], least)),
-            ),
+        return shapes_on(
             shapes,
+            lambda shape: NamedSharding(mesh, partition(shape, mesh.shape['data'], least)),
         )
 
     return TrainState(**{part: place(part, value) for part, value in vars(shapes).items()})

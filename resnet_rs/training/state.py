@@ -13,4 +13,4 @@ class TrainState:
     variables: dict  # params and batch_stats, float32
     ema: dict  # their moving average, float32
     opt_state: tuple
-    window: dict  # sums since the last logged step; see steps.py
+    window: dict  # sums since the last logged step; see window.py

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jax.sharding import Sharding
 
 from resnet_rs.config import SETTINGS
 from resnet_rs.config.durations import to_steps
@@ -20,17 +21,16 @@ from resnet_rs.training.sharding import (
     compiler_options,
     place_state,
     replicated,
+    shapes_on,
     shardings_of,
     split_by_batch,
 )
 from resnet_rs.training.state import TrainState
+from resnet_rs.training.window import add_to_window, empty_window, window_means
 from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number of micro-batches
-NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
-# What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
-WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,14 @@ def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
         if key in known or value != SETTINGS[f'model.{key}'].default
     }
     return create_model(name, **settings | overrides)
+
+
+def variable_shapes(model: ResNet, sharding: Sharding) -> dict:
+    """Returns the shapes, dtypes and shardings to which the variables in a checkpoint are restored.
+
+    Images of any size have the same variables.
+    """
+    return shapes_on(jax.eval_shape(lambda: init_variables(model, 64)), sharding)
 
 
 def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
@@ -122,7 +130,7 @@ def create_program(
             variables=variables,
             ema=jax.tree.map(jnp.array, variables),
             opt_state=jax.jit(optimizer.init)(variables['params']),
-            window=_empty_window(objective.values),
+            window=empty_window(objective.values),
         )
 
     placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
@@ -157,8 +165,8 @@ def create_program(
             'parameter_norm': optax.global_norm(variables['params']),
             'update_norm': optax.global_norm(updates),
         }
-        window = _add_to_window(state, sums, norms, log_every)
-        metrics = _window_means(window, objective.values) | norms
+        window = add_to_window(state, sums, norms, log_every)
+        metrics = window_means(window, objective.values) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -215,12 +223,8 @@ def create_eval_step(
     For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
     classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
     'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
-    the whole set's probability. Raises UserError for an eval.batch_size that does not divide over
-    the mesh.
+    the whole set's probability. The batch has to divide over the mesh.
     """
-    check_divides(
-        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device')
-    )
 
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
@@ -362,41 +366,3 @@ def _per_example_results(logits, labels, label_sets=None):
     if logits.shape[-1] > 5:  # of five classes every one is among the first five
         results['top5'] = ((logits > of_label).sum(-1) < 5) & finite
     return results
-
-
-def _empty_window(values):
-    """Returns sums since the last logged step, and the first step that was not finite."""
-    names = ('loss', *values, 'examples')
-    return {name: jnp.zeros((), jnp.float32) for name in names} | {
-        'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
-        'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
-    }
-
-
-def _add_to_window(state, sums, norms, log_every):
-    window = state.window
-    starts = state.step % log_every == 0
-    added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
-    watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
-    now = jnp.stack([watched[name] for name in WATCHED])
-    is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
-    return added | {
-        'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
-        'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
-    }
-
-
-def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
-    """The first step whose loss or norms were not finite, with its WATCHED numbers by name.
-
-    `window` is that of a TrainState. None where all were finite.
-    """
-    if window['nonfinite_step'] == NOT_YET:
-        return None
-    numbers = map(float, window['nonfinite_norms'])
-    return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
-
-
-def _window_means(window, values):
-    examples = jnp.maximum(window['examples'], 1)
-    return {name: window[name] / examples for name in ('loss', *values)}

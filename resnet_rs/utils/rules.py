@@ -109,6 +109,16 @@ def text(*, required: bool = False) -> Rule:
     return Rule(str, f'{kind}, with at most {MOST_NAME_BYTES} bytes between slashes', allows)
 
 
+def optional(rule: Rule, meaning: str) -> Rule:
+    """Returns `rule`, which takes 0 or an empty text too; `meaning` explains it."""
+    return Rule(
+        rule.kind,
+        f'{rule.kind()!r} ({meaning}) or {rule.takes}',
+        lambda value: not value or rule.allows(value),
+        rule.names,
+    )
+
+
 def choice(*names: str) -> Rule:
     """Returns the rule of a text that is one of `names`."""
     return Rule(str, _alternatives(names), lambda value: value in names, names)
