@@ -57,10 +57,10 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
         )
     workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
     if options.print:
-        from resnet_rs.sweep.schedulers import SCHEDULERS, prepare
+        from resnet_rs.sweep.schedulers import prepare, slurm
 
         runs = prepare(check_runs(pairs, workdir), workdir, options.sweep)
-        print(SCHEDULERS[options.print](runs, workdir))
+        print(slurm(runs, workdir))
         return 0
     return _execute(pairs, workdir, options, environment)
 
@@ -225,8 +225,8 @@ def _parser() -> CommandParser:
     )
     instead.add_argument(
         '--print',
-        choices=['slurm', 'gke', 'queued_resources'],
-        help='store the configurations and print the jobs; start nothing',
+        choices=['slurm'],
+        help='store the configurations and print a job array; start nothing',
     )
     parser.add_argument(
         '--topology',
