@@ -1,7 +1,7 @@
 """Relations between settings, for the table in `resnet_rs.config`.
 
-Each function takes all settings, {name: value}, every one of which obeys its own rule, and returns
-why they do not agree and what to do, or ''.
+Each function takes all settings, {name: value}, whose own rules hold already. It returns why
+settings conflict and what to do, or ''.
 """
 
 from collections.abc import Mapping
