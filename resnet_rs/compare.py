@@ -111,19 +111,14 @@ def draw_curves(runs: list[str]):
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
     for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
         for number, run in enumerate(runs):
-            needed = {
-                kind: tuple(f'{prefix}{name}' for name, *_ in CURVES)
-                for kind, prefix in (('train', ''), ('eval', 'ema_'))
-            }
-            lines = read_metrics(run, needed)
             for kind, key, style in (
                 ('train', name, dict(alpha=0.4)),
                 ('eval', f'ema_{name}', dict(marker='.', label=run)),
             ):
-                chosen = [line for line in lines if line['kind'] == kind]
+                lines = read_metrics(run, kind, (key,))
                 axes.plot(
-                    [line['step'] for line in chosen],
-                    [scale * line[key] for line in chosen],
+                    [line['step'] for line in lines],
+                    [scale * line[key] for line in lines],
                     color=f'C{number}',
                     **style,
                 )

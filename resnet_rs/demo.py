@@ -17,8 +17,7 @@ def main() -> None:
     parser = CommandParser(prog='python -m resnet_rs.demo', description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
     workdir = pathlib.Path(parser.parse_args().workdir)
-    lines = read_metrics(workdir, {'eval': ('ema_top1', 'raw_top1')})
-    evaluations = [line for line in lines if line['kind'] == 'eval']
+    evaluations = read_metrics(workdir, 'eval', ('ema_top1', 'raw_top1'))
     if not evaluations:
         raise UserError(f'{workdir} holds no evaluated run; train configs/digits.py there first')
     last = evaluations[-1]

@@ -25,6 +25,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
+from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.environment import describe_environment
@@ -32,7 +33,7 @@ from resnet_rs.utils.errors import UserError, one_line_errors
 
 PAPER_BATCH = 128
 STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first
-EXAMPLES_PER_EPOCH = 1_281_167  # only the learning rate depends on it
+EXAMPLES_PER_EPOCH = KNOWN_SIZES['imagenet2012']['train']  # sets only the learning-rate schedule
 
 
 DEFAULT_OUTPUT = 'runs/latency.csv'
@@ -167,15 +168,15 @@ def prepare(
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """A batch of noise with the shapes of input_pipeline's training batches."""
+    """Returns a training batch of random images and labels (see steps.batch_shapes)."""
+    from resnet_rs.training.steps import batch_shapes
+
     random = np.random.default_rng(0)
-    size, pixels = config.batch_size, config.data.image_size
-    return {
-        'image': random.integers(0, 256, (size, pixels, pixels, 3), np.uint8),
-        'label': random.integers(0, config.model.num_classes, size, np.int32),
-        'mask': np.ones(size, np.float32),
-        'index': np.arange(size, dtype=np.int32),
-    }
+    shapes = batch_shapes(config, 'train')
+    batch = {name: np.ones(array.shape, array.dtype) for name, array in shapes.items()}
+    for name, bound in (('image', 256), ('label', config.model.num_classes)):
+        batch[name] = random.integers(0, bound, batch[name].shape, batch[name].dtype)
+    return batch
 
 
 def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:

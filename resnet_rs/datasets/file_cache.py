@@ -18,11 +18,11 @@ import shutil
 from absl import logging
 from etils import epath
 
+from resnet_rs.datasets.memory import GIB
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import allow_open_files
 
-GIB = 2**30
 _COPIES_AT_ONCE = 16
 _BUFFER_BYTES = 16 * 2**20
 

@@ -5,6 +5,7 @@ import math
 
 import ml_collections
 
+from resnet_rs.config import eval_image_size
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
@@ -52,9 +53,7 @@ def step_time(
 ) -> StepTime:
     """The estimate of a step that compile_step has compiled for these."""
     hardware, training = topology.hardware, step.which == 'train'
-    pixels = config.data.image_size
-    if not training:
-        pixels = config.eval.image_size or pixels
+    pixels = config.data.image_size if training else eval_image_size(config)
     cost = count_cost(model_of(config, batch_norm_group_size=None), pixels)
     images = config.batch_size if training else config.eval.batch_size
     passes = {'train': 3, 'eval': 2, 'inference': 1}[step.which]  # eval: two sets of weights

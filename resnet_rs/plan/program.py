@@ -7,6 +7,7 @@ import time
 import jax
 import ml_collections
 
+from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
@@ -14,7 +15,7 @@ from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import batch_shapes, create_inference_step, create_program
 
 STEPS = ('train', 'eval', 'inference')
-IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule
+IMAGENET_EXAMPLES = KNOWN_SIZES['imagenet2012']['train']  # sets only the learning-rate schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
 from resnet_rs.utils.errors import UserError, count_of, first_of
+from resnet_rs.utils.figures import encode_figure
 
 SAMPLED_FILES = 3  # per split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
@@ -64,7 +65,7 @@ def check_data(
             columns=SHEET_COLUMNS,
         )
         path = directory / f'{name}.png'
-        report.save_figure(figure, path)
+        path.write_bytes(encode_figure(figure, 'png'))
         lines.append(f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}')
     return lines
 

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from resnet_rs.config import SETTINGS
+from resnet_rs.config import SETTINGS, eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
@@ -154,7 +154,7 @@ def load(
     skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
     preprocessing = Preprocessing(
-        image_size=image_size or config.eval.image_size or config.data.image_size,
+        image_size=image_size or eval_image_size(config),
         crop=config.data.eval_crop,
         kernel=config.data.resize,
         mean=tuple(config.data.mean_rgb),

@@ -14,6 +14,7 @@ from etils import epath
 from resnet_rs.run.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.files import replacing
 
 SWEEP_FILE = 'sweep.json'
 LOG_FILE = 'log.txt'
@@ -34,9 +35,8 @@ def claim(workdir: str | os.PathLike, sweep: str) -> None:
             raise UserError(f'{workdir} is of another sweep, {owner}; use another --workdir')
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.json.partial')
-    partial.write_text(json.dumps({'sweep': str(sweep)}) + '\n')
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps({'sweep': str(sweep)}) + '\n')
 
 
 def steps_done(run: SweepRun) -> int:
@@ -52,7 +52,7 @@ def is_finished(run: SweepRun) -> bool:
 
     Raises UserError for a damaged metrics file.
     """
-    evaluated = [line['step'] for line in read_metrics(run.directory) if line['kind'] == 'eval']
+    evaluated = [line['step'] for line in read_metrics(run.directory, 'eval')]
     return (
         run.total_steps in evaluated
         and steps_done(run) == run.total_steps
@@ -62,8 +62,7 @@ def is_finished(run: SweepRun) -> bool:
 
 def top1(run: SweepRun) -> float:
     """Returns the top-1 of the EMA weights, a fraction, in the last evaluation of the run."""
-    lines = read_metrics(run.directory, {'eval': ('ema_top1',)})
-    return [line['ema_top1'] for line in lines if line['kind'] == 'eval'][-1]
+    return read_metrics(run.directory, 'eval', ('ema_top1',))[-1]['ema_top1']
 
 
 def tail(run: SweepRun, lines: int = 15) -> str:

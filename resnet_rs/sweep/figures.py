@@ -4,12 +4,12 @@ import itertools
 import os
 import pathlib
 
-import matplotlib
 import matplotlib.figure
 
 from resnet_rs.sweep import pareto
 from resnet_rs.sweep.pareto import Point
 from resnet_rs.sweep.results import aggregate
+from resnet_rs.utils.figures import encode_figure
 
 AXES = {
     'depth': 'depth',
@@ -122,11 +122,10 @@ def save(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    with matplotlib.rc_context({'svg.hashsalt': 'resnet_rs'}):
-        for name, figure in figures.items():
-            for suffix, metadata in (('.png', {'Software': None}), ('.svg', {'Date': None})):
-                paths.append(directory / (name + suffix))
-                figure.savefig(paths[-1], dpi=110, metadata=metadata)
+    for name, figure in figures.items():
+        for file_format in ('png', 'svg'):
+            paths.append(directory / f'{name}.{file_format}')
+            paths[-1].write_bytes(encode_figure(figure, file_format))
     return paths
 
 

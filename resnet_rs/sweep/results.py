@@ -21,7 +21,7 @@ from resnet_rs.config import experiment_settings
 from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.run.run_log import METRICS_FILE, read_metrics
 from resnet_rs.utils.errors import UserError, count_of, first_of
-from resnet_rs.utils.files import read_json
+from resnet_rs.utils.files import read_json, replacing
 
 SCORES = tuple(
     f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')
@@ -107,18 +107,12 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     """The row of one run; None before its first evaluation."""
     workdir = pathlib.Path(workdir)
     config = read_config(workdir)
-    lines = read_metrics(
-        workdir,
-        {
-            'train': ('time.seconds_per_step',),
-            'eval': tuple(name for name in SCORES if name not in TOP5),
-        },
-    )
-    evaluations = [line for line in lines if line['kind'] == 'eval']
+    training = read_metrics(workdir, 'train', ('time.seconds_per_step',))
+    evaluations = read_metrics(workdir, 'eval', tuple(name for name in SCORES if name not in TOP5))
     if not evaluations:
         return None
     last = evaluations[-1]
-    times = [line['time'] for line in lines if line['kind'] == 'train']
+    times = [line['time'] for line in training]
     environment = _read_environment(workdir)
     parameters, multiply_adds = cost_of(config)
     step_time = statistics.median([time['seconds_per_step'] for time in times] or [0])
@@ -289,9 +283,8 @@ def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib
         'results.md': lambda path: path.write_text(markdown(rows)),
     }
     for name, write in writers.items():
-        partial = directory / f'{name}.partial'
-        write(partial)
-        partial.replace(directory / name)
+        with replacing(directory / name) as partial:
+            write(partial)
     return [directory / name for name in writers]
 
 
