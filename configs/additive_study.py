@@ -17,7 +17,7 @@ from resnet_rs.config import default_config
 from resnet_rs.utils.errors import UserError
 
 # row                what it changes                                              paper   ours
-STEPS = {
+ROWS = {
     'baseline':         {'model.name': 'resnet_200', 'data.image_size': 256,
                          'duration': '90 epochs', 'optimizer.schedule': 'step',
                          'optimizer.weight_decay': 1e-4,
@@ -40,10 +40,10 @@ STEPS = {
 
 def get_config(row: str = 'resnet_d') -> ConfigDict:
     """The baseline with every step up to and including `row`, locked."""
-    if row not in STEPS:
-        raise UserError(f'configs/additive_study.py has no row {row!r}; it has {", ".join(STEPS)}')
+    if row not in ROWS:
+        raise UserError(f'configs/additive_study.py has no row {row!r}; it has {", ".join(ROWS)}')
     config = default_config()
-    for name, changes in STEPS.items():
+    for name, changes in ROWS.items():
         config.update_from_flattened_dict(changes)
         if name == row:
             break

@@ -1,4 +1,4 @@
-"""One table of finished runs: results.csv, results.parquet and results.md.
+"""Writes one table of finished runs: results.csv, results.parquet and results.md.
 
     python -m resnet_rs.results SOURCE... --output=DIR
 

@@ -1,4 +1,4 @@
-"""The steps of a run, compiled before it starts if they fit the memory at hand."""
+"""Compilation of a run's steps for the attached devices, with a check of their memory."""
 
 import dataclasses
 import os
@@ -23,9 +23,9 @@ CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.l
 class Memory:
     """The memory that programs may use.
 
-    place: whose it is, for messages.
-    limit: in bytes; None where nothing is known of the device.
-    shares: devices of this process that share it: all virtual CPUs of a machine.
+    place: the owner of the memory, for messages.
+    limit: bytes; None if the device does not report it.
+    shares: number of devices of this process that share it, as the virtual CPUs of a machine do.
     """
 
     place: str
@@ -40,10 +40,10 @@ class Memory:
 def compile_steps(
     config: ml_collections.ConfigDict, program: Program, devices: list[jax.Device]
 ) -> tuple[Program, str]:
-    """Compiles the training and the evaluation step for `devices`; no array is made.
+    """Compiles the training and the evaluation step for `devices` without making an array.
 
-    Returns the program with the compiled steps and a line on the memory that they take. Raises
-    UserError for a step that needs more than there is.
+    Returns the program with the compiled steps, and a line on their memory. Raises UserError for a
+    step that needs more memory than is available.
     """
     memory = memory_of(devices)
     state = program.state
@@ -71,10 +71,10 @@ def compile_evaluation(
     batch: dict,
     devices: list[jax.Device],
 ) -> tuple[jax.stages.Compiled, str]:
-    """Compiles `eval_step` for shapes of `variables` and of a global batch; no array is made.
+    """Compiles `eval_step` for shapes of `variables` and of a global batch without an array.
 
-    Returns the compiled step and a line on the memory that it takes. Raises UserError for a step
-    that needs more than there is.
+    Returns the compiled step and a line on its memory. Raises UserError for a step that needs more
+    memory than is available.
     """
     compiled, needed = _compile_evaluation(config, eval_step, variables, batch, devices)
     memory = memory_of(devices)
@@ -85,7 +85,7 @@ def compile_evaluation(
 
 
 def _compile_evaluation(config, eval_step, variables, batch, devices):
-    # Evaluation takes whole copies of both weights, wherever the state is between steps.
+    # Evaluation replicates both weights, however the state is sharded between steps.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     per_device = config.eval.batch_size // len(devices)
     return _compile_fitting(
@@ -132,6 +132,6 @@ def _compile_fitting(
         limit = f' has {memory.limit / GIB:.2f} GiB' if memory.limit else ' has less'
         raise UserError(
             f'{what} per device does not fit{needed}: {memory.place}{limit}; use {remedy} '
-            '(python -m resnet_rs.plan says what fits a TPU)'
+            '(python -m resnet_rs.plan shows what fits a TPU)'
         )
     return compiled, needed

@@ -1,8 +1,8 @@
-"""The directory of a sweep: whose it is, and how far each run is.
+"""The directory of a sweep: its sweep file and the state of each run.
 
-sweep.json   which sweep file it belongs to
+sweep.json   the sweep file to which the directory belongs
 sweep.lock   see resnet_rs/run/lock.py
-NAME/        the work directory of a run, with log.txt, what its process wrote
+NAME/        the work directory of a run, with the output of its processes in log.txt
 """
 
 import json
@@ -18,21 +18,21 @@ from resnet_rs.utils.files import replacing
 
 SWEEP_FILE = 'sweep.json'
 LOG_FILE = 'log.txt'
-LOG_HEADER = '=== started by a sweep '  # begins the line that each process of a run starts with
+LOG_HEADER = '=== started by a sweep '  # start of the line before the output of each process
 
 
 def claim(workdir: str | os.PathLike, sweep: str) -> None:
-    """Notes that `workdir` belongs to the sweep file `sweep`; UserError if it is of another."""
+    """Assigns `workdir` to the sweep file `sweep`; raises UserError if another sweep owns it."""
     path = pathlib.Path(workdir) / SWEEP_FILE
     if path.exists():
         try:
             owner = json.loads(path.read_text())['sweep']
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f'{path} is damaged ({error}); remove it if the directory is of {sweep}'
+                f'{path} is damaged ({error}); remove it if the directory belongs to {sweep}'
             ) from error
         if os.path.basename(owner) != os.path.basename(sweep):
-            raise UserError(f'{workdir} is of another sweep, {owner}; use another --workdir')
+            raise UserError(f'{workdir} belongs to another sweep, {owner}; use another --workdir')
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
@@ -40,7 +40,7 @@ def claim(workdir: str | os.PathLike, sweep: str) -> None:
 
 
 def steps_done(run: SweepRun) -> int:
-    """The last step whose checkpoint is whole; 0 before the first."""
+    """Returns the step of the last complete checkpoint; 0 before the first."""
     checkpoints = epath.Path(run.directory) / 'checkpoints'
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.exists() else []
     steps = [int(name) for name in names if name.isdecimal()]
@@ -48,7 +48,7 @@ def steps_done(run: SweepRun) -> int:
 
 
 def is_finished(run: SweepRun) -> bool:
-    """Whether the run has its last checkpoint, the evaluation of it and its report.
+    """Returns whether the run has its last checkpoint, its evaluation and its report.
 
     Raises UserError for a damaged metrics file.
     """
@@ -66,7 +66,7 @@ def top1(run: SweepRun) -> float:
 
 
 def tail(run: SweepRun, lines: int = 15) -> str:
-    """The last lines of the run's log, of its latest process."""
+    """Returns the last lines of the run's log from its latest process."""
     path = pathlib.Path(run.directory) / LOG_FILE
     if not path.exists():
         return ''

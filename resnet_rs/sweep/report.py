@@ -15,10 +15,10 @@ from resnet_rs.utils.platforms import use_cpu
 
 
 def write(source: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.Path]:
-    """Writes everything there is to see of `source`; returns the paths.
+    """Writes the tables, plots and page of `source`; returns the paths.
 
-    Runs without a result are named on stderr; without any result nothing is written. From a table
-    the same files come out everywhere; from a directory the page has links to the runs, too.
+    Runs without a result are named on stderr; without any result the function writes nothing. A
+    table gives the same files on every machine; with a directory the page also has links to runs.
     """
     from resnet_rs.sweep import figures  # matplotlib takes a second
     from resnet_rs.sweep.page import write_page

@@ -1,9 +1,9 @@
 """A Slurm job array for a sweep: one job of the array is one run.
 
 The configurations are stored first, each in the work directory of its run; a job reads its own.
-Finished runs are left out, so printing again after failures gives the jobs that remain. Nothing
-is submitted here. Accelerators and time limit differ from site to site: the user replaces what is
-in <angle brackets>.
+Finished runs are left out, so printing again after failures gives the remaining jobs. The command
+submits nothing. Accelerators and time limit differ between sites: the user replaces the text in
+<angle brackets>.
 """
 
 import shlex

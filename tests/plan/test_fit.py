@@ -241,7 +241,7 @@ def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
     lines = report.describe(plan).splitlines()
     assert 'needed, 10.00 GiB are there, 6.00 GiB are missing' in lines[1]
     assert 'largest batch that does: 32 images per device (--batch_per_device=32)' in lines[2]
-    assert lines[3].endswith('2 passes: fits, with --config.optimizer.accumulation_steps=2')
+    assert lines[3].endswith('2 micro-batches: fits, with --config.optimizer.accumulation_steps=2')
     assert stages[0] == 'v3:2x2 train: compiling'
     assert stages[1] == 'v3:2x2 32 images per device: compiling'
     assert 'RESOURCE_EXHAUSTED' in capsys.readouterr().err  # because of verbose

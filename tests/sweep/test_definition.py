@@ -81,7 +81,7 @@ def test_a_mistake_in_run_17_of_40_is_found_first(tmp_path, settings, message):
     pairs[29] = ('run30', config(**settings))
     with pytest.raises(UserError, match=f'run 17 of 40, run17: .*{message}') as caught:
         check_runs(pairs, str(tmp_path))
-    assert str(caught.value).endswith('(1 more has a mistake)')
+    assert str(caught.value).endswith('(1 more has an error)')
 
 
 def test_a_workdir_of_other_runs(tmp_path):
