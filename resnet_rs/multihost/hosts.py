@@ -122,7 +122,7 @@ def start_watch(lost_after_seconds: float) -> None:
 
 @contextlib.contextmanager
 def ending_together(*mistakes: type[Exception]):
-    """Context manager in which an error ends all processes, each with the reason.
+    """Ends all processes, each with the reason, when an error is raised in this context.
 
     In a run of one process errors pass through. With several processes, errors of the types
     `mistakes` print one line and have status 2, as in `one_line_errors`; others keep their
