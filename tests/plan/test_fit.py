@@ -53,7 +53,7 @@ def test_options_are_those_that_the_configuration_has():
 
     found = fit.options_that_fit(config, 1, attempt)
     assert config == small_config(batch_size=32)  # is not changed
-    two, four, eight = (f'gradient accumulation, {passes} passes' for passes in (2, 4, 8))
+    two, four, eight = (f'gradient accumulation, {number} micro-batches' for number in (2, 4, 8))
     assert found[two] is None and found[four] == {'optimizer.accumulation_steps': 4}
     assert eight not in found  # not needed once four are enough
     assert fit.with_settings(config, {'model.no_such_setting': 1}) is None
@@ -143,7 +143,7 @@ def test_libtpu_missing_or_of_another_version(monkeypatch):
     with pytest.raises(UserError, match='pip install libtpu=='):
         topology.check_libtpu()
     monkeypatch.setattr(topology.importlib.metadata, 'version', lambda name: '0.0.17')
-    with pytest.raises(UserError, match=r'libtpu is 0\.0\.17, but jax .* wants'):
+    with pytest.raises(UserError, match=r'libtpu is 0\.0\.17, but jax .* needs'):
         topology.check_libtpu()
 
 
