@@ -121,11 +121,11 @@ def start_watch(lost_after_seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def ending_together(*mistakes: type[Exception]):
+def ending_together(*types: type[Exception]):
     """Ends all processes, each with the reason, when an error is raised in this context.
 
-    In a run of one process errors pass through. With several processes, errors of the types
-    `mistakes` print one line and have status 2, as in `one_line_errors`; others keep their
+    In a run of one process errors pass through. With several processes, errors of one of the
+    `types` print one line and have status 2, as in `one_line_errors`; others keep their
     traceback. A failed collective is blamed on this process only after the watchdog has seen all
     other processes alive.
     """
@@ -139,12 +139,12 @@ def ending_together(*mistakes: type[Exception]):
         if FAILED_COLLECTIVE.match(str(error)):
             print_line(f'to see if a process was lost, after {_first_line(error)}', 'waiting')
             _watch.wait_for_verdict()
-        is_mistake = isinstance(error, mistakes)
-        if is_mistake:
+        is_user_error = isinstance(error, types)
+        if is_user_error:
             print_line(error)
         else:
             traceback.print_exc()
-        status = 2 if is_mistake else 1
+        status = 2 if is_user_error else 1
         _watch.close()
         _tell(f'{name(index())} ended: {_first_line(error)}', status)
         time.sleep(2 * GRACE_SECONDS)

@@ -58,16 +58,16 @@ def check_runs(pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str)
     """
     if os.path.exists(os.path.join(workdir, CONFIG_FILE)):
         raise UserError(f'{workdir} is the work directory of a run, not of a sweep; name another')
-    runs, mistakes = [], []
+    runs, problems = [], []
     for number, (name, config) in enumerate(pairs, 1):
         try:
             runs.append(_checked(name, config, os.path.join(workdir, name)))
         except UserError as error:
-            mistakes.append(f'run {number} of {len(pairs)}, {name}: {error}')
-    if mistakes:
-        others = len(mistakes) - 1
+            problems.append(f'run {number} of {len(pairs)}, {name}: {error}')
+    if problems:
+        others = len(problems) - 1
         more = f' ({others} more {"have errors" if others > 1 else "has an error"})'
-        raise UserError(mistakes[0] + more * (others > 0))
+        raise UserError(problems[0] + (more if others else ''))
     return runs
 
 

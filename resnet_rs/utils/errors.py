@@ -26,11 +26,11 @@ class Stopped(Exception):
 
 
 @contextlib.contextmanager
-def one_line_errors(*mistakes: type[Exception]):
-    """Ends the process with one line on stderr and status 2 on an error of these types."""
+def one_line_errors(*types: type[Exception]):
+    """Ends the process with one line on stderr and status 2 on an error of one of the `types`."""
     try:
         yield
-    except mistakes as error:
+    except types as error:
         print_line(error)
         sys.exit(2)
     except Stopped as stop:
