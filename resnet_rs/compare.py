@@ -1,10 +1,9 @@
 """Compares two finished runs: settings, results, and the significance of their difference.
 
-    python -m resnet_rs.compare RUN_A RUN_B [--output=DIR]
+    python -m resnet_rs.compare RUN_A RUN_B
 
 The command prints the settings that differ; accuracies with 95 % Wilson intervals; and McNemar's
-exact test on the images that each run classified correctly. With --output it draws the curves of
-both runs.
+exact test on the images that each run classified correctly. TensorBoard shows the curves of both.
 
 An interval covers the choice of images, and the test compares runs on the same images: neither
 covers the choice of the seed. For that, compare means over seeds (resnet_rs.results).
@@ -19,7 +18,7 @@ import numpy as np
 
 from resnet_rs.config import flatten
 from resnet_rs.config.stored import read_config
-from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import PREDICTIONS_FILE
 from resnet_rs.training import WEIGHTS
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
 
@@ -33,7 +32,6 @@ COLUMNS = (
 OPTIONAL_COLUMNS = ('raw_top5', 'ema_top5')
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
-CURVES = (('loss', 'cross entropy (nats)', 1), ('top1', 'top-1 (%)', 100))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,34 +101,6 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     return '\n'.join(lines)
 
 
-def draw_curves(runs: list[str]):
-    """Returns a matplotlib figure of loss and top-1 over the steps of each run.
-
-    Training batches are thin lines, evaluations of the EMA weights thick ones.
-    """
-    import matplotlib.figure
-
-    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
-    for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
-        for number, run in enumerate(runs):
-            for kind, key, style in (
-                ('train', name, dict(alpha=0.4)),
-                ('eval', f'ema_{name}', dict(marker='.', label=run)),
-            ):
-                lines = read_metrics(run, kind, (key,))
-                axes.plot(
-                    [line['step'] for line in lines],
-                    [scale * line[key] for line in lines],
-                    color=f'C{number}',
-                    **style,
-                )
-        axes.set_xlabel('step')
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8, title='evaluation, EMA; thin: training batches')
-    return figure
-
-
 def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:
     parts = []
     for name in ('top1', 'top5'):
@@ -183,15 +153,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     parser = CommandParser(prog='python -m resnet_rs.compare', description=__doc__)
     parser.add_argument('runs', nargs=2, metavar='RUN', help='a work directory')
-    parser.add_argument('--output', metavar='DIR', help='for curves.png and curves.svg')
+
     options = parser.parse_args(arguments)
     with one_line_errors(UserError):
         print(compare(*options.runs))
-        if options.output:
-            from resnet_rs.sweep.figures import save
-
-            for path in save({'curves': draw_curves(options.runs)}, options.output):
-                print(path)
 
 
 if __name__ == '__main__':

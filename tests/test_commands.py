@@ -63,7 +63,6 @@ def test_all_commands_are_found():
         'predict',
         'plan',
         'sweep',
-        'sweep.report',
         'datasets.prepare',
         'datasets.split_folder',
     }

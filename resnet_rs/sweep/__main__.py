@@ -110,8 +110,9 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
             runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
             outcomes = runner.execute(runs, done)
         status = summarise(outcomes, runner.stop_signal)
-        for path in report.write(workdir, workdir):
-            print(path)
+        if rows := report.read([workdir]):
+            for path in report.write(rows, workdir, with_runs=True):
+                print(path)
     print(short_table(workdir))
     return status
 

@@ -1,7 +1,6 @@
 """Combinations of settings: every function returns a list of {axis: value}.
 
 product(values('depth', (14, 26)), values('seed', range(3)))      # 6 combinations
-zipped(values('depth', (50, 101)), values('resolution', (160, 192)))      # 2 combinations
 """
 
 import itertools
@@ -20,16 +19,6 @@ def values(axis: str, options: Iterable) -> Settings:
 def product(*parts: Settings) -> Settings:
     """Combines each of the first with each of the second, and so on; the last varies fastest."""
     return [_union(combination) for combination in itertools.product(*parts)]
-
-
-def zipped(*parts: Settings) -> Settings:
-    """Combines the first of each, the second of each, ...; raises UserError if lengths differ."""
-    if len({len(part) for part in parts}) > 1:
-        raise UserError(
-            f'zipped() got parts of {", ".join(str(len(part)) for part in parts)} settings; '
-            'they must be of one length'
-        )
-    return [_union(combination) for combination in zip(*parts, strict=True)]
 
 
 def chain(*parts: Settings) -> Settings:

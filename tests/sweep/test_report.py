@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from resnet_rs import results as command
 from resnet_rs.sweep import figures, report, results
 from resnet_rs.sweep.page import sparkline, write_page
 
@@ -97,7 +98,8 @@ def test_documents_come_from_the_table_alone(tmp_path):
     results.write_tables(GRID, tmp_path / 'table')
     names = set()
     for name in 'ab':
-        written = report.write(tmp_path / 'table' / 'results.csv', tmp_path / name)
+        rows = report.read([tmp_path / 'table' / 'results.csv'])
+        written = report.write(rows, tmp_path / name, with_runs=False)
         names |= {path.name for path in written}
     assert {
         'results.csv',
@@ -134,6 +136,6 @@ def test_runs_at_hand_are_linked_with_their_curve(tmp_path):
 def test_nothing_to_report(tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(SystemExit):
-        report.main([f'--source={tmp_path}/empty', f'--output={tmp_path}/out'])
-    assert 'holds no evaluated run' in capsys.readouterr().err
+        command.main([f'{tmp_path}/empty', f'--output={tmp_path}/out'])
+    assert 'no evaluated run in' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
