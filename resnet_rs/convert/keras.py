@@ -51,7 +51,7 @@ def _layers(file, path):
     names = _names(group, 'layer_names')
     if not names:
         raise UserError(
-            f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
+            f'{path} has no layer_names: it is not a file of Keras 2 (Keras 3 writes '
             'another layout); save the weights with tf-keras as .h5'
         )
     layers = []

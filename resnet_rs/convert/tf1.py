@@ -56,7 +56,7 @@ def _layers(tensors, path):
         match = NAME.fullmatch(name)
         if not match:
             raise UserError(
-                f"{path} has a tensor {name!r}, which the authors' ResNet-RS has not; "
+                f"{path} has a tensor {name!r}, which the authors' ResNet-RS does not have; "
                 'it is of another network'
             )
         key = (match['kind'], int(match['number'] or 0))

@@ -181,5 +181,5 @@ def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
         if path.endswith('squeeze_excite/reduce/kernel'):
             channels, hidden = array.shape
             if squeeze_excite_width(channels, architecture.squeeze_excite_ratio, 8) != hidden:
-                return 'hidden widths of squeeze-excite that are no multiples of 8'
+                return 'hidden widths of squeeze-excite that are not multiples of 8'
     return None

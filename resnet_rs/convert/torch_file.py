@@ -127,7 +127,7 @@ def _rebuild_parameter(tensor, *unused):
 def _ordered_dict(items=()):
     """Returns a dict; a pickle of Python 2 passes all items at once."""
     if not all(isinstance(key, str) for key, _ in items):
-        raise data_pickle.DamagedPickleError('a dict with a key that is no text')
+        raise data_pickle.DamagedPickleError('a dict with a key that is not text')
     return dict(items)
 
 
@@ -229,6 +229,6 @@ def _plain_state_dict(state, path):
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, _Tensor):
             raise UserError(
-                f'{path} holds {key!r:.80}, which is no tensor; save only model.state_dict()'
+                f'{path} holds {key!r:.80}, which is not a tensor; save only model.state_dict()'
             )
     return {key: value.array() for key, value in state.items()}

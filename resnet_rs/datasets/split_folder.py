@@ -70,7 +70,7 @@ def split_folder(
 
 def _check_places(source: pathlib.Path, output: pathlib.Path) -> None:
     if not source.is_dir():
-        raise UserError(f'{source} is no folder')
+        raise UserError(f'{source} is not a folder')
     if output.resolve().is_relative_to(source.resolve()):
         raise UserError(f'--output={output} lies in {source}, which stays as it is; name another')
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -131,7 +131,7 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number between 0 and 1')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number between 0 and 1')
     return value
 
 

@@ -108,7 +108,7 @@ def read_metrics(
 def _problem_of(line, kind: str | None, needed: tuple[str, ...]) -> str:
     """Returns what is wrong with a line of metrics.jsonl, '' for a good one."""
     if not isinstance(line, dict):
-        return 'is no object'
+        return 'is not an object'
     if not isinstance(line.get('step'), int) or not 0 <= line['step'] < 2**63:
         return f'has the step {line.get("step")!r:.40}'
     if not isinstance(line.get('kind'), str):

@@ -218,7 +218,7 @@ def read_table(path: str | os.PathLike) -> list[dict]:
             options = pyarrow.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
         if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
-            raise UserError(f'{path} is no table of results: it has no column {missing[0]!r}')
+            raise UserError(f'{path} is not a table of results: it has no column {missing[0]!r}')
         table = table.select(SCHEMA.names).cast(SCHEMA)
         table.validate(full=True)
         rows = table.to_pylist()

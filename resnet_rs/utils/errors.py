@@ -89,5 +89,5 @@ def checkpoint_name(text: str) -> str:
 def positive_integer(text: str) -> int:
     """Parses a positive integer for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
     return int(text)
