@@ -23,12 +23,12 @@ CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.l
 class Memory:
     """The memory that programs may use.
 
-    place: the owner of the memory, for messages.
+    owner: the device or machine with the memory, for messages.
     limit: bytes; None if the device does not report it.
     shares: number of devices of this process that share it, as the virtual CPUs of a machine do.
     """
 
-    place: str
+    owner: str
     limit: int | None
     shares: int = 1
 
@@ -59,7 +59,7 @@ def compile_steps(
         config, program.eval_step, state.variables, batch_shapes(config, 'eval'), devices
     )
     return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
-        f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
+        f'memory: {memory.describe(train_bytes)} of {memory.owner} for a training step, '
         f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
     )
 
@@ -79,7 +79,7 @@ def compile_evaluation(
     compiled, needed = _compile_evaluation(config, eval_step, variables, batch, devices)
     memory = memory_of(devices)
     return compiled, (
-        f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
+        f'memory: {memory.describe(needed)} of {memory.owner} for an evaluation '
         'step, by the compiler'
     )
 
@@ -131,7 +131,7 @@ def _compile_fitting(
         needed = f', {needed / GIB:.2f} GiB are needed' if needed else ''
         limit = f' has {memory.limit / GIB:.2f} GiB' if memory.limit else ' has less'
         raise UserError(
-            f'{what} per device does not fit{needed}: {memory.place}{limit}; use {remedy} '
+            f'{what} per device does not fit{needed}: {memory.owner}{limit}; use {remedy} '
             '(python -m resnet_rs.plan shows what fits a TPU)'
         )
     return compiled, needed

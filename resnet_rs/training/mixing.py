@@ -35,7 +35,7 @@ def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array
     cuts = jnp.asarray(not mixup) if not (mixup and cutmix) else jax.random.bernoulli(which)
     alpha = jnp.where(cuts, cutmix, mixup)
     share = jax.random.beta(draw, alpha, alpha)
-    box = random_box(place, size, 1 - share) & cuts
+    box = random_square(place, size, 1 - share) & cuts
     # The border may clip the box, so the share follows from the pixels that remain.
     share = jnp.where(cuts, 1 - box.mean(dtype=jnp.float32), share)
     mixes = batch['mask'][::-1] > 0
@@ -48,7 +48,7 @@ def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array
     }
 
 
-def random_box(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
+def random_square(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
     """Draws a square that covers `area` of the image about a uniform centre, bool [size, size]."""
     side = jnp.round(size * jnp.sqrt(area)).astype(jnp.int32)
     first = jax.random.randint(rng, (2,), 0, size) - side // 2
