@@ -88,7 +88,7 @@ def test_corrupt_images_fail_and_are_named(tmp_path, kind):
 
 
 def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(reader, 'CALM_BATCHES', 2)
+    monkeypatch.setattr(reader, 'GUARDED_BATCHES', 2)
     opened = []
     open_pipeline = input_pipeline.Pipeline.open
 

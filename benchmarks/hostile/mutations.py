@@ -1,8 +1,8 @@
-"""Damages files on purpose: seeded changes of bytes, and changes that know a format.
+"""Seeded damages to files: changes of bytes, and changes that know a format.
 
-A checksum stops nearly every random change at the first function that reads the file. So the
-formats that have one are also changed below it, with the checksum made right again: PNG chunks,
-TFRecords, members of zip archives and the index of TensorFlow's checkpoints.
+A checksum stops nearly every random change at the first function that reads the file. So formats
+with a checksum are also changed under a corrected checksum: PNG chunks, TFRecords, members of zip
+archives and the index of TensorFlow's checkpoints.
 """
 
 import io
@@ -61,7 +61,7 @@ WORTHLESS = (
 
 
 def mutate(name: str, content: bytes, random: Random) -> bytes:
-    """One damaged form of a file called `name`; its own format's changes in two cases of three."""
+    """Damages the content of a file `name`, in two of three cases by a change of its own format."""
     for fits, changes in FORMATS.items():
         if fits in name and random.random() < 2 / 3:
             try:
@@ -147,7 +147,7 @@ BYTES = (
 
 
 def place(content: bytes, random: Random) -> int:
-    """A position, every second time near one of the ends, where headers and indices stand."""
+    """Draws a position, every second time near one of the ends, where headers and indices are."""
     if not content:
         raise ValueError('an empty file')
     near = min(len(content), 256)
@@ -374,7 +374,7 @@ def change_json(content: bytes, random: Random) -> bytes:
 
 
 def change_value(document, random: Random):
-    """`document` with one of its values replaced, removed, renamed or exchanged with another."""
+    """Replaces, removes, renames or exchanges one of the values of `document`."""
     places = [(None, None)]
     pending = [document]
     while pending:
@@ -426,7 +426,7 @@ def replace(content: bytes, start: int, part: bytes) -> bytes:
 
 
 def varints(content: bytes, count: int) -> list[int]:
-    """The first `count` numbers of seven bits a byte, lowest first."""
+    """Reads the first `count` numbers of seven bits a byte, lowest first."""
     numbers, value, shift = [], 0, 0
     for byte in content:
         value |= (byte & 0x7F) << shift
@@ -440,7 +440,7 @@ def varints(content: bytes, count: int) -> list[int]:
 
 
 def masked_crc32c(content: bytes) -> bytes:
-    """The checksum of TFRecords and sorted-string tables (TensorFlow, core/lib/hash/crc32c.h)."""
+    """Returns the checksum of TFRecords and sorted-string tables (TensorFlow's crc32c.h)."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc = CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)
