@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 
-from processes import xla_flags
+from helpers.processes import xla_flags
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = xla_flags(devices=8)
@@ -15,9 +15,10 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='resnet_rs_programs_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
-import small_runs  # noqa: E402
 from absl import flags, logging  # noqa: E402
+from helpers import small_runs  # noqa: E402
 
 from resnet_rs.utils import compilation_cache  # noqa: E402
 
@@ -31,7 +32,8 @@ SLOW = (
     'test_train_lib.py',
     'test_imagenet_run.py',
     'test_pixels.py',
-    'test_watchdog.py',
+    'test_hosts.py',
+    'test_consistency.py',
     'test_input_processes.py',
     'test_data_check.py',
     'test_steps.py',
@@ -39,17 +41,17 @@ SLOW = (
     'test_reference_logits.py',
     'test_hostile_files.py',
     'test_input_order.py',
-    'test_plan.py',
+    'test_program.py',
     'test_mixing.py',
     'test_sharding.py',
     'test_training_golden.py',
     'test_sources.py',
     'test_tpu_script.py',
     'test_old_work_directory.py',
-    'test_checkpoint_layout.py',
-    'test_fine_tuning.py',
+    'test_checkpoint.py',
+    'test_transfer.py',
     'test_attached.py',
-    'test_loops_compiled.py',
+    'test_loops.py',
     'test_fit.py',
     'test_flops.py',
     'test_hlo.py',
@@ -121,3 +123,22 @@ def run_main(monkeypatch, capsys):
 def no_report(monkeypatch):
     """Leaves out the pictures at the end of a run, which take longer than its steps."""
     small_runs.leave_out_pictures(monkeypatch.setattr)
+
+
+@pytest.fixture(scope='module')
+def v3_core():
+    """One core of a TPU v3; compiled for with the optimisations that are off for other tests."""
+    from resnet_rs.plan import topology
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ('TPU_SKIP_MDS_QUERY', '1'),
+            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
+            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
+            ('TPU_WORKER_HOSTNAMES', 'localhost'),
+        ):
+            patch.setenv(name, value)
+        before = jax.config.values['jax_disable_most_optimizations']
+        jax.config.update('jax_disable_most_optimizations', False)
+        yield topology.open_topology('v3:2x2', devices=1)
+        jax.config.update('jax_disable_most_optimizations', before)

@@ -8,9 +8,8 @@ import signal
 import time
 
 import jax
-import prepared
-import processes
 import pytest
+from helpers import prepared, processes
 
 import train_lib
 from resnet_rs.run.run_log import read_metrics
@@ -42,7 +41,7 @@ def arguments_of(data_dir, workdir, *arguments):
 
 def start(*arguments, devices):
     [process] = processes.start(
-        1, 'tests/small_runs.py', 'main.py', *arguments_of(*arguments), devices=devices
+        1, 'tests/helpers/small_runs.py', 'main.py', *arguments_of(*arguments), devices=devices
     )
     return process
 

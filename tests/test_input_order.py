@@ -1,9 +1,9 @@
 """The order of training: epochs, streams, windows, resuming, processes, repeated views."""
 
 import numpy as np
-import prepared
 import pytest
-from input_batches import SOURCES, assert_same, indices, take
+from helpers import prepared
+from helpers.input_batches import SOURCES, assert_same, indices, take
 
 import input_pipeline
 

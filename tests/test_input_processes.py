@@ -8,9 +8,8 @@ import sys
 
 import jax
 import numpy as np
-import prepared
-import processes
 import pytest
+from helpers import prepared, processes
 
 import input_pipeline
 from resnet_rs.multihost import connection

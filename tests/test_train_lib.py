@@ -7,8 +7,8 @@ import shutil
 
 import jax
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 import train_lib
 from configs import digits

@@ -2,9 +2,8 @@
 
 import time
 
-import prepared
-import processes
 import pytest
+from helpers import prepared, processes
 
 from resnet_rs.run.run_log import read_metrics
 
@@ -14,7 +13,7 @@ LOST_AFTER = 12
 def start(count, devices, workdir):
     return processes.start(
         count,
-        'tests/small_runs.py',
+        'tests/helpers/small_runs.py',
         'main.py',
         '--config=configs/digits.py:debug',
         f'--workdir={workdir}',

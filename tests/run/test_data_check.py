@@ -4,10 +4,10 @@ import pathlib
 import shutil
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import folder_of, good_file
+from helpers import prepared
+from helpers.input_batches import folder_of, good_file
 from PIL import Image
 
 import input_pipeline

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def xla_flags(devices: int) -> str:
@@ -81,3 +81,12 @@ def wait_for(path: pathlib.Path, process: subprocess.Popen, timeout: float = 600
             raise AssertionError(f'{path} did not appear: {process.communicate()}')
         assert time.monotonic() < deadline, f'{path} did not appear'
         time.sleep(0.05)
+
+
+def run_scenario(count: int, *arguments) -> list[tuple[int, str, str]]:
+    """Returns what `finish` does of `count` processes of host_scenarios.py."""
+    return finish(start(count, 'tests/helpers/host_scenarios.py', *arguments), timeout=200)
+
+
+def error_lines(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if line.startswith('error:')]

@@ -1,6 +1,6 @@
 """What makes whole runs quick, for laws of runs that hold for any network.
 
-`python tests/small_runs.py FILE ARGUMENT...` runs a file so, in a process of its own.
+`python tests/helpers/small_runs.py FILE ARGUMENT...` runs a file so, in a process of its own.
 """
 
 import runpy
