@@ -5,10 +5,10 @@ import pathlib
 import shutil
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import encoded, folder_of, good_file, take
+from helpers import prepared
+from helpers.input_batches import encoded, folder_of, good_file, take
 from PIL import Image
 
 import input_pipeline

@@ -5,7 +5,7 @@ import functools
 import pathlib
 from collections.abc import Callable
 
-import foreign_weights
+from helpers import foreign_weights
 
 from hostile import data, runs, weights
 

@@ -4,9 +4,9 @@ import functools
 import json
 import pathlib
 
-import hash_filled
 import jax
 import numpy as np
+from helpers import hash_filled
 
 import input_pipeline
 from hostile.data import CLASSES, small_config, write_records

@@ -5,10 +5,9 @@ import functools
 import pathlib
 import shutil
 
-import foreign_weights
-import hash_filled
 import numpy as np
 import safetensors.numpy
+from helpers import foreign_weights, hash_filled
 
 from hostile import ROOT
 from hostile.data import CLASSES

@@ -6,7 +6,7 @@ import os
 
 import jax
 import pytest
-from plan.tpu import needs_libtpu, small_config
+from helpers.tpu import needs_libtpu, small_config
 
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import estimate, fit, planning, report, topology

@@ -1,7 +1,7 @@
 """Sweep files: what they yield, and every mistake in them told before a run starts."""
 
-import prepared
 import pytest
+from helpers import prepared
 
 from configs import digits, stored
 from configs.sweeps import digits_grid
