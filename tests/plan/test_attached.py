@@ -3,8 +3,8 @@
 import types
 
 import jax
-import prepared
 import pytest
+from helpers import prepared
 
 from configs import digits
 from resnet_rs.plan import attached
