@@ -20,7 +20,6 @@ from hostile.byte_mutations import (
     blank,
     flip_bits,
     overwrite_number,
-    place,
     swap,
 )
 
