@@ -78,7 +78,7 @@ def lower_block(topology, convolve, form, features, side, batch_size):
 
 
 def grouped(x, kernel, radix, cardinality, padding, dilation):
-    """XLA's own grouped convolution."""
+    """Computes it by XLA's own grouped convolution."""
     import jax
 
     return jax.lax.conv_general_dilated(
@@ -93,7 +93,7 @@ def grouped(x, kernel, radix, cardinality, padding, dilation):
 
 
 def one_einsum(x, kernel, radix, cardinality, padding, dilation):
-    """The nine neighbours of every position side by side, times the kernel of each group."""
+    """Multiplies the nine neighbours of every position with the kernel of each group."""
     import jax.numpy as jnp
 
     batch, height, width, _ = x.shape
@@ -114,7 +114,7 @@ def one_einsum(x, kernel, radix, cardinality, padding, dilation):
 
 
 def dense_with_zeros(x, kernel, radix, cardinality, padding, dilation):
-    """A plain convolution whose kernel is zero between groups."""
+    """Computes it by a plain convolution whose kernel is zero between groups."""
     import jax.numpy as jnp
 
     groups = radix * cardinality
@@ -126,7 +126,7 @@ def dense_with_zeros(x, kernel, radix, cardinality, padding, dilation):
 
 
 def one_per_split(x, kernel, radix, cardinality, padding, dilation):
-    """A convolution for each split, in as many groups as there are cardinal ones."""
+    """Computes each split by itself, in as many groups as there are cardinal ones."""
     import jax.numpy as jnp
 
     inputs, kernels = jnp.split(x, radix, -1), jnp.split(kernel, radix, -1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -97,7 +98,7 @@ class ResidualArchitecture:
         return int(features * self.width_multiplier)
 
     def stage_drop_rate(self, stage: int) -> float:
-        """Stochastic depth of stage 1..4: 0.4, 0.6, 0.8, 1.0 of the network's rate."""
+        """Returns the drop rate of stage 1..4: 0.4, 0.6, 0.8 and 1.0 of the network's rate."""
         return self.stochastic_depth_rate * (stage + 1) / (len(self.stage_sizes) + 1)
 
     def stage_draws(self, stage: int) -> bool:
@@ -124,6 +125,7 @@ class ArchitectureModule(nn.Module):
             kernel_init=initializers.KERNELS[self.architecture.initializer],
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
+            conv_general_dilated=conv_general_dilated,
             name=name,
         )
 
@@ -132,7 +134,7 @@ class ArchitectureModule(nn.Module):
         return BatchNorm(
             self.architecture.batch_norm_momentum,
             self.architecture.batch_norm_group_size,
-            scale_init=nn.initializers.zeros if starts_at_zero else nn.initializers.ones,
+            scale_init=initializers.zeros if starts_at_zero else initializers.ones,
             param_dtype=self.architecture.param_dtype,
             name=name,
         )
@@ -142,7 +144,7 @@ class ArchitectureModule(nn.Module):
 
 
 class Stem(ArchitectureModule):
-    """Images to features at a quarter of the resolution."""
+    """The first layers, from images to features at a quarter of the resolution."""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -159,8 +161,8 @@ class Stem(ArchitectureModule):
 class Block(ArchitectureModule):
     """A residual block: activation(shortcut + branch). A family says what the branch is.
 
-    A branch ends in the tail (fused_tail.py): convolution, norm that starts at scale zero,
-    squeeze-excite, stochastic depth, which draws with `key` and without it drops nothing.
+    A branch ends in the tail (fused_tail.py): a convolution, a norm whose scale starts at zero,
+    squeeze-excite, and stochastic depth, which draws with `key` and drops nothing without it.
     `features` is the width of the stage and `stage` its number; `first_dilation` is that of the
     convolution that is strided in a first block, which keeps the dilation of the stage before.
     """
@@ -215,7 +217,8 @@ class Stage(ArchitectureModule):
         features = architecture.width(STAGE_WIDTHS[self.number - 1])
         drop_rate = architecture.stage_drop_rate(self.number)
         dilation = architecture.stage_dilation(self.number)
-        # Keys by position and not by name: a block draws the same in a loop and outside of one.
+        # A key depends on the position and not on the name, so that a block draws the same numbers
+        # in a loop and outside of it.
         keys = [None] * self.size
         if train and architecture.stage_draws(self.number):
             keys = jax.random.split(self.make_rng('stochastic_depth'), self.size)
@@ -273,11 +276,11 @@ class ResidualNetwork(ArchitectureModule):
           images: [batch, height, width, 3], normalised, of any float dtype.
           train: whether to use the statistics of the batch, dropout and stochastic depth.
           output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
-            both float32 (float64 where `dtype` is); or 'stages', a tuple of every stage's output
+            both float32 (float64 if `dtype` is); or 'stages', a tuple of every stage's output
             [batch, height / stride, width / stride, channels] in `dtype`, with the strides and
             channels of `architecture.stage_strides` and `stage_channels`.
 
-        Raises UserError, when the call is traced, for other images and another output.
+        Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
         if output not in OUTPUTS:
@@ -285,7 +288,7 @@ class ResidualNetwork(ArchitectureModule):
         if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
             raise UserError(
                 f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-                'ones of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+                'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
             )
         progress = None
         if train and architecture.follows_schedule:
@@ -307,6 +310,7 @@ class ResidualNetwork(ArchitectureModule):
         return nn.Dense(
             architecture.num_classes,
             kernel_init=initializers.HEADS[architecture.initializer],
+            bias_init=initializers.zeros,
             dtype=head_dtype,
             param_dtype=architecture.param_dtype,
             name='head',

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.drop_block import drop_block
 from resnet_rs.models.fused_tail import fused_tail
 from resnet_rs.models.layers import accumulation_dtype, explicit_padding, over_space, spatial_mean
@@ -27,6 +28,7 @@ from resnet_rs.utils.errors import UserError
 
 FEWEST_ATTENTION_CHANNELS = 32
 DROP_BLOCK_STAGES = 2  # the last ones
+LANES = 128  # of a TPU's vector units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,15 +100,24 @@ def grouped_convolution(
       kernel: [side, side, channels / groups, features], of the dtype of `x`.
       padding, dilation: as of jax.lax.conv_general_dilated.
     """
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, 1),
-        padding,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        feature_group_count=radix * cardinality,
-    )
+
+    def convolve(x, kernel, groups):
+        return conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            padding,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            feature_group_count=groups,
+        )
+
+    # Plain convolutions are faster on a TPU where their channels fill its lanes
+    # (docs/tpu_performance.md).
+    if cardinality > 1 or x.shape[-1] // radix < LANES:
+        return convolve(x, kernel, radix * cardinality)
+    parts = zip(jnp.split(x, radix, -1), jnp.split(kernel, radix, -1), strict=True)
+    return jnp.concatenate([convolve(images, part, 1) for images, part in parts], -1)
 
 
 def radix_softmax(attention: jax.Array, radix: int, cardinality: int) -> jax.Array:
@@ -158,7 +169,7 @@ class GroupedDense(ArchitectureModule):
         shape = (x.shape[-1] // groups, self.features)
         kernel_init = initializers.KERNELS[architecture.initializer]
         kernel = self.param('kernel', kernel_init, shape, architecture.param_dtype)
-        bias = self.param('bias', nn.initializers.zeros, shape[1:], architecture.param_dtype)
+        bias = self.param('bias', initializers.zeros, shape[1:], architecture.param_dtype)
         x, kernel, bias = (value.astype(architecture.dtype) for value in (x, kernel, bias))
         x = x.reshape(x.shape[0], groups, -1)
         y = jnp.einsum('ngi,igo->ngo', x, kernel.reshape(shape[0], groups, -1))

@@ -1,7 +1,7 @@
 """ResNet v1, v1.5 (B), C, D, SE and ResNet-RS: their settings and their two blocks.
 
-Follows the authors' released TF1 network (tensorflow/tpu, models/official/resnet/resnet_model.py);
-docs/fidelity.md lists where the public implementations differ.
+The code follows the authors' TF1 network (tensorflow/tpu, models/official/resnet/resnet_model.py).
+docs/fidelity.md lists the differences between the public implementations.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from resnet_rs.models.residual import Block, ResidualArchitecture, ResidualNetwo
 
 @dataclasses.dataclass(frozen=True)
 class Architecture(ResidualArchitecture):
-    """What a network is made of; every module of the network reads it."""
+    """The settings of a network, which all of its modules read."""
 
     block: str = 'bottleneck'  # or 'basic'
     stem: str = 'deep_strided'  # or 'deep' (three 3x3), 'conv7'; those two end in a max pool
@@ -50,7 +50,7 @@ class Architecture(ResidualArchitecture):
 
 
 def build(remat: str = '', **settings) -> 'ResNet':
-    """Returns the network of `settings`, fields of Architecture; `remat` is that of the config."""
+    """Returns the network with these fields of Architecture; `remat` is config.model.remat."""
     stages = len(settings['stage_sizes'])
     return ResNet(Architecture(remat=rematerialisation.parse(remat, stages), **settings))
 

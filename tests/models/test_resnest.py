@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hash_filled import hash_filled_variables, hash_images
+from helpers.hash_filled import hash_filled_variables, hash_images
 
 from configs import digits
 from resnet_rs.models import create_model, init_variables, resnest
