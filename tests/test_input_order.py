@@ -1,9 +1,9 @@
 """The order of training: epochs, streams, windows, resuming, processes, repeated views."""
 
 import numpy as np
-import prepared
 import pytest
-from input_batches import SOURCES, assert_same, indices, take
+from helpers import prepared
+from helpers.input_batches import SOURCES, assert_same, indices, take
 
 import input_pipeline
 
@@ -90,9 +90,10 @@ def test_starting_at_any_step_continues_the_stream_bitwise(source):
             assert_same(next(resumed), batches[step])
 
 
-def test_processes_share_the_batch_of_one_bitwise():
-    """For an image folder; test_input_processes.py has the records, with real processes."""
-    config, process_count = prepared.config('image_folder'), 4
+@pytest.mark.parametrize('source', ['tfrecord', 'image_folder'])
+def test_processes_share_the_batch_of_one_bitwise(source):
+    """Four of them, computed here; test_input_processes.py has two real ones."""
+    config, process_count = prepared.config(source), 4
     for first_step in (0, 25):
         whole = input_pipeline.train_batches(config, first_step=first_step)
         parts = [

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 import pytest
-from plan.tpu import small_config
+from helpers.tpu import small_config
 
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import host, report, topology
