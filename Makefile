@@ -32,7 +32,7 @@ study: $(VENV)/run
 	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
 	TFDS_DATA_DIR=$(DATA) $(VENV)/bin/python -m resnet_rs.sweep \
 	  --sweep=configs/sweeps/digits_grid.py --workdir=$(STUDY) --parallel=2
-	$(VENV)/bin/python -m resnet_rs.sweep.report --source=$(STUDY)/results.csv --output=docs/study
+	$(VENV)/bin/python -m resnet_rs.results $(STUDY)/results.csv --output=docs/study
 
 test: lint
 	$(pytest)

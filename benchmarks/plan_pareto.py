@@ -1,21 +1,22 @@
-"""The paper's latencies against estimates for one TPU v3 core (docs/plan.md has the results).
+"""Compares the paper's latencies with estimates for one TPU v3 core (results in docs/plan.md).
 
     python benchmarks/plan_pareto.py [--rows=50@160,101@160] [--csv=FILE] [--no_cache]
 
-Compiles the training step of each row of configs/resnet_rs.py at batch 128, halved until it
-fits, as the paper measured, and normalises to 128 images. Rows come in the table's order, each
-larger in depth or resolution than the one before, so a batch that did not fit is not tried again.
-A row takes one to six minutes of two CPU cores and up to 13 GB of memory; what is compiled is kept,
-so the same command resumes. Needs libtpu (requirements-dev.txt).
+The benchmark compiles the training step of each row of configs/resnet_rs.py at batch 128, halved
+until it fits, as the paper measured, and normalises to 128 images. Rows have the table's order, and
+each is larger in depth or resolution than the previous one, so a batch that did not fit is not
+tried again. A row takes one to six minutes of two CPU cores and up to 13 GB of memory. Results are
+cached, so the same command resumes. It needs libtpu (requirements-dev.txt).
 """
 
 import argparse
-import csv
 import pathlib
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from sharding import write  # noqa: E402
 
 from resnet_rs.plan import topology  # noqa: E402
 from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def estimate(name: str, batch: int, use_cache: bool) -> dict:
-    """One row: the largest of `batch`, `batch` / 2, ... that fits, its cycles and milliseconds."""
+    """Returns a row: the largest of `batch`, `batch` / 2, ... that fits, its cycles and time."""
     from configs.resnet_rs import get_config
     from resnet_rs.plan.cache import DoesNotFit, PlanCache
     from resnet_rs.plan.program import compile_step
@@ -93,7 +94,7 @@ def estimate(name: str, batch: int, use_cache: bool) -> dict:
 
 
 def describe(rows: list[dict]) -> str:
-    """The newest row, and how all rows agree with the paper."""
+    """Describes the newest row, and the agreement of all rows with the paper."""
     newest = rows[-1]
     text = (
         f'{newest["row"]}: batch {newest["batch"]}, {newest["cycles"] / 1e6:.1f} M cycles, '
@@ -112,13 +113,6 @@ def describe(rows: list[dict]) -> str:
             f'spread of the ratio {max(ratios) / min(ratios):.3f}'
         )
     return text
-
-
-def write(path: str, rows: list[dict]) -> None:
-    with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == '__main__':

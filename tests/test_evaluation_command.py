@@ -131,7 +131,7 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, run_main, tmp_path):
         ([workdir, '--config.evl.image_size=3'], "no setting 'evl.image_size'"),
         ([workdir, '--image_size=8'], 'eval.image_size is 8'),
         ([workdir, '--predictions=all.csv'], 'does not end in .npz'),
-        ([workdir, '--predictions=no/such/all.npz'], 'in no directory that exists'),
+        ([workdir, '--predictions=no/such/all.npz'], 'does not exist; make it'),
         ([workdir, '--checkpoint=7'], "no checkpoint '7'"),
     ):
         status, output, errors = run_main('--mode=eval', *arguments)

@@ -1,4 +1,4 @@
-"""The files that benchmarks/hostile_files.py damages, how it damages them, and who reads them."""
+"""The files that benchmarks/hostile_files.py damages, the damages, and the readers."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""What a plan says: text, JSON and CSV."""
+"""Plans as text, JSON and CSV."""
 
 import csv
 import dataclasses
@@ -18,10 +18,10 @@ ROOT = f'{pathlib.Path(__file__).resolve().parents[2]}{os.sep}'
 
 @dataclasses.dataclass
 class Plan:
-    """What was found out for one topology; plain values, as they go into JSON.
+    """The results for a topology, as plain values for JSON.
 
-    steps: by name, see step_record. run: see run_record; None where the time is not known.
-    fit: None where everything fits, else what fit_record says.
+    steps: {name: step_record}. run: run_record, None if the time is unknown. fit: None if all
+    steps fit, else fit_record.
     """
 
     topology: dict
@@ -45,7 +45,7 @@ def topology_record(topology: Topology) -> dict:
 
 
 def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
-    """Everything about one compiled step; bytes, seconds and FLOPs of one device."""
+    """Returns all figures of a compiled step; bytes, seconds and FLOPs of one device."""
     kept, program = step.compilation, step.program
     hbm = topology.hardware.hbm_bytes
     return {
@@ -93,7 +93,7 @@ def run_record(run: RunTime, duration: str) -> dict:
 
 
 def describe(plan: Plan, details: bool = False) -> str:
-    """Returns a sentence on the plan and on what would help where it does not fit.
+    """Returns a sentence on the plan, and remedies for steps that do not fit.
 
     `details` adds a table of all steps, the collectives and the costliest fusions.
     """
@@ -102,7 +102,7 @@ def describe(plan: Plan, details: bool = False) -> str:
 
 
 def sentence(plan: Plan) -> str:
-    """Returns whether the plan fits its topology, and what a run takes there."""
+    """Returns whether the plan fits its topology, and the time of a run there."""
     topology = plan.topology
     parts = ['does not fit' if plan.fit else 'fits']
     if step := plan.steps.get('train') or next(iter(plan.steps.values()), None):
@@ -188,7 +188,7 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
 
 
 def _table(steps):
-    """A line per quantity, a column per step."""
+    """Returns a table with a line per quantity and a column per step."""
     quantities = (
         ('images of all devices', 'images', '{:,}'.format),
         ('arguments', 'argument_bytes', _size),
@@ -230,7 +230,7 @@ def _details(name, step):
     if step['unestimated_bytes'] > 0.01 * step['hbm_bytes']:
         lines.append(
             f'  {name}: {_size(step["unestimated_bytes"])} are moved by operations for which the '
-            'compiler gives no cycles; the step takes longer than said'
+            'compiler gives no cycles; the step takes longer than estimated'
         )
     lines.append(f'  {name}: costliest fusions')
     for each in step['costliest']:

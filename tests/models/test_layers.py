@@ -167,8 +167,8 @@ def test_images_of_another_kind_are_refused_when_the_call_is_traced(shape, dtype
             jax.ShapeDtypeStruct(shape, dtype),
         )
     assert str(error.value) == (
-        f'the images are {dtype}{list(shape)}; the network takes normalised ones of a float dtype, '
-        '[batch, height, width, 3]: (pixels - mean) / deviation'
+        f'the images are {dtype}{list(shape)}; the network takes normalised images of a float '
+        'dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
     )
 
 

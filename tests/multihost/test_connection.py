@@ -16,7 +16,7 @@ from resnet_rs.utils.errors import UserError
 )
 def test_an_environment_that_contradicts_itself_is_named(environment, message):
     with pytest.raises(UserError, match=message):
-        connection.find_place({'JAX_COORDINATOR_ADDRESS': 'host:1234', **environment}, 1)
+        connection.find_process({'JAX_COORDINATOR_ADDRESS': 'host:1234', **environment}, 1)
 
 
 def test_slurm_is_found(monkeypatch):
@@ -29,10 +29,10 @@ def test_slurm_is_found(monkeypatch):
     }
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    place = connection.find_place(slurm, 1)
+    process = connection.find_process(slurm, 1)
     # jax's rule for the port: 61440 + job number modulo 4096.
-    assert place == connection.Place('node001:61441', 4, 3, [0])
+    assert process == connection.Process('node001:61441', 4, 3, [0])
 
 
 def test_a_process_alone_connects_to_nothing():
-    assert connection.find_place({}, 1) is None
+    assert connection.find_process({}, 1) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from resnet_rs.training.mixing import mix_images, random_box, with_partners
+from resnet_rs.training.mixing import mix_images, random_square, with_partners
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import MIXING, create_program
 
@@ -89,7 +89,7 @@ def test_cutmix_pastes_one_box_and_its_area_is_the_share():
 
 def test_a_box_within_the_image_has_the_area_asked_for():
     """Boxes of a quarter have side 16 of 32; those cut off at the border are smaller."""
-    draw = jax.vmap(lambda key: random_box(key, 32, jnp.asarray(0.25)))
+    draw = jax.vmap(lambda key: random_square(key, 32, jnp.asarray(0.25)))
     areas = np.asarray(draw(jax.random.split(jax.random.key(1), 400))).sum((1, 2))
     assert areas.max() == 256 and (areas == 256).mean() == pytest.approx((17 / 32) ** 2, abs=0.1)
 

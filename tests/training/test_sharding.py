@@ -15,6 +15,7 @@ from configs import digits
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.start import fine_tuning_start
 from resnet_rs.training.sharding import create_mesh, partition, shardings_of, to_global
 from resnet_rs.training.steps import create_program
 from resnet_rs.training.transfer import HeadTransfer
@@ -175,18 +176,18 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     )
     state = random_state(before)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Run(0, 0.0, 4))
+        checkpoints.save(state, Run(0.0, 4))
     after = create_program(
         small_config(**{'sharding.strategy': restored_as}), create_mesh(jax.devices()[:4]), 1437
     )
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        restored, _ = checkpoints.restore(int(state.step), after.state)
+        restored, _ = checkpoints.restore(int(state.step), after.state, 0)
     assert shardings_of(restored) == shardings_of(after.state) != shardings_of(state)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
 
     backwards = HeadTransfer(tuple(reversed(range(10))), '')
-    tuned = train_lib.fine_tuning_start(str(tmp_path), random_state(after), backwards)
+    tuned = fine_tuning_start(str(tmp_path), random_state(after), backwards)
     assert shardings_of(tuned) == shardings_of(after.state)
     expected = jax.device_get(state.ema)
     expected['params']['head'] = {

@@ -13,13 +13,12 @@ from resnet_rs.training.evaluation import evaluate
 from resnet_rs.training.objectives import smoothed_cross_entropy
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import (
-    NOT_YET,
     batch_norm_group_size,
     create_eval_step,
     create_program,
-    first_nonfinite,
     normalise,
 )
+from resnet_rs.training.window import NOT_YET, first_nonfinite
 from resnet_rs.utils.errors import UserError
 
 EXAMPLES = 1437
