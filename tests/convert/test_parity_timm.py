@@ -29,6 +29,9 @@ NETWORKS = {
     'seresnet18': 'se_resnet_18',
     'seresnet50': 'se_resnet_50',
     'resnetrs50': 'resnet_rs_50',
+    'resnest14d': 'resnest_14',
+    'resnest50d_4s2x40d': 'resnest_50_fast_4s2x40d',
+    'resnest50d_1s4x24d': 'resnest_50_fast_1s4x24d',
 }
 DEPTHS = {
     'resnet26': 'resnet_26',
@@ -54,6 +57,11 @@ DEPTHS = {
     'resnetrs270': 'resnet_rs_270',
     'resnetrs350': 'resnet_rs_350',
     'resnetrs420': 'resnet_rs_420',
+    'resnest26d': 'resnest_26',
+    'resnest50d': 'resnest_50',
+    'resnest101e': 'resnest_101',
+    'resnest200e': 'resnest_200',
+    'resnest269e': 'resnest_269',
 }
 
 
