@@ -254,7 +254,7 @@ def test_a_loop_over_blocks_is_the_same_network():
 
     def train(model, variables):
         rngs = {'dropout': jax.random.key(1), 'stochastic_depth': jax.random.key(2)}
-        variables |= {'schedule': {'progress': jnp.float32(0.7)}}
+        variables = variables | {'schedule': {'progress': jnp.float32(0.7)}}
         logits, updated = model.apply(variables, images, True, rngs=rngs, mutable=['batch_stats'])
         return logits, unstack_blocks(updated)
 
