@@ -111,6 +111,9 @@ SETTINGS = {
     'model.batch_norm_momentum': Setting(
         0.0, NETWORK['batch_norm_momentum'],
         "weight of the old running statistics; 0: the last batch's; 1: they stay as they are"),
+    'model.batch_norm_epsilon': Setting(
+        1e-5, NETWORK['batch_norm_epsilon'],
+        "added to the variance; that of ResNets is fixed, EfficientNet's authors have 1e-3"),
     'model.batch_norm_group_size': Setting(
         0, NETWORK['batch_norm_group_size'],
         "examples that share batch statistics; 0: one group per device, as the authors' code, "
@@ -118,7 +121,8 @@ SETTINGS = {
         relation=relations.batch_norm_group_size),
     'model.activation': Setting('relu', NETWORK['activation'], 'swish: as TF Model Garden'),
     'model.padding': Setting(
-        'symmetric', NETWORK['padding'], 'of strided layers; same: as TF Model Garden'),
+        'symmetric', NETWORK['padding'],
+        "of strided layers; same: as TF Model Garden and EfficientNet's authors"),
     'model.pool_unstrided_shortcut': Setting(
         False, NETWORK['pool_unstrided_shortcut'],
         'a stride-1 pool in the shortcut of stage 1, as TF Model Garden'),
@@ -195,11 +199,23 @@ SETTINGS = {
         'process', Change.HOST),
 
     'optimizer.learning_rate': Setting(0.1, number(0), 'per 256 images of global batch'),
-    'optimizer.schedule': Setting('cosine', choice('cosine', 'step'), 'of the learning rate'),
+    'optimizer.schedule': Setting(
+        'cosine', choice('cosine', 'step', 'exponential'), 'of the learning rate'),
+    'optimizer.decay_every': Setting(
+        '2.4 epochs', duration(), 'between the steps of the exponential schedule'),
+    'optimizer.decay_factor': Setting(
+        0.97, number(0, 1, above=True), 'of each step of the exponential schedule'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'during which the rate rises from 0'),
-    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'of SGD'),
-    'optimizer.nesterov': Setting(False, flag(), "Nesterov's form of momentum"),
+    'optimizer.name': Setting(
+        'sgd', choice('sgd', 'rmsprop'), "rmsprop: TensorFlow's, as EfficientNet is trained"),
+    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'of SGD and of RMSProp'),
+    'optimizer.nesterov': Setting(
+        False, flag(), "Nesterov's form of momentum, of SGD", relation=relations.nesterov),
+    'optimizer.rmsprop_decay': Setting(
+        0.9, number(0, 1, below=True), 'of the mean of squared gradients'),
+    'optimizer.rmsprop_epsilon': Setting(
+        1e-3, number(0, above=True), 'added to that mean, inside the root'),
     'optimizer.weight_decay': Setting(4e-5, number(0), 'times the weight joins the gradient'),
     'optimizer.weight_decay_on': Setting(
         'kernels_and_biases', choice('kernels_and_biases', 'kernels'),

@@ -45,7 +45,9 @@ def _multiply_adds(jaxpr) -> int:
         elif equation.primitive.name == 'dot_general':
             (contracted, _), _ = equation.params['dimension_numbers']
             total += outputs * math.prod(equation.invars[0].aval.shape[a] for a in contracted)
+        inner = [_multiply_adds(each) for each in jax.core.jaxprs_in_params(equation.params)]
+        if equation.primitive.name == 'cond':  # one of its branches runs (models/depthwise.py)
+            inner = [max(inner)]
         repeats = equation.params['length'] if equation.primitive.name == 'scan' else 1
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            total += repeats * _multiply_adds(inner)
+        total += repeats * sum(inner)
     return total
