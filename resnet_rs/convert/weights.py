@@ -32,6 +32,8 @@ class Source:
     name_of: the file's own name of a path, for messages.
     data: settings of config.data that belong to these weights.
     notes: what the person who converts should know.
+    recognise: for a family of its own a function of --variant that returns the network's name and
+      the settings of config.model that the weights need; None for ResNets.
     """
 
     weights: dict[str, Arrays]
@@ -39,11 +41,12 @@ class Source:
     name_of: Callable[[str], str]
     data: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recognise: Callable[[str], tuple[str, dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network of the table `models.VARIANTS` and the settings that the weights need beside."""
+    """A network of this project and the settings that the weights need beside its name."""
 
     name: str
     num_classes: int
@@ -78,12 +81,16 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
 
     Args:
       source: a file's tensors; the names and shapes of its 'ema' set are looked at.
-      variant: 'v1' or 'v1.5', which of the two a bottleneck ResNet with a 7x7 stem is.
+      variant: 'v1' or 'v1.5', which of the two a bottleneck ResNet with a 7x7 stem is; 'tf' or
+        'timm', of an EfficientNet.
       num_classes: of the classifier to have; None for the file's own, if it tells 1000 classes.
 
     Raises UserError when it is none of the table.
     """
     arrays = source.weights['ema']
+    if source.recognise:
+        name, settings = source.recognise(variant)
+        return Network(name, _head_size(arrays, num_classes), settings)
     form = _parts(arrays) | source.form
     if len(form['stage_sizes']) != len(STAGE_WIDTHS):
         raise UserError(

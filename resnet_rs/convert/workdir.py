@@ -15,7 +15,8 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
-# Where the file's name does not tell: the resolution of timm's released weights of that depth.
+# Where the file's name does not tell: the resolution of timm's released weights of that depth,
+# and of EfficientNet's authors.
 IMAGE_SIZES = {
     'resnet_rs_50': 160,
     'resnet_rs_101': 192,
@@ -24,6 +25,16 @@ IMAGE_SIZES = {
     'resnet_rs_270': 256,
     'resnet_rs_350': 256,
     'resnet_rs_420': 320,
+    'efficientnet_b0': 224,
+    'efficientnet_b1': 240,
+    'efficientnet_b2': 260,
+    'efficientnet_b3': 300,
+    'efficientnet_b4': 380,
+    'efficientnet_b5': 456,
+    'efficientnet_b6': 528,
+    'efficientnet_b7': 600,
+    'efficientnet_b8': 672,
+    'efficientnet_l2': 800,
 }
 OTHER_IMAGE_SIZE = 224
 

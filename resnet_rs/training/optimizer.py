@@ -115,25 +115,25 @@ def create_optimizer(
             settings.weight_decay,
             mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
         ),
-        OPTIMIZERS[settings.name](settings, schedule),
+        *OPTIMIZERS[settings.name](settings, schedule),  # flat, as in all checkpoints
     )
 
 
 def sgd(settings: ml_collections.ConfigDict, schedule: optax.Schedule):
-    """Returns SGD: the momentum is a sum of gradients, which the rate scales afterwards."""
-    return optax.chain(
+    """Returns the parts of SGD: the momentum sums gradients, which the rate scales afterwards."""
+    return (
         optax.trace(decay=settings.momentum, nesterov=settings.nesterov),
         optax.scale_by_learning_rate(schedule),
     )
 
 
 def rmsprop(settings: ml_collections.ConfigDict, schedule: optax.Schedule):
-    """Returns tf.compat.v1.train.RMSPropOptimizer: the rate is part of what the momentum sums.
+    """Returns the parts of TF1's RMSPropOptimizer: the momentum sums what the rate has scaled.
 
     Mean squares start at 1 and epsilon is added to them inside the root, which makes the first
     steps small; PyTorch starts at 0 and adds it outside.
     """
-    return optax.chain(
+    return (
         optax.scale_by_rms(
             decay=settings.rmsprop_decay,
             eps=settings.rmsprop_epsilon,
