@@ -25,6 +25,7 @@ from ten_steps import (
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of torchvision, about image codecs it cannot load
     import timm
+    import timm.optim
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
