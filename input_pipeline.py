@@ -5,13 +5,11 @@ and threads, and after any restart (resnet_rs.datasets.order). Images leave as u
 step normalises them on the device.
 """
 
-import functools
+import dataclasses
 import math
 import os
 import typing
-from collections.abc import Iterator
-
-import numpy as np
+from collections.abc import Callable, Iterator
 
 import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
 
@@ -21,14 +19,14 @@ from absl import logging
 
 from resnet_rs.augment import create_augment
 from resnet_rs.datasets import images, order, records
+from resnet_rs.datasets.examples import NO_LABEL, ExampleFormat, is_unlabelled
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.memory import MemoryPlan, plan_memory
-from resnet_rs.datasets.reader import NO_LABEL, Reader, is_unlabelled
+from resnet_rs.datasets.reader import Reader
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow
-from resnet_rs.utils.rules import crop_fraction
 
 
 def dataset_info(config) -> DatasetInfo:
@@ -129,6 +127,84 @@ def plan_input(config, process_count: int = 1) -> InputPlan:
     return InputPlan(examples, local, streams, memory)
 
 
+class Transforms(typing.NamedTuple):
+    """What is done to an image; every part draws from a seed of its own, int32 [2].
+
+    Attributes:
+      seed: of the run; it gives three seeds for each copy of each example in each epoch.
+      crop: (encoded image, seed) -> uint8 [S, S, 3].
+      flip: (image, seed) -> image, or None.
+      augment: (image, seed) -> image, or None.
+    """
+
+    seed: int
+    crop: Callable
+    flip: Callable | None = None
+    augment: Callable | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """The way of a split from its records to the batches of one process.
+
+    Attributes:
+      read: number of a batch -> all records from this batch on, in their order.
+      examples: what a record becomes.
+      transforms: what is done to its image.
+      batch_size: of this process.
+      prefetch: batches that are read ahead.
+      threads: of the pipeline, which has a pool of its own.
+    """
+
+    read: Callable[[int], tf.data.Dataset]
+    examples: ExampleFormat
+    transforms: Transforms
+    batch_size: int
+    prefetch: int
+    threads: int
+
+    def open(self, first: int, guarded: bool, undecodable: tuple[int, ...]) -> tf.data.Dataset:
+        """Returns the batches from number `first` on.
+
+        Examples whose numbers are in `undecodable` become blanks; if `guarded`, so does whatever
+        else cannot be decoded.
+        """
+        examples, transforms = self.examples, self.transforms
+
+        def decode_and_crop(record):
+            seeds = _seeds(record, transforms.seed)
+            encoded = records.load(examples.source, record['data'])
+            return examples.decoded(record, transforms.crop(encoded, seeds[0])), seeds
+
+        def blank(record):
+            return examples.blank(record), _seeds(record, transforms.seed)
+
+        def flip_and_augment(example, seeds):
+            image = example['image']
+            if transforms.flip:
+                image = transforms.flip(image, seeds[1])
+            if transforms.augment:
+                image = transforms.augment(image, seeds[2])
+            if guarded or undecodable:
+                image = tf.where(example['label'] != NO_LABEL, image, 0)
+            return example | {'image': tf.ensure_shape(image, examples.image_shape)}
+
+        in_order = {'num_parallel_calls': self.threads, 'deterministic': True}
+        dataset = self.read(first)
+        if guarded:
+            decode = _or_if_it_fails(decode_and_crop, blank)
+            dataset = dataset.interleave(
+                decode, cycle_length=self.threads, block_length=1, **in_order
+            )
+            dataset = dataset.map(flip_and_augment, **in_order)
+        else:
+            decode = _or_if_known(decode_and_crop, blank, undecodable)
+            dataset = dataset.map(lambda record: flip_and_augment(*decode(record)), **in_order)
+        dataset = dataset.batch(self.batch_size)
+        dataset = dataset.prefetch(self.prefetch)
+        return dataset.with_options(_options(self.threads))
+
+
 class TrainBatches(Iterator):
     """The iterator of `train_batches`.
 
@@ -144,43 +220,34 @@ class TrainBatches(Iterator):
         info = dataset_info(config)
         split = info.split(data.train_split)
         plan = plan_input(config, process_count)
-        repeats, distinct, threads = data.repeated_augmentation, plan.examples, _threads(data)
-        streams, local, memory = plan.streams, plan.local_batch, plan.memory
-        self.memory = memory
-        logging.info('The input pipeline needs %s', memory.text)
+        self.memory = plan.memory
+        logging.info('The input pipeline needs %s', self.memory.text)
         source = cached_split(split, info, data)
-        decode, augment = _train_transforms(config)
 
-        def open_at(step, guarded, undecodable):
-            elements = records.training_records(
+        def read(step):
+            distinct = records.training_records(
                 source,
                 info.file_format,
                 seed=config.seed,
-                batch_size=distinct,
-                streams=streams,
+                batch_size=plan.examples,
+                streams=plan.streams,
                 window=data.shuffle_window,
                 first_step=step,
                 process_index=process_index,
                 process_count=process_count,
-                threads=threads,
+                threads=_threads(data),
             )
-            if repeats > 1:
-                elements = elements.flat_map(lambda element: _copies(element, repeats))
-            return _batched(
-                elements,
-                info,
-                source,
-                decode,
-                augment,
-                data,
-                data.image_size,
-                local,
-                guarded,
-                undecodable,
-                prefetch=memory.prefetch_batches,
-            )
+            return _repeated(distinct, data.repeated_augmentation)
 
-        self._reader = Reader(open_at, info, split, source, data.corrupt_images, first_step)
+        pipeline = Pipeline(
+            read,
+            ExampleFormat(source, info.num_classes, data.image_size),
+            _training_transforms(config),
+            plan.local_batch,
+            self.memory.prefetch_batches,
+            _threads(data),
+        )
+        self._reader = Reader(pipeline.open, info, split, source, data.corrupt_images, first_step)
 
     def __next__(self):
         return next(self._reader)
@@ -205,229 +272,117 @@ class EvalBatches:
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
         keep_devices_from_tensorflow()
-        self._data = config.data
-        self._info = dataset_info(config)
-        self._split = self._info.split(split)
-        self._image_size = image_size
-        self._local = _local_batch_size(batch_size, process_count, 'eval.batch_size')
-        self._decode = _eval_transform(config.data, image_size)
-        self._threads = _threads(config.data)
-        self.num_examples = self._split.num_examples
-        self._start = process_index * self.num_examples // process_count
-        self._stop = (process_index + 1) * self.num_examples // process_count
-        self._source = self._split
-        if config.data.cache == 'disk':
-            self._source = cached_split(
-                self._split, self._info, config.data, self._start, self._stop
+        data = config.data
+        info = dataset_info(config)
+        split = info.split(split)
+        local = _local_batch_size(batch_size, process_count, 'eval.batch_size')
+        count = split.num_examples
+        start, stop = (
+            place * count // process_count for place in (process_index, process_index + 1)
+        )
+        source = cached_split(split, info, data, start, stop) if data.cache == 'disk' else split
+
+        def read(batch):
+            return records.sequential_records(
+                source, info.file_format, start + batch * local, stop, threads=_threads(data)
             )
-        self._length = math.ceil(math.ceil(self.num_examples / process_count) / self._local)
+
+        self._pipeline = Pipeline(
+            read,
+            ExampleFormat(source, info.num_classes, image_size),
+            _evaluation_transforms(data, image_size),
+            local,
+            data.prefetch_batches,
+            _threads(data),
+        )
+        self._new_reader = lambda: Reader(
+            self._pipeline.open, info, split, source, data.corrupt_images, 0
+        )
+        self._length = math.ceil(math.ceil(count / process_count) / local)
+        self.num_examples = count
         self.corrupt_images = self.unlabelled_images = 0
 
     def __len__(self):
         return self._length
 
     def __iter__(self):
-        def open_at(batch, guarded, undecodable):
-            start = self._start + batch * self._local
-            elements = records.sequential_records(
-                self._source, self._info.file_format, start, self._stop, threads=self._threads
-            )
-            return _batched(
-                elements,
-                self._info,
-                self._source,
-                self._decode,
-                None,
-                self._data,
-                self._image_size,
-                self._local,
-                guarded,
-                undecodable,
-                prefetch=self._data.prefetch_batches,
-                drop_remainder=False,
-            )
-
-        reader = Reader(
-            open_at, self._info, self._split, self._source, self._data.corrupt_images, 0
-        )
+        reader = self._new_reader()
         self.unlabelled_images = 0
         for _ in range(self._length):
             batch = next(reader, None)
             self.corrupt_images = reader.corrupt_images
             if batch is not None:
                 self.unlabelled_images += int(is_unlabelled(batch).sum())
-            yield self._padded(batch)
-
-    def _padded(self, batch):
-        size = self._image_size
-        full = {
-            'image': np.zeros((self._local, size, size, 3), np.uint8),
-            'label': np.full(self._local, NO_LABEL, np.int32),
-            'mask': np.zeros(self._local, np.float32),
-            'index': np.full(self._local, -1, np.int32),
-        }
-        if self._split.label_set_feature:
-            full['label_set'] = np.zeros((self._local, self._info.num_classes), bool)
-        if batch is None:
-            return full
-        count = len(batch['label'])
-        if count == self._local:
-            return batch
-        for name, value in batch.items():
-            full[name][:count] = value
-        return full
+            yield self._pipeline.examples.padded(batch, self._pipeline.batch_size)
 
 
-def _copies(element, count):
-    """The same element `count` times, numbered by 'copy'; it is read once."""
-    return tf.data.Dataset.range(count).map(lambda copy: {**element, 'copy': copy})
+def _repeated(elements: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Returns every element `count` times in a row, numbered by 'copy'; each is read once."""
+    if count == 1:
+        return elements
+
+    def copies(element):
+        return tf.data.Dataset.range(count).map(lambda copy: {**element, 'copy': copy})
+
+    return elements.flat_map(copies)
 
 
-def _batched(
-    elements,
-    info,
-    split,
-    decode,
-    augment,
-    data,
-    size,
-    batch_size,
-    guarded,
-    undecodable,
-    prefetch,
-    drop_remainder=True,
-) -> tf.data.Dataset:
-    """Decodes, augments and batches records in their order, on a private pool of threads.
+def _seeds(record: dict, seed: int):
+    """Returns the seeds for crop, flip and augmentation of a record's image, int32 [3, 2]."""
+    return order.augmentation_seeds(
+        record['epoch'], record['index'], record.get('copy', 0), seed=seed
+    )
 
-    Examples whose numbers are in `undecodable` become blanks; if `guarded`, so does whatever else
-    cannot be decoded.
-    """
-    threads = _threads(data)
-    has_sets = bool(split.label_set_feature)
 
-    def place_of(element):
-        return {
-            'index': tf.cast(element['index'], tf.int32),
-            'epoch': element['epoch'],
-            'copy': element.get('copy', tf.constant(0, tf.int64)),
-        }
+def _or_if_known(decode: Callable, blank: Callable, undecodable: tuple[int, ...]) -> Callable:
+    """Returns `decode` of a record, but `blank` of those whose numbers are in `undecodable`."""
+    if not undecodable:
+        return decode
 
-    def decoded(element):
-        found = {
-            'image': decode(records.load(split, element['data']), element),
-            'label': tf.cast(element['label'], tf.int32),
-            'mask': tf.constant(1, tf.float32),
-            **place_of(element),
-        }
-        if has_sets:
-            classes = tf.range(info.num_classes, dtype=tf.int64)
-            found['label_set'] = tf.reduce_any(element['label_set'][:, None] == classes, axis=0)
-            found['mask'] = tf.cast(tf.reduce_any(found['label_set']), tf.float32)
-        return found
+    def decode_unless_known(record):
+        known = tf.reduce_any(record['index'] == tf.constant(undecodable, tf.int64))
+        return tf.cond(known, lambda: blank(record), lambda: decode(record))
 
-    def blank(element):
-        found = {
-            'image': tf.zeros([size, size, 3], tf.uint8),
-            'label': tf.constant(NO_LABEL, tf.int32),
-            'mask': tf.constant(0, tf.float32),
-            **place_of(element),
-        }
-        if has_sets:
-            found['label_set'] = tf.zeros([info.num_classes], tf.bool)
-        return found
+    return decode_unless_known
 
-    def decoded_unless_known(element):
-        if not undecodable:
-            return decoded(element)
-        known = tf.reduce_any(element['index'] == tf.constant(undecodable, tf.int64))
-        return tf.cond(
-            known, functools.partial(blank, element), functools.partial(decoded, element)
-        )
 
-    def decoded_or_blank(element):
-        one = tf.data.Dataset.from_tensors(element)
-        return one.map(decoded).ignore_errors().concatenate(one.map(blank)).take(1)
+def _or_if_it_fails(decode: Callable, blank: Callable) -> Callable:
+    """Returns a dataset of one element: `decode` of a record, or `blank` where this fails."""
 
-    def finished(element):
-        image = augment(element) if augment else element['image']
-        if guarded or undecodable:
-            image = tf.where(element['label'] != NO_LABEL, image, 0)
-        kept = ('label', 'mask', 'index', *(['label_set'] if has_sets else []))
-        return {
-            'image': tf.ensure_shape(image, [size, size, 3]),
-            **{name: element[name] for name in kept},
-        }
+    def decoded_or_blank(record):
+        one = tf.data.Dataset.from_tensors(record)
+        return one.map(decode).ignore_errors().concatenate(one.map(blank)).take(1)
 
-    parallel = {'num_parallel_calls': threads, 'deterministic': True}
-    if guarded:
-        dataset = elements.interleave(
-            decoded_or_blank, cycle_length=threads, block_length=1, **parallel
-        ).map(finished, **parallel)
-    else:
-        dataset = elements.map(lambda element: finished(decoded_unless_known(element)), **parallel)
-    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = dataset.prefetch(prefetch)
+    return decoded_or_blank
+
+
+def _options(threads: int) -> tf.data.Options:
+    """Returns options of a pipeline whose order and memory depend on its settings alone."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
-    return dataset.with_options(options)
+    return options
 
 
-def _train_transforms(config):
-    """(decode, augment): encoded bytes and element -> uint8 [S, S, 3]; element -> the same."""
+def _training_transforms(config) -> Transforms:
     data = config.data
-    size = data.image_size
-    resize = images.RESIZE[data.resize]
-    fraction = crop_fraction(data.eval_crop, size)
-    augment_image = None
+    augment = None
     if data.augment != 'none':
-        augment_image = create_augment(
+        augment = create_augment(
             data.augment,
             layers=data.randaugment_layers,
             magnitude=data.randaugment_magnitude,
             operations=tuple(data.randaugment_operations) or None,
         )
-
-    def seeds(element):
-        return tf.unstack(
-            order.augmentation_seeds(
-                element['epoch'],
-                tf.cast(element['index'], tf.int64),
-                element.get('copy', 0),
-                seed=config.seed,
-            )
-        )
-
-    def decode(encoded, element):
-        crop_seed, flip_seed, _ = seeds(element)
-
-        def choose_box(shape):
-            return images.random_box(
-                shape,
-                fraction,
-                area=tuple(data.crop_area),
-                ratio=tuple(data.crop_ratio),
-                seed=crop_seed,
-            )
-
-        image = resize(images.decode_crop(encoded, choose_box), size)
-        image = images.to_uint8(image, rounded=False)
-        if data.flip:
-            # The sign bit of a random integer is a fair coin.
-            image = tf.cond(flip_seed[0] < 0, lambda: tf.reverse(image, [1]), lambda: image)
-        return image
-
-    def augment(element):
-        return augment_image(element['image'], seeds(element)[2])
-
-    return decode, augment if augment_image else None
+    flip = images.random_flip if data.flip else None
+    return Transforms(config.seed, images.training_transform(data), flip, augment)
 
 
-def _eval_transform(data, size):
-    evaluation_image = images.evaluation_transform(data, size)
-    return lambda encoded, element: evaluation_image(encoded)
+def _evaluation_transforms(data, image_size: int) -> Transforms:
+    transform = images.evaluation_transform(data, image_size)
+    return Transforms(seed=0, crop=lambda encoded, seed: transform(encoded))
 
 
 def _local_batch_size(batch_size: int, process_count: int, name: str) -> int:

@@ -21,10 +21,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept; found aga
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval', 'check'], 'What to do.')
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', "For eval: 'last', 'best' or a step.")
 IMAGE_SIZE = flags.DEFINE_integer('image_size', None, "For eval: pixels, else the config's.", 1)
+EVALUATION = flags.DEFINE_string('evaluation', '', "For eval: NAME of config.evals, or 'eval'.")
 PREDICTIONS = flags.DEFINE_string('predictions', '', 'For eval: new .npz file, a row per image.')
-PROFILE_STEPS = flags.DEFINE_string(
-    'profile_steps', '', 'Steps to trace into WORKDIR for TensorBoard or XProf: FIRST:LAST.'
-)
+PROFILE_STEPS = flags.DEFINE_string('profile_steps', '', 'FIRST:LAST, steps to trace for XProf.')
 
 MISTAKES = (UserError, FloatingPointError)  # one line each, no traceback
 
@@ -40,7 +39,7 @@ def main(arguments: list[str]) -> None:
     profile_steps = command_line.parse_steps(PROFILE_STEPS.value)
     if MODE.value == 'eval':
         config.eval.image_size = IMAGE_SIZE.value or config.eval.image_size
-        preflight.check_evaluation(config, workdir)
+        preflight.check_evaluation(config, workdir, EVALUATION.value)
     else:
         preflight.check_config(config, workdir)
 
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> None:
     with hosts.ending_together(*MISTAKES):
         if MODE.value == 'eval':
             result = train_lib.evaluate_checkpoint(
-                config, workdir, CHECKPOINT.value, PREDICTIONS.value
+                config, workdir, CHECKPOINT.value, PREDICTIONS.value, EVALUATION.value
             )
             print(json.dumps(result, indent=2))
         elif MODE.value == 'check':

@@ -4,46 +4,40 @@ import contextlib
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from absl import logging
-from etils import epath
 
 import input_pipeline
 from resnet_rs.config.durations import to_steps
-from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
-from resnet_rs.datasets.locate import DatasetInfo
-from resnet_rs.models import count_parameters, init_variables
+from resnet_rs.config.evaluations import evaluation_config, evaluation_names
+from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.multihost import consistency, hosts
-from resnet_rs.plan.attached import compile_evaluation, compile_steps
+from resnet_rs.plan.attached import compile_evaluators, compile_steps
 from resnet_rs.run import data_check, preflight, report
-from resnet_rs.run.checkpoint import Checkpoints, Run
-from resnet_rs.run.lock import RUN_LOCK, locked
+from resnet_rs.run.checkpoint import Checkpoints
+from resnet_rs.run.evaluators import create_evaluators
 from resnet_rs.run.profiling import Profile
 from resnet_rs.run.progress import Progress
 from resnet_rs.run.run_log import RunLog, is_reported
 from resnet_rs.run.signals import StopRequest
-from resnet_rs.training import WEIGHTS
+from resnet_rs.run.start import check_init_from, lock_workdir, start_or_resume, start_workdir
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
     Evaluation,
-    describe_weights,
     evaluate,
     write_predictions,
     write_result,
 )
-from resnet_rs.training.sharding import create_mesh, replicated, shardings_of
+from resnet_rs.training.sharding import create_mesh, replicated
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import (
-    Program,
-    batch_shapes,
     create_eval_step,
     create_program,
-    first_nonfinite,
     model_of,
+    variable_shapes,
 )
-from resnet_rs.training.transfer import HeadTransfer
-from resnet_rs.utils.errors import Stopped, UserError, count_of
+from resnet_rs.training.window import first_nonfinite
+from resnet_rs.utils.errors import Stopped, count_of
 
 DATA_CHECK_SECONDS = 7 * 24 * 3600.0
 
@@ -58,30 +52,38 @@ def train_and_evaluate(
     longer finite, in which case the last checkpoint is from before.
     """
     info = preflight.check_config(config, workdir)
-    consistency.check_hosts(config, info)
+    names = evaluation_names(config)
+    check_hosts(config, names)
     examples = info.split(config.data.train_split).num_examples
     mesh = create_mesh(slices=config.sharding.slices)
-    used = with_smaller_eval_batch(config, info, mesh)
-    program = create_program(used, mesh, examples)
+    program = create_program(config, mesh, examples)
+    evaluators = create_evaluators(config, names, mesh, program.eval_step, examples)
     input_pipeline.plan_input(config, jax.process_count())
     head = check_init_from(config, info, workdir, program)
     profile = Profile(profile_steps, workdir, program.total_steps)
-    eval_every, checkpoint_every, log_every = (
+    checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
-        for every in (config.eval.every, config.checkpoint.every, config.log.every)
+        for every in (config.checkpoint.every, config.log.every)
     )
 
     consistency.check_shared_workdir(workdir)
     if preflight.last_checkpoint(workdir) < program.total_steps:
         logging.info('Compiling the training and the evaluation step')
-        program, memory = compile_steps(used, program, list(mesh.devices.flat))
+        program, evaluators, memory = compile_steps(
+            config, program, evaluators, list(mesh.devices.flat)
+        )
         logging.info('%s', memory)
     evaluation = None
     with contextlib.ExitStack() as closing:
         lock_workdir(workdir, closing)
         start_workdir(config, workdir, info.class_names)
         checkpoints = closing.enter_context(
-            Checkpoints(workdir, config.checkpoint.keep_last, config.checkpoint.keep_best)
+            Checkpoints(
+                workdir,
+                config.checkpoint.keep_last,
+                config.checkpoint.keep_best,
+                config.checkpoint.best_by,
+            )
         )
         state, run = start_or_resume(config, program, checkpoints, mesh, head)
         first_step = int(state.step)
@@ -116,20 +118,24 @@ def train_and_evaluate(
 
             is_last = step == program.total_steps
             stopping = stop.reached(step) and not is_last
-            scores = None
+            scores = {}
             if step % log_every == 0 or is_last:
                 metrics = jax.device_get(metrics)
                 check_finite(state, workdir)
                 times = progress.close_window(step, metrics)
                 times['skipped_images'] = batches.corrupt_images
                 log.write(step, 'train', metrics, times)
-            if step % eval_every == 0 or is_last:
+            for evaluator in evaluators:
+                if step % evaluator.every and not is_last:
+                    continue
                 with progress.paused('evaluating'):
                     weights = {'raw': state.variables, 'ema': state.ema}
-                    evaluation = evaluate_split(used, program.eval_step, weights, mesh)
-                scores = evaluation.metrics
-                log.write(step, 'eval', scores, {'elapsed_seconds': progress.elapsed_seconds})
-                progress.note(describe(step, evaluation))
+                    found = evaluate_split(evaluator.config, evaluator.step, weights, mesh)
+                times = {'elapsed_seconds': progress.elapsed_seconds}
+                log.write(step, evaluator.kind, found.metrics, times)
+                progress.note(evaluator.describe(step, found))
+                scores |= evaluator.scores(found)
+                evaluation = found if evaluator.is_default else evaluation
             if step % checkpoint_every == 0 or scores or stopping:
                 check_finite(state, workdir)
                 with progress.paused('saving'):
@@ -143,7 +149,7 @@ def train_and_evaluate(
 
     if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
         weights = {'raw': state.variables, 'ema': state.ema}
-        evaluation = evaluate_split(used, program.eval_step, weights, mesh)
+        evaluation = evaluate_split(evaluators[0].config, evaluators[0].step, weights, mesh)
     if evaluation and jax.process_index() == 0:
         written = report.write(
             workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
@@ -157,176 +163,59 @@ def evaluate_checkpoint(
     workdir: str,
     checkpoint: str = 'last',
     predictions: str = '',
+    only: str = '',
 ) -> dict:
-    """Evaluates a checkpoint of `workdir`, 'last', 'best' or a step, on data.eval_split.
+    """Evaluates a checkpoint of `workdir`, 'last', 'best' or a step.
 
-    Resolution, crop, split and batch are those of `config`. Returns the result, which is also
-    written to WORKDIR/evaluations; `predictions` names a file for the results of every image, with
-    the columns of predictions.npz. Raises UserError for a missing checkpoint or one of another
-    architecture.
+    All evaluations of `config` are made, or the one `only`. Returns the result, or {name: result}
+    of several; each is also written to WORKDIR/evaluations. `predictions` names a file for the
+    results of every image in the first of them, with the columns of predictions.npz. Raises
+    UserError for a missing checkpoint or one of another architecture.
     """
-    info = preflight.check_evaluation(config, workdir)
-    consistency.check_hosts(config, info)
+    preflight.check_evaluation(config, workdir, only)
+    names = evaluation_names(config, only)
+    check_hosts(config, names)
     mesh = create_mesh(slices=config.sharding.slices)
-    config = with_smaller_eval_batch(config, info, mesh)
     model = model_of(config, batch_norm_group_size=None)
     eval_step = create_eval_step(config, model, mesh)
-    shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
-    split = info.split(config.data.eval_split)
-    batch = batch_shapes(config, 'eval', label_sets=bool(split.label_set_feature))
-    with Checkpoints(workdir, read_only=True) as checkpoints:
+    evaluators = create_evaluators(config, names, mesh, eval_step)
+    shapes = variable_shapes(model, replicated(mesh))
+    best_by = config.checkpoint.best_by
+    with Checkpoints(workdir, best_by=best_by, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
-        eval_step, memory = compile_evaluation(
-            config, eval_step, shapes, batch, list(mesh.devices.flat)
-        )
+        evaluators, memory = compile_evaluators(evaluators, shapes, list(mesh.devices.flat))
         logging.info('%s', memory)
-        weights = checkpoints.restore_weights(step, on_devices(shapes, mesh))
+        weights = checkpoints.restore_weights(step, shapes)
         path = checkpoints.directory / str(step)
-    evaluation = evaluate_split(config, eval_step, weights, mesh)
-    result = {
-        'checkpoint': str(path),
-        'step': step,
-        'data': info.name,
-        'split': config.data.eval_split,
-        'image_size': config.eval.image_size or config.data.image_size,
-        'crop': config.data.eval_crop,
-        'examples': evaluation.examples,
-        'left_out': split.num_examples - evaluation.examples,
-        'weights': describe_weights(evaluation),
-    }
-    if jax.process_index() == 0:
-        if predictions:
-            write_predictions(predictions, evaluation)
-        try:
-            logging.info('wrote %s', write_result(workdir, result))
-        except OSError as error:  # the run may be another person's
-            logging.warning('the result is not kept in %s: %s', workdir, error)
-    return result
+    results = {}
+    for evaluator in evaluators:
+        evaluation = evaluate_split(evaluator.config, evaluator.step, weights, mesh)
+        result = results[evaluator.name] = evaluator.result(evaluation, str(path), step)
+        if jax.process_index() == 0:
+            if predictions and len(results) == 1:
+                write_predictions(predictions, evaluation)
+            keep_result(workdir, result)
+    return results if len(results) > 1 else result
 
 
-def with_smaller_eval_batch(
-    config: ml_collections.ConfigDict, info, mesh: jax.sharding.Mesh
-) -> ml_collections.ConfigDict:
-    """Returns `config` with an eval.batch_size that holds data.eval_split once and no more."""
-    examples = info.split(config.data.eval_split).num_examples
-    whole_split = -(-examples // mesh.size) * mesh.size
-    if config.eval.batch_size <= whole_split:
-        return config
-    logging.info(
-        'Evaluation takes %s of %s in one batch, fewer than eval.batch_size=%d',
-        count_of(examples, 'image'),
-        config.data.eval_split,
-        config.eval.batch_size,
-    )
-    smaller = config.copy_and_resolve_references().unlock()
-    smaller.eval.batch_size = whole_split
-    return smaller.lock()
+def keep_result(workdir: str, result: dict) -> None:
+    try:
+        logging.info('wrote %s', write_result(workdir, result))
+    except OSError as error:  # the run may be another person's
+        logging.warning('the result is not kept in %s: %s', workdir, error)
 
 
-def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
-    """Holds the work directory for this run until `closing` ends; process 0 does it for all.
-
-    Raises UserError on every process when another run holds it.
-    """
-    problem = ''
-    if jax.process_index() == 0:
-        try:
-            closing.enter_context(locked(workdir, RUN_LOCK))
-        except UserError as error:
-            problem = str(error)
-    consistency.agree('work directory locked', problem)
-
-
-def start_workdir(config: ml_collections.ConfigDict, workdir: str, class_names) -> None:
-    """Writes the resolved configuration and the class names, once every check has passed."""
-    if jax.process_index() == 0:
-        write_config(workdir, config)
-        (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
-    hosts.barrier('configuration written')
-
-
-def start_or_resume(
-    config: ml_collections.ConfigDict,
-    program: Program,
-    checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh,
-    head: HeadTransfer | None,
-) -> tuple[TrainState, Run]:
-    """Returns the state of the last checkpoint, or a new one.
-
-    `head` says what a new one takes of the classifier in config.init_from, where that is set.
-    """
-    group_size = program.model.architecture.batch_norm_group_size
-    steps = checkpoints.steps()
-    if not steps:
-        state = program.init()
-        if head:
-            state = fine_tuning_start(config.init_from, state, head)
-        logging.info(
-            '%s: %s, %s on %s',
-            config.model.name,
-            count_of(count_parameters(state.variables['params']), 'parameter'),
-            count_of(program.total_steps, 'step'),
-            count_of(mesh.size, 'device'),
-        )
-        return state, Run(config.seed, 0.0, group_size)
-
-    state, run = checkpoints.restore(steps[-1], program.state)
-    if steps[-1] == program.total_steps:
-        logging.info('the run is finished, after step %d; --mode=eval evaluates it', steps[-1])
-    else:
-        logging.info('resuming from step %d of %d', steps[-1], program.total_steps)
-    if run.batch_norm_group_size != group_size:
-        logging.warning(
-            'batch norm groups had %s examples and now have %s, because '
-            'model.batch_norm_group_size is %d and the number of devices changed; a new run with '
-            '--config.model.batch_norm_group_size=%s has the same groups on any number of devices',
-            run.batch_norm_group_size,
-            group_size,
-            config.model.batch_norm_group_size,
-            run.batch_norm_group_size,
-        )
-    return state, dataclasses.replace(run, batch_norm_group_size=group_size)
-
-
-def check_init_from(
-    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str, program: Program
-) -> HeadTransfer | None:
-    """Returns what this run will take of the classifier in config.init_from, as find_head does.
-
-    Raises UserError unless the last checkpoint there fits the network.
-    """
-    head = preflight.find_head(config, info, workdir)
-    if head:
-        with Checkpoints(config.init_from, read_only=True) as source:
-            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
-    return head
-
-
-def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
-    """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
-    with Checkpoints(directory, read_only=True) as source:
-        step = source.find('last')
-        variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
-    logging.info(
-        'starting from the EMA weights of step %d in %s, %s', step, directory, head.described
-    )
-    ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
-    return state.replace(variables=variables, ema=ema)
-
-
-def on_devices(shapes, mesh: jax.sharding.Mesh):
-    """The same shapes, replicated over the mesh: what a checkpoint is restored as."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-        shapes,
-    )
+def check_hosts(config: ml_collections.ConfigDict, names: tuple[str, ...]) -> None:
+    """Raises UserError unless all hosts have the same code, configuration and data."""
+    for name in names:
+        of_this = evaluation_config(config, name)
+        consistency.check_hosts(of_this, find_dataset(of_this.data))
 
 
 def evaluate_split(
     config: ml_collections.ConfigDict, eval_step, weights: dict, mesh: jax.sharding.Mesh
 ) -> Evaluation:
-    """Exact results of {'raw': variables, 'ema': variables} on data.eval_split."""
+    """Returns exact results of {'raw': variables, 'ema': variables} on data.eval_split."""
     batches = input_pipeline.eval_batches(
         config, process_index=jax.process_index(), process_count=jax.process_count()
     )
@@ -353,32 +242,19 @@ def check_finite(state: TrainState, workdir: str) -> None:
     )
 
 
-def describe(step: int, evaluation: Evaluation) -> str:
-    """Returns the line of an evaluation."""
-
-    def scores(weights):
-        top1, top5, loss = (
-            evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
-        )
-        top5 = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
-        return f'{weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
-
-    images = count_of(evaluation.examples, 'image')
-    return f'step {step}, {images}, {", ".join(map(scores, WEIGHTS))}'
-
-
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     """Says that this run can start here and what it will be; raises UserError if it cannot.
 
     Pictures of what the network sees are written into WORKDIR/check.
     """
     info = preflight.check_config(config, workdir)
-    consistency.check_hosts(config, info)
+    names = evaluation_names(config)
+    check_hosts(config, names)
     consistency.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
-    used = with_smaller_eval_batch(config, info, mesh)
-    program = create_program(used, mesh, split.num_examples)
+    program = create_program(config, mesh, split.num_examples)
+    evaluators = create_evaluators(config, names, mesh, program.eval_step)
     lines = (
         data_check.check_data(
             config, workdir, input_pipeline.train_batches, input_pipeline.eval_batches
@@ -390,10 +266,10 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
-    lines.append(compile_steps(used, program, list(mesh.devices.flat))[1])
+    lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
     epochs = program.total_steps * config.batch_size / split.num_examples
     trained = count_of(split.num_examples, 'training image')
-    evaluated = count_of(info.split(config.data.eval_split).num_examples, 'evaluation image')
+    evaluated = count_of(evaluators[0].split.num_examples, 'evaluation image')
     steps = count_of(program.total_steps, 'step')
     lines.append(
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, {steps} of '

@@ -1,4 +1,4 @@
-"""Both forms of a depthwise convolution (resnet_rs/models/depthwise.py), layer by layer.
+"""Two forms of a depthwise convolution, layer by layer: XLA's and a sum of shifted products.
 
     python benchmarks/depthwise.py --topology=v3:2x2     # estimated cycles of an absent TPU
     python benchmarks/depthwise.py --cpu                 # milliseconds on this machine
@@ -41,8 +41,6 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
 
-    from resnet_rs.models.depthwise import grouped, shifted
-
     device = open_topology(options.topology, 1) if options.topology else None
     batch, dtype = (128, jnp.bfloat16) if device else (8, jnp.float32)
     print('million cycles' if device else 'ms', '| forward | gradient of images | of the kernel')
@@ -65,6 +63,36 @@ def main() -> None:
             shown = ' | '.join(f'{cost:.2f}' for cost in costs)
             layer = f'{side}x{side}x{channels}, {kernel_size}x{kernel_size}, stride {stride}'
             print(f'{layer} | {form_name} | {shown}', flush=True)
+
+
+def grouped(x, kernel, stride, padding):
+    """Returns XLA's convolution with a group for each channel."""
+    import jax
+
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def shifted(x, kernel, stride, padding):
+    """Returns the same as a sum over the kernel of shifted images times a row of channels."""
+    import jax.numpy as jnp
+
+    side = kernel.shape[0]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = ((size - side) // stride + 1 for size in x.shape[1:3])
+    total = 0
+    for row in range(side):
+        for column in range(side):
+            last = row + (rows - 1) * stride, column + (columns - 1) * stride
+            part = x[:, row : last[0] + 1 : stride, column : last[1] + 1 : stride]
+            total += part.astype(jnp.float32) * kernel[row, column, 0].astype(jnp.float32)
+    return total.astype(x.dtype)
 
 
 def to_images(form, images, kernel, gradient):

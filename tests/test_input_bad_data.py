@@ -5,10 +5,10 @@ import pathlib
 import shutil
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import encoded, folder_of, good_file, take
+from helpers import prepared
+from helpers.input_batches import encoded, folder_of, good_file, take
 from PIL import Image
 
 import input_pipeline
@@ -88,20 +88,20 @@ def test_corrupt_images_fail_and_are_named(tmp_path, kind):
 
 
 def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(reader, 'CALM_BATCHES', 2)
+    monkeypatch.setattr(reader, 'GUARDED_BATCHES', 2)
     opened = []
-    batched = input_pipeline._batched
+    open_pipeline = input_pipeline.Pipeline.open
 
-    def spy(*arguments, **settings):
-        opened.append(arguments[-2])
-        return batched(*arguments, **settings)
+    def spy(pipeline, first, guarded, undecodable):
+        opened.append(guarded)
+        return open_pipeline(pipeline, first, guarded, undecodable)
 
     bad = {1, 3, 5, 7}
     config = folder_of(tmp_path / 'bad', bad_files())
     config.data.corrupt_images = 'skip'
     good = folder_of(tmp_path / 'good', [good_file()] * 9)
     config.data.augment = good.data.augment = 'randaugment'
-    monkeypatch.setattr(input_pipeline, '_batched', spy)
+    monkeypatch.setattr(input_pipeline.Pipeline, 'open', spy)
     batches = input_pipeline.train_batches(config)
     count = 0
     for step, clean in zip(range(9), input_pipeline.train_batches(good), strict=False):

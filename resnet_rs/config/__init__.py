@@ -1,33 +1,41 @@
 """The settings of a run: their table, rules, relations, files and flags.
 
 table.py holds every setting with its default, rule and meaning; relations.py says which values go
-together; validation.py checks a configuration against both; stored.py reads and writes a run's
-config.json; command_line.py reads --config and its settings; durations.py turns '350 epochs' into
-steps.
+together; validation.py checks a configuration against both; evaluations.py gives the configuration
+of each of a run's evaluations; stored.py reads and writes a run's config.json; command_line.py
+reads --config and its settings; durations.py turns '350 epochs' into steps.
 """
 
 from resnet_rs.config.table import (
     AUGMENTATIONS,
+    DEFAULT_EVALUATION,
+    EVALUATION_SETTINGS,
     RANDAUGMENT_OPERATIONS,
     SETTINGS,
     Change,
     Setting,
     default_config,
+    eval_image_size,
     experiment_settings,
     flatten,
     may_change_on_resume,
     may_differ_between_hosts,
+    setting_of,
 )
 
 __all__ = [
     'AUGMENTATIONS',
+    'DEFAULT_EVALUATION',
+    'EVALUATION_SETTINGS',
     'RANDAUGMENT_OPERATIONS',
     'SETTINGS',
     'Change',
     'Setting',
     'default_config',
+    'eval_image_size',
     'experiment_settings',
     'flatten',
     'may_change_on_resume',
     'may_differ_between_hosts',
+    'setting_of',
 ]

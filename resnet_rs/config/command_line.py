@@ -11,7 +11,7 @@ import traceback
 from absl import flags, logging
 from etils import epath
 
-from resnet_rs.config import SETTINGS
+from resnet_rs.config import SETTINGS, setting_of
 from resnet_rs.config.stored import stored_config_of
 from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
@@ -30,28 +30,34 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
         return values(arguments)
     except UserError:
         raise
-    except flags.UnrecognizedFlagError as error:
-        meant = [
-            f'--config.{name}'
-            for name in SETTINGS
-            if error.flagname in (name, name.rpartition('.')[2])
-        ]
-        if not meant:
-            raise
-        raise UserError(
-            f'--{error.flagname} is not a flag; did you mean {" or ".join(meant)}?'
-        ) from error
-    except Exception as error:  # absl's own, or whatever the person's config file raises
-        for file in _config_files_of(arguments):
-            if problem := _config_file_problem(file, error):
-                raise UserError(problem) from error
+    except Exception as error:  # absl's own, or any that the user's config file raises
+        if problem := _explanation(error, arguments):
+            raise UserError(problem) from error
         raise
 
 
-def with_stored_config(arguments: list[str]) -> list[str]:
-    """Returns a command line with the configuration of the run in --workdir as its --config.
+def _explanation(error: Exception, arguments: list[str]) -> str:
+    """Returns what is wrong with a flag or a line of the config file; '' where it is unknown."""
+    for file in _config_files_of(arguments):
+        if problem := _config_file_problem(file, error):
+            return problem
+    if isinstance(error, flags.UnrecognizedFlagError | AttributeError | KeyError):
+        for argument in arguments:
+            name = argument.lstrip('-').partition('=')[0]
+            keys = name.removeprefix('config.evals.').split('.')
+            if name.startswith('config.evals.') and any(key in str(error) for key in keys):
+                return f'--{name} is not set in the config file; write {name} = ... there'
+    if isinstance(error, flags.UnrecognizedFlagError):
+        known = [name for name in SETTINGS if error.flagname in (name, name.rpartition('.')[2])]
+        meant = ' or '.join(f'--config.{name}' for name in known)
+        return f'--{error.flagname} is not a flag; did you mean {meant}?' if meant else ''
+    return ''
 
-    One that has --config stays as it is. Raises UserError where no run is there.
+
+def with_stored_config(arguments: list[str]) -> list[str]:
+    """Returns the command line with the configuration of the run in --workdir as its --config.
+
+    A command line that has --config stays unchanged. Raises UserError if --workdir holds no run.
     """
     if values_of('config', arguments):
         return arguments
@@ -65,14 +71,14 @@ def with_stored_config(arguments: list[str]) -> list[str]:
 def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     """Parses the command line of main.py into `values`, as `parse_flags` does.
 
-    --mode=eval starts from the configuration of the run. Raises UserError for one of its flags in
-    another mode too, and for a file of predictions that cannot be written.
+    --mode=eval starts from the configuration of the run. Raises UserError also for a flag of
+    --mode=eval in another mode, and for a file of predictions that cannot be written.
     """
     if values_of('mode', arguments)[-1:] == ['eval']:
         arguments = with_stored_config(arguments)
     rest = parse_flags(values, arguments)
     instead = {'image_size': '; the size of a run is --config.data.image_size'}
-    for name in ('checkpoint', 'image_size', 'predictions'):
+    for name in ('checkpoint', 'evaluation', 'image_size', 'predictions'):
         if values.mode != 'eval' and values[name].present:
             raise UserError(
                 f'--{name} is for --mode=eval, not for --mode={values.mode}{instead.get(name, "")}'
@@ -83,7 +89,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
 
 
 def log_for_people() -> None:
-    """Makes the lines of the log short, and leaves out what libraries say below a warning."""
+    """Shortens the lines of the log, and drops messages of libraries below a warning."""
 
     def is_for_people(record):
         quiet = record.levelno <= standard_logging.INFO
@@ -96,8 +102,8 @@ def log_for_people() -> None:
 class ShortLines(standard_logging.Formatter):
     """A formatter of log lines: the time, 'WARNING: ' or worse, and the message.
 
-    In a terminal a line replaces the progress line, which is drawn again below it. Elsewhere the
-    time has its date, for runs that last for days.
+    In a terminal a line replaces the progress bar, which is drawn again below it. Elsewhere the
+    time has a date, because runs last for days.
     """
 
     def __init__(self, in_terminal: bool):
@@ -111,7 +117,7 @@ class ShortLines(standard_logging.Formatter):
 
 
 def _config_file_problem(file: str, error: BaseException | None) -> str:
-    """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
+    """Returns the line of `file` that raised `error` and why; '' if another file raised it."""
     while error is not None:
         lines = [
             frame.lineno
@@ -160,7 +166,7 @@ def check_command_line(arguments: list[str]) -> None:
                 f'--{flag} changes a setting of a configuration, but --config is '
                 'missing; add for instance --config=configs/resnet_rs.py:50@160'
             )
-        rule = SETTINGS[name].rule
+        rule = setting_of(name).rule
         if not has_value:
             if rule.kind is bool:  # --config.data.flip alone
                 continue
@@ -185,7 +191,7 @@ def _config_files() -> list[str]:
 
 
 def parse_steps(text: str) -> tuple[int, int] | None:
-    """'100:110' as (100, 110), None for ''. Raises UserError for what is no range of steps."""
+    """Parses '100:110' to (100, 110) and '' to None; raises UserError for any other text."""
     if not text:
         return None
     found = re.fullmatch(r'(\d+):(\d+)', text)
@@ -206,5 +212,5 @@ def check_predictions_file(path: str) -> None:
         raise UserError(f'--predictions={path} exists already; name another file')
     if not file.parent.is_dir():
         raise UserError(
-            f'--predictions={path} is in no directory that exists; make it, or name another'
+            f'the directory of --predictions={path} does not exist; make it, or name another file'
         )

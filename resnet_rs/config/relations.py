@@ -1,13 +1,15 @@
 """Relations between settings, for the table in `resnet_rs.config`.
 
-Each function takes all settings, {name: value}, every one of which obeys its own rule, and returns
-why they do not agree and what to do, or ''.
+Each function takes all settings, {name: value}, whose own rules hold already. It returns why
+settings conflict and what to do, or ''.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from resnet_rs.models.families import family_of
+
+DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
 
 def accumulation_steps(settings: Mapping[str, Any]) -> str:
@@ -86,6 +88,18 @@ def cache_dir(settings: Mapping[str, Any]) -> str:
     return (
         "data.cache is 'disk', but data.cache_dir is empty; name a directory on a local disk "
         'with --config.data.cache_dir'
+    )
+
+
+def best_by(settings: Mapping[str, Any]) -> str:
+    chosen = settings['checkpoint.best_by']
+    names = [DEFAULT_EVALUATION]
+    names += sorted({name.split('.')[1] for name in settings if name.startswith('evals.')})
+    if chosen in names:
+        return ''
+    return (
+        f'checkpoint.best_by is {chosen!r}; it takes the name of an evaluation: '
+        f'{", ".join(names)}, or another one that is defined as config.evals.NAME'
     )
 
 

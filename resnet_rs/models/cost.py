@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a network, counted from its program and not from a formula."""
+"""Parameters and multiply-adds of a network, counted in its traced program, not by a formula."""
 
 import dataclasses
 import math
@@ -12,12 +12,12 @@ from resnet_rs.models.resnet import ResNet
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one network costs for one image."""
+    """The size of a network and its cost for one image."""
 
     parameters: int  # trainable scalars
     statistics: int  # scalars of running batch statistics
-    # Of convolutions and dense layers, one image: the unit of timm and of most papers' "FLOPs".
-    # The ResNet-RS paper prints twice this number.
+    # Multiply-adds of convolutions and dense layers for one image, which timm and most papers call
+    # "FLOPs"; the ResNet-RS paper prints twice this number.
     multiply_adds: int
 
 
@@ -45,9 +45,8 @@ def _multiply_adds(jaxpr) -> int:
         elif equation.primitive.name == 'dot_general':
             (contracted, _), _ = equation.params['dimension_numbers']
             total += outputs * math.prod(equation.invars[0].aval.shape[a] for a in contracted)
-        inner = [_multiply_adds(each) for each in jax.core.jaxprs_in_params(equation.params)]
-        if equation.primitive.name == 'cond':  # one of its branches runs (models/depthwise.py)
-            inner = [max(inner)]
         repeats = equation.params['length'] if equation.primitive.name == 'scan' else 1
-        total += repeats * sum(inner)
+        inner = [_multiply_adds(inner) for inner in jax.core.jaxprs_in_params(equation.params)]
+        # A conditional runs one of its branches: the forms of a convolution on each platform.
+        total += max(inner) if equation.primitive.name == 'cond' else repeats * sum(inner)
     return total

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
-from resnet_rs.models.depthwise import DepthwiseConvolution
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.efficientnet_table import KINDS, BlockKind, scaled_width
 from resnet_rs.models.layers import (
     BatchNorm,
@@ -35,7 +35,7 @@ SQUEEZE_EXCITE_RATIO = fractions.Fraction(1, 4)  # of the channels before the ex
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a network is made of; every module of the network reads it."""
+    """The settings of a network, which all of its modules read."""
 
     stage_sizes: tuple[int, ...]
     stage_widths: tuple[int, ...]
@@ -55,6 +55,7 @@ class Architecture:
     param_dtype: Any = jnp.float32
 
     def width(self, channels: int) -> int:
+        """Returns a width of the network times the multiplier, rounded."""
         return scaled_width(channels, self.width_multiplier)
 
     def drop_rates(self, stage: int) -> list[float]:
@@ -65,7 +66,7 @@ class Architecture:
 
 
 def build(remat: str = '', **settings) -> 'EfficientNet':
-    """Returns the network of `settings`, fields of Architecture; `remat` is that of the config."""
+    """Returns the network with these fields of Architecture; `remat` is config.model.remat."""
     stages = len(settings['stage_sizes'])
     return EfficientNet(Architecture(remat=rematerialisation.parse(remat, stages), **settings))
 
@@ -83,29 +84,21 @@ class ArchitectureModule(nn.Module):
         stride: int = 1,
         *,
         name: str,
+        depthwise: bool = False,
     ) -> jax.Array:
-        """Returns the convolution of `x`, in `dtype`."""
+        """Returns the convolution of `x`, in `dtype`; `depthwise` gives every channel a kernel."""
+        depthwise_init = initializers.normal(math.sqrt(2) / kernel_size)
         return nn.Conv(
             features,
             (kernel_size, kernel_size),
             strides=stride,
             padding=explicit_padding(kernel_size, self.architecture.padding),
+            feature_group_count=features if depthwise else 1,
             use_bias=False,
-            kernel_init=initializers.fan_out_normal,
+            kernel_init=depthwise_init if depthwise else initializers.fan_out_normal,
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
-            name=name,
-        )(x)
-
-    def depthwise_conv(self, x: jax.Array, kernel_size: int, stride: int, *, name: str):
-        """Returns the convolution of every channel of `x` with its own kernel, in `dtype`."""
-        return DepthwiseConvolution(
-            kernel_size,
-            stride,
-            explicit_padding(kernel_size, self.architecture.padding),
-            kernel_init=initializers.normal(math.sqrt(2) / kernel_size),
-            dtype=self.architecture.dtype,
-            param_dtype=self.architecture.param_dtype,
+            conv_general_dilated=conv_general_dilated,
             name=name,
         )(x)
 
@@ -143,11 +136,13 @@ class Block(ArchitectureModule):
         rate: jax.Array | float = 0.0,
     ) -> jax.Array:
         architecture, kind, channels = self.architecture, self.kind, x.shape[-1]
-        y = x
+        y, expanded = x, channels * kind.expansion
         if kind.expansion > 1:
-            y = self.conv(y, channels * kind.expansion, name='expand_conv')
+            y = self.conv(y, expanded, name='expand_conv')
             y = self.activated(y, train, name='expand_norm')
-        y = self.depthwise_conv(y, kind.kernel_size, self.stride, name='depthwise_conv')
+        y = self.conv(
+            y, expanded, kind.kernel_size, self.stride, name='depthwise_conv', depthwise=True
+        )
         y = checkpoint_name(y, rematerialisation.CONV_OUTPUT)
         y = self.activated(y, train, name='depthwise_norm')
         y = SqueezeExcite(
@@ -179,7 +174,8 @@ class Stage(ArchitectureModule):
         features = architecture.width(architecture.stage_widths[self.number - 1])
         rates = architecture.drop_rates(self.number)
         size = len(rates)
-        # Keys by position and not by name: a block draws the same in a loop and outside of one.
+        # A key depends on the position and not on the name, so that a block draws the same numbers
+        # in a loop and outside of it.
         keys = [None] * size
         if train and architecture.stochastic_depth_rate:
             keys = jax.random.split(self.make_rng('stochastic_depth'), size)
@@ -225,10 +221,10 @@ class EfficientNet(ArchitectureModule):
           images: [batch, height, width, 3], normalised, of any float dtype.
           train: whether to use the statistics of the batch, dropout and stochastic depth.
           output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
-            both float32 (float64 where `dtype` is); or 'stages', a tuple of the last features of
+            both float32 (float64 if `dtype` is); or 'stages', a tuple of the last features of
             every resolution [batch, height / (2, 4, 8, 16, 32), width / ..., channels] in `dtype`.
 
-        Raises UserError, when the call is traced, for other images and another output.
+        Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
         if output not in OUTPUTS:
@@ -236,7 +232,7 @@ class EfficientNet(ArchitectureModule):
         if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
             raise UserError(
                 f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-                'ones of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+                'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
             )
         x = images.astype(architecture.dtype)
         x = self.conv(x, architecture.width(architecture.stem_width), 3, 2, name='stem_conv')
@@ -257,6 +253,7 @@ class EfficientNet(ArchitectureModule):
         return nn.Dense(
             architecture.num_classes,
             kernel_init=initializers.uniform(1 / math.sqrt(architecture.num_classes)),
+            bias_init=initializers.zeros,
             dtype=accumulation_dtype(architecture.dtype),
             param_dtype=architecture.param_dtype,
             name='head',

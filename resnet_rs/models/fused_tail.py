@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.initializers import fan_in_truncated_normal
 from resnet_rs.models.layers import (
     Dtype,
@@ -87,7 +88,7 @@ class WideningConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
-        """y [batch, height, width, features] in `dtype`; its moments where `train` needs them."""
+        """Returns y [batch, height, width, features] in `dtype`, and its moments in training."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param('kernel', fan_in_truncated_normal, shape, self.param_dtype)[0, 0]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -99,7 +100,7 @@ class WideningConvolution(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def widen(x: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """y = `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its two Moments."""
+    """Returns `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its moments."""
     return _forward(x, kernel, groups)[0]
 
 
@@ -141,7 +142,7 @@ widen.defvjp(_forward, _backward)
 
 
 def _convolve(x, kernel):
-    return jax.lax.conv_general_dilated(
+    return conv_general_dilated(
         x, kernel[None, None], (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 

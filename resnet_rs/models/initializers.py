@@ -1,15 +1,15 @@
-"""Initializers whose draws share a few compiled programs.
+"""Initializers that share a few compiled programs.
 
-A network has dozens of shapes of kernels, and a program that draws costs far more time to compile
-than to run. So a draw is made of a power of two of numbers, of which the first ones are kept:
-with `jax_threefry_partitionable`, jax's default, the n-th number does not depend on how many there
-are.
+A network has kernels of dozens of shapes, and compiling a random draw takes far longer than
+running it. So an initializer draws a power of two of numbers and keeps the first ones: with
+`jax_threefry_partitionable`, JAX's default, the n-th number does not depend on the total.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # A normal deviate cut off at 2 has this standard deviation; TensorFlow and flax divide by it too.
 _STDDEV_OF_TRUNCATED_NORMAL = 0.87962566103423978
@@ -17,14 +17,14 @@ _FEWEST_DRAWN = 4096
 
 
 def fan_in_truncated_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-    """Draws a kernel of variance 1 / fan-in, cut off at two standard deviations.
+    """Draws a kernel of variance 1 / fan-in, truncated at two standard deviations.
 
     This is tf.variance_scaling_initializer() with its defaults, the initializer of the authors'
     TF1 code. The last axis of `shape` is that of the outputs.
     """
     stddev = math.sqrt(1 / math.prod(shape[:-1])) / _STDDEV_OF_TRUNCATED_NORMAL
     drawn = jax.random.truncated_normal(key, -2, 2, (_drawn(shape),), dtype)
-    return _first(drawn * jnp.asarray(stddev, dtype), shape)
+    return _scaled(drawn, stddev, shape)
 
 
 def normal(stddev: float):
@@ -32,7 +32,7 @@ def normal(stddev: float):
 
     def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
         drawn = jax.random.normal(key, (_drawn(shape),), dtype)
-        return _first(drawn * jnp.asarray(stddev, dtype), shape)
+        return _scaled(drawn, stddev, shape)
 
     return initializer
 
@@ -47,15 +47,31 @@ def uniform(limit: float):
     """Returns an initializer that draws uniformly from -limit to limit."""
 
     def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-        drawn = jax.random.uniform(key, (_drawn(shape),), dtype, -limit, limit)
-        return _first(drawn, shape)
+        drawn = jax.random.uniform(key, (_drawn(shape),), dtype, -1, 1)
+        return _scaled(drawn, limit, shape)
 
     return initializer
+
+
+def zeros(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:
+    """Returns zeros; an initializer that compiles nothing."""
+    return np.zeros(shape, dtype)
+
+
+def ones(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:
+    """Returns ones; an initializer that compiles nothing."""
+    return np.ones(shape, dtype)
 
 
 def _drawn(shape) -> int:
     return max(_FEWEST_DRAWN, 1 << (math.prod(shape) - 1).bit_length())
 
 
-def _first(drawn: jax.Array, shape) -> jax.Array:
-    return drawn[: math.prod(shape)].reshape(shape)
+def _scaled(drawn: jax.Array, stddev: float, shape) -> jax.Array:
+    """Returns the first numbers of `drawn` times `stddev`, as an array of `shape`.
+
+    Outside of a program NumPy does it, which has nothing to compile for each shape.
+    """
+    if not isinstance(drawn, jax.core.Tracer):
+        drawn = np.asarray(drawn)
+    return (drawn * np.asarray(stddev, drawn.dtype))[: math.prod(shape)].reshape(shape)

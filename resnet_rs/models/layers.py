@@ -1,4 +1,4 @@
-"""Parts that every network is combined from, for any number of spatial axes.
+"""The parts that all networks share, for any number of spatial axes.
 
 Arrays are [batch, spatial axes ..., channels]. Convolutions compute in `dtype`; batch statistics
 are taken in float32 (float64 where the input is), whatever `dtype` is. Norm, gate and stochastic
@@ -14,20 +14,21 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from resnet_rs.models.initializers import fan_in_truncated_normal
+from resnet_rs.models.initializers import fan_in_truncated_normal, ones, zeros
 
 Dtype = Any
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'swish': nn.swish}
 
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
-    """float32, or float64 where `dtype` is: what sums, logits and losses are kept in."""
+    """Returns the dtype of sums, logits and losses: float32, or float64 if `dtype` is."""
     return jnp.promote_types(jnp.float32, dtype)
 
 
 def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, int], ...]:
-    """The padding argument of a square convolution or pool.
+    """Returns the padding argument of a square convolution or pool.
 
     'symmetric' pads (k-1)//2 before and the rest after, whatever the stride, as the authors'
     code and PyTorch do. 'same' is TensorFlow's rule, which on even sizes pads a strided 3x3
@@ -95,10 +96,10 @@ class Moments:
 
 
 def moments(x: jax.Array, groups: int) -> Moments:
-    """The moments of `x` in equal `groups`.
+    """Returns the moments of `x` in equal `groups`.
 
-    Sums are taken per example first: the compiler puts those into the convolution that makes x,
-    and squeeze-excite needs the same ones.
+    It sums per example first: the compiler fuses these sums into the convolution that makes x,
+    and squeeze-excite needs the same sums.
     """
     mean = spatial_mean(x)
     mean_square = spatial_mean(jnp.square(x.astype(mean.dtype)))
@@ -107,12 +108,12 @@ def moments(x: jax.Array, groups: int) -> Moments:
 
 
 def group_means(of_examples: jax.Array, groups: int) -> jax.Array:
-    """[groups, channels] of [batch, channels], over equal groups of consecutive examples."""
+    """Averages [batch, channels] over equal groups of consecutive examples: [groups, channels]."""
     return of_examples.reshape(groups, -1, of_examples.shape[-1]).mean(1)
 
 
 def group_count(x: jax.Array, group_size: int | None) -> int:
-    """Groups of `group_size` examples in a batch; None: one group."""
+    """Returns the number of groups of `group_size` examples in a batch; None: one group."""
     return x.shape[0] // (group_size or x.shape[0])
 
 
@@ -129,7 +130,7 @@ class BatchNorm(nn.Module):
     momentum: float
     group_size: int | None = None
     epsilon: float = 1e-5
-    scale_init: Callable = nn.initializers.ones
+    scale_init: Callable = ones
     param_dtype: Dtype = jnp.float32
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -141,23 +142,23 @@ class BatchNorm(nn.Module):
         """Returns the normalised `x`, not computed yet; `of_x` are its moments where known."""
         channels = x.shape[-1]
         scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
-        bias = self.param('bias', nn.initializers.zeros, (channels,), self.param_dtype)
-        running_mean = self.variable(
-            'batch_stats', 'mean', jnp.zeros, (channels,), self.param_dtype
-        )
-        running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), self.param_dtype)
+        bias = self.param('bias', zeros, (channels,), self.param_dtype)
+        running_mean = self.variable('batch_stats', 'mean', np.zeros, (channels,), self.param_dtype)
+        running_var = self.variable('batch_stats', 'var', np.ones, (channels,), self.param_dtype)
+        if self.is_initializing():  # the result is not used, and each shape would be compiled
+            mean = spatial_mean(x)
+            return Affine(x, mean, mean)
         mean, var = running_mean.value[None], running_var.value[None]
         if train:
             groups = group_count(x, self.group_size)
             of_x = of_x or moments(x, groups)
             mean, var = group_means(of_x.mean, groups), jnp.maximum(of_x.variance, 0)
-            if not self.is_initializing():
-                count = x.size // (groups * channels)
-                unbiased = var * (count / max(count - 1, 1))
-                keep = self.momentum
-                for running, new in ((running_mean, mean), (running_var, unbiased)):
-                    new = new.mean(0).astype(self.param_dtype)
-                    running.value = keep * running.value + (1 - keep) * new
+            count = x.size // (groups * channels)
+            unbiased = var * (count / max(count - 1, 1))
+            keep = self.momentum
+            for running, new in ((running_mean, mean), (running_var, unbiased)):
+                new = new.mean(0).astype(self.param_dtype)
+                running.value = keep * running.value + (1 - keep) * new
             if groups > 1:
                 mean, var = (jnp.repeat(v, x.shape[0] // groups, axis=0) for v in (mean, var))
         multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
@@ -165,7 +166,7 @@ class BatchNorm(nn.Module):
 
 
 def squeeze_excite_width(channels: int, ratio: float | fractions.Fraction, divisor: int) -> int:
-    """max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
+    """Returns max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
 
     timm rounds to 8 in the plain SE-ResNets; the paper's networks do not round (divisor 1).
     """
@@ -192,7 +193,12 @@ class SqueezeExcite(nn.Module):
     def __call__(self, branch: jax.Array | Affine) -> jax.Array | Affine:
         channels = branch.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
-        options = dict(kernel_init=self.kernel_init, dtype=self.dtype, param_dtype=self.param_dtype)
+        options = dict(
+            kernel_init=self.kernel_init,
+            bias_init=zeros,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
         gate = spatial_mean(branch).astype(self.dtype)
         gate = ACTIVATIONS[self.activation](nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))

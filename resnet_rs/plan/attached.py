@@ -1,9 +1,8 @@
-"""The steps of a run, compiled before it starts if they fit the memory at hand."""
+"""Compilation of a run's steps for the attached devices, with a check of their memory."""
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -11,6 +10,7 @@ import ml_collections
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
+from resnet_rs.run.evaluators import Evaluator
 from resnet_rs.training.steps import Program, batch_shapes
 from resnet_rs.utils.errors import UserError, count_of
 
@@ -23,12 +23,12 @@ CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.l
 class Memory:
     """The memory that programs may use.
 
-    place: whose it is, for messages.
-    limit: in bytes; None where nothing is known of the device.
-    shares: devices of this process that share it: all virtual CPUs of a machine.
+    owner: the device or machine with the memory, for messages.
+    limit: bytes; None if the device does not report it.
+    shares: number of devices of this process that share it, as the virtual CPUs of a machine do.
     """
 
-    place: str
+    owner: str
     limit: int | None
     shares: int = 1
 
@@ -38,12 +38,15 @@ class Memory:
 
 
 def compile_steps(
-    config: ml_collections.ConfigDict, program: Program, devices: list[jax.Device]
-) -> tuple[Program, str]:
-    """Compiles the training and the evaluation step for `devices`; no array is made.
+    config: ml_collections.ConfigDict,
+    program: Program,
+    evaluators: list[Evaluator],
+    devices: list[jax.Device],
+) -> tuple[Program, list[Evaluator], str]:
+    """Compiles the training step and the evaluation steps for `devices` without making an array.
 
-    Returns the program with the compiled steps and a line on the memory that they take. Raises
-    UserError for a step that needs more than there is.
+    Returns the program and the evaluators with compiled steps, and a line on their memory. Raises
+    UserError for a step that needs more memory than is available.
     """
     memory = memory_of(devices)
     state = program.state
@@ -55,45 +58,53 @@ def compile_steps(
         f'a training step of {count_of(per_device, "image")}',
         'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
-    eval_step, eval_bytes = _compile_evaluation(
-        config, program.eval_step, state.variables, batch_shapes(config, 'eval'), devices
+    evaluators, eval_bytes = _compile_evaluators(evaluators, state.variables, devices)
+    return (
+        dataclasses.replace(program, train_step=train_step),
+        evaluators,
+        (
+            f'memory: {memory.describe(train_bytes)} of {memory.owner} for a training step, '
+            f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
+        ),
     )
-    return dataclasses.replace(program, train_step=train_step, eval_step=eval_step), (
-        f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
-        f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
-    )
 
 
-def compile_evaluation(
-    config: ml_collections.ConfigDict,
-    eval_step: Callable,
-    variables: dict,
-    batch: dict,
-    devices: list[jax.Device],
-) -> tuple[jax.stages.Compiled, str]:
-    """Compiles `eval_step` for shapes of `variables` and of a global batch; no array is made.
+def compile_evaluators(
+    evaluators: list[Evaluator], variables: dict, devices: list[jax.Device]
+) -> tuple[list[Evaluator], str]:
+    """Compiles the steps of `evaluators` for shapes of `variables` without making an array.
 
-    Returns the compiled step and a line on the memory that it takes. Raises UserError for a step
-    that needs more than there is.
+    Returns the evaluators with compiled steps and a line on the memory of the largest. Raises
+    UserError for a step that needs more memory than is available.
     """
-    compiled, needed = _compile_evaluation(config, eval_step, variables, batch, devices)
+    compiled, needed = _compile_evaluators(evaluators, variables, devices)
     memory = memory_of(devices)
     return compiled, (
-        f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
+        f'memory: {memory.describe(needed)} of {memory.owner} for an evaluation '
         'step, by the compiler'
     )
 
 
-def _compile_evaluation(config, eval_step, variables, batch, devices):
-    # Evaluation takes whole copies of both weights, wherever the state is between steps.
+def _compile_evaluators(evaluators, variables, devices):
+    """Returns the evaluators with compiled steps, one for all of the same shapes, and the bytes."""
+    # Evaluation replicates both weights, however the state is sharded between steps.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
-    per_device = config.eval.batch_size // len(devices)
-    return _compile_fitting(
-        eval_step.lower({'raw': shapes, 'ema': shapes}, batch),
-        memory_of(devices),
-        f'an evaluation step of {count_of(per_device, "image")}',
-        'a smaller --config.eval.batch_size or more devices',
-    )
+    steps, found, most = {}, [], 0
+    for evaluator in evaluators:
+        batch = evaluator.batch_shapes
+        key = repr(batch)
+        if key not in steps:
+            per_device = evaluator.config.eval.batch_size // len(devices)
+            name = '' if evaluator.is_default else f' ({evaluator.name})'
+            steps[key], needed = _compile_fitting(
+                evaluator.step.lower({'raw': shapes, 'ema': shapes}, batch),
+                memory_of(devices),
+                f'an evaluation step{name} of {count_of(per_device, "image")}',
+                f'a smaller --config.{evaluator.batch_size_setting} or more devices',
+            )
+            most = max(most, needed)
+        found.append(dataclasses.replace(evaluator, step=steps[key]))
+    return found, most
 
 
 def memory_of(devices: list[jax.Device]) -> Memory:
@@ -131,7 +142,7 @@ def _compile_fitting(
         needed = f', {needed / GIB:.2f} GiB are needed' if needed else ''
         limit = f' has {memory.limit / GIB:.2f} GiB' if memory.limit else ' has less'
         raise UserError(
-            f'{what} per device does not fit{needed}: {memory.place}{limit}; use {remedy} '
-            '(python -m resnet_rs.plan says what fits a TPU)'
+            f'{what} per device does not fit{needed}: {memory.owner}{limit}; use {remedy} '
+            '(python -m resnet_rs.plan shows what fits a TPU)'
         )
     return compiled, needed

@@ -1,9 +1,10 @@
-"""Checkpoints: one object per step, holding everything that a run is.
+"""Checkpoints: one per step, with the complete state of a run.
 
 WORKDIR/config.json is the resolved configuration; WORKDIR/checkpoints/STEP/ holds three items:
   weights   {'raw': variables, 'ema': variables}, variables = {'params', 'batch_stats'}, float32
   training  step, optimiser state, sums of the current logging window
-  run       JSON: seed, elapsed seconds, batch-norm group size
+  run       JSON: elapsed seconds, batch-norm group size
+The seed is a setting of the run, so config.json alone holds it (and `run` of older checkpoints).
 Converted weights have the first and the last item only, at step 0. Stages are stored unrolled
 (models/stacked.py) whatever the network of the run, so model.scan_blocks may change at any time.
 """
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from resnet_rs.config import DEFAULT_EVALUATION
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError
@@ -28,11 +30,15 @@ BEST_METRIC = 'ema_top1'
 NOT_EVALUATED = {BEST_METRIC: -1.0}  # ranks below every accuracy
 
 
+def score_name(evaluation: str, metric: str = BEST_METRIC) -> str:
+    """Returns the name under which checkpoints keep a metric of an evaluation."""
+    return metric if evaluation == DEFAULT_EVALUATION else f'{evaluation}/{metric}'
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run knows beside its arrays."""
+    """The metadata of a run that a checkpoint holds in addition to its arrays."""
 
-    seed: int
     elapsed_seconds: float
     batch_norm_group_size: int | None
 
@@ -40,9 +46,9 @@ class Run:
 class Checkpoints:
     """The checkpoints of a work directory, written in the background.
 
-    Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1. A context that
-    ends when all writes have. With `read_only` the directory is left as it is: the run may be
-    writing to it.
+    Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1 in the evaluation
+    `best_by`. A context that ends when all writes have. With `read_only` the directory is left as
+    it is: the run may be writing to it.
     """
 
     def __init__(
@@ -50,11 +56,14 @@ class Checkpoints:
         workdir: str | os.PathLike,
         keep_last: int = 1,
         keep_best: int = 0,
+        best_by: str = DEFAULT_EVALUATION,
         *,
         read_only: bool = False,
     ):
         def score(metrics):
-            return metrics[BEST_METRIC]
+            if best_by == DEFAULT_EVALUATION:  # every checkpoint has it
+                return metrics[BEST_METRIC]
+            return metrics.get(score_name(best_by), NOT_EVALUATED[BEST_METRIC])
 
         keep = (
             checkpoint_managers.LatestN(keep_last),
@@ -64,6 +73,7 @@ class Checkpoints:
         if not path.is_absolute():  # a bucket's address counts as absolute
             path = epath.Path(os.path.abspath(workdir))
         self.directory = path / 'checkpoints'
+        self._score_of = score
         if read_only and not self.directory.exists():
             raise UserError(
                 f'no checkpoint in {self.directory}; train first, or name another --workdir'
@@ -90,7 +100,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def find(self, which: str) -> int:
-        """The step meant by 'last', 'best' (EMA top-1) or a number; UserError if there is none."""
+        """Returns the step of 'last', 'best' or a number; raises UserError if it is absent."""
         steps = self.steps()
         if not steps:
             raise UserError(
@@ -115,7 +125,7 @@ class Checkpoints:
     def save(self, state: TrainState, run: Run, metrics: dict[str, float] | None = None) -> None:
         """Writes `state` at its step, unless that step is there already; returns early.
 
-        `metrics` are those of an evaluation at this very step, or None.
+        `metrics` are those of evaluations at this very step, by `score_name`.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -129,7 +139,7 @@ class Checkpoints:
                 training=ocp.args.PyTreeSave(training),
                 run=ocp.args.JsonSave(dataclasses.asdict(run)),
             ),
-            metrics=metrics or NOT_EVALUATED,
+            metrics=NOT_EVALUATED | (metrics or {}),
         )
 
     def save_weights(self, weights: dict, run: Run) -> None:
@@ -144,11 +154,11 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, Run]:
-        """The state at `step` with the shapes, dtypes and shardings of `like`.
+    def restore(self, step: int, like: TrainState, seed: int) -> tuple[TrainState, Run]:
+        """Returns the state at `step` with the shapes, dtypes and shardings of `like`.
 
-        `like` holds jax.ShapeDtypeStruct leaves. Raises UserError when the weights are those of
-        another architecture.
+        `like` holds jax.ShapeDtypeStruct leaves; `seed` is config.seed. Raises UserError when the
+        weights are those of another architecture.
         """
         stored = unstack_blocks(like)
         weights = {'raw': stored.variables, 'ema': stored.ema}
@@ -166,7 +176,7 @@ class Checkpoints:
         )
         run = self._read(step, _run_of, restored.run)
         state = TrainState(
-            seed=jax.device_put(np.int32(run.seed), like.seed.sharding),
+            seed=jax.device_put(np.int32(seed), like.seed.sharding),
             variables=restored.weights['raw'],
             ema=restored.weights['ema'],
             **restored.training,
@@ -174,7 +184,7 @@ class Checkpoints:
         return stack_blocks_like(state, like), run
 
     def restore_weights(self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')) -> dict:
-        """{name: variables} at `step` for 'raw' and 'ema', or the one of `names`; reads no other.
+        """Reads {name: variables} at `step` for `names`, and no other weights.
 
         `like` is one set of variables: arrays, or jax.ShapeDtypeStruct with a sharding. Raises
         UserError when the weights are those of another architecture.
@@ -235,11 +245,11 @@ class Checkpoints:
         self._manager.close()
 
     def _score(self, step: int) -> float:
-        """The EMA top-1 of an evaluation at `step`, or what stands for none."""
-        return self._read(step, lambda: float(self._manager.metrics(step)[BEST_METRIC]))
+        """Returns the EMA top-1 of an evaluation at `step`, or what stands for none."""
+        return self._read(step, lambda: float(self._score_of(self._manager.metrics(step))))
 
     def _stored_weights(self, step: int, names: Iterable[str]) -> dict:
-        """{name: variables} with the shapes at `step`, of 'raw' or 'ema' or both."""
+        """Returns {name: variables} with the shapes at `step`, for 'raw', 'ema' or both."""
 
         def read():
             tree = self._manager.item_metadata(step).weights.tree
@@ -326,11 +336,10 @@ def _restore_arguments(tree: dict, *, whole: bool = False) -> ocp.args.PyTreeRes
 
 
 def _run_of(stored: dict) -> Run:
-    """The `run` item of a checkpoint; raises TypeError or OverflowError for one that is damaged."""
-    run = Run(**stored)
+    """Parses the `run` item of a checkpoint; raises TypeError for a damaged one."""
+    run = Run(**{name: value for name, value in stored.items() if name != 'seed'})
     if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
         raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')
     if not isinstance(run.batch_norm_group_size, int | None):
         raise TypeError(f'batch_norm_group_size is {run.batch_norm_group_size!r}')
-    np.int32(run.seed)
     return run

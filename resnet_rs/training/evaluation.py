@@ -26,7 +26,7 @@ class Evaluation:
 
     metrics: {'raw_top1', 'raw_top5', 'raw_loss', 'ema_top1', ...}, fractions and nats; like the
       table without top5 for five classes or fewer.
-    examples: how many were counted.
+    examples: the number of counted examples.
     table: per-example arrays in the order of the split: index, label, and for both weights
       {name}_prediction, {name}_top1, {name}_top5, {name}_loss.
     """
@@ -45,8 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """Runs `eval_step(weights, batch)` over all batches and averages over the examples.
 
-    `expected()` is asked after the last batch how many examples there should have been; any
-    other number raises RuntimeError. Sums are taken in float64 in the order of the split, so
+    After the last batch `expected()` returns the expected number of examples; any other number
+    raises RuntimeError. Sums are taken in float64 in the order of the split, so
     they do not depend on the batch size or the number of devices.
     """
     weights = jax.device_put(weights, replicated(mesh))
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
-    """Returns {'raw': results, 'ema': results}: the metrics, and how many were right."""
+    """Returns {'raw': results, 'ema': results}: the metrics, and the number of right examples."""
     results = {}
     for weights in WEIGHTS:
         scores = {
@@ -96,15 +96,16 @@ def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
-    """Writes WORKDIR/evaluations/SPLIT_SIZE_STEP.json and returns its path.
+    """Writes WORKDIR/evaluations/NAME_SIZE_STEP.json and returns its path.
 
-    `result` has 'split', 'image_size' and 'step'. No file is written over: a different result of
-    that name, as with another crop, gets a number; an equal one is there already.
+    `result` has 'image_size', 'step' and the name: 'evaluation', or 'split' in its absence. No file
+    is written over: a different result of that name, as with another crop, gets a number; an equal
+    one is there already.
     """
     directory = epath.Path(workdir) / RESULTS_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
-    split = re.sub(r'[^\w.%+-]+', '-', result['split']).strip('-')
-    name = f'{split}_{result["image_size"]}_{result["step"]}'
+    name = re.sub(r'[^\w.%+-]+', '-', result.get('evaluation', result['split'])).strip('-')
+    name = f'{name}_{result["image_size"]}_{result["step"]}'
     text = json.dumps(result, indent=2) + '\n'
     for number in itertools.count(1):
         path = directory / (f'{name}.json' if number == 1 else f'{name}_{number}.json')

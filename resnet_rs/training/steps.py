@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jax.sharding import Sharding
 
 from resnet_rs.config import SETTINGS
 from resnet_rs.config.durations import to_steps
@@ -20,29 +21,28 @@ from resnet_rs.training.sharding import (
     compiler_options,
     place_state,
     replicated,
+    shapes_on,
     shardings_of,
     split_by_batch,
 )
 from resnet_rs.training.state import TrainState
+from resnet_rs.training.window import add_to_window, empty_window, window_means
 from resnet_rs.utils.errors import count_of
 
 RANDOM_STREAMS = ('dropout', 'stochastic_depth')
 MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number of micro-batches
-NOT_YET = -1  # the value of `window['nonfinite_step']` in a healthy run
-# What has to be finite, in the order of `window['nonfinite_norms']`; checkpoints hold that array.
-WATCHED = ('loss', 'gradient_norm', 'parameter_norm', 'update_norm')
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What a configuration computes on a mesh.
+    """The functions of a configuration on a mesh.
 
     state: the shapes, dtypes and shardings of the state.
     init(): the state before the first step.
     frozen: shapes and dtypes of the arrays that the objective needs and the run does not change.
-    train_step(state, batch, frozen): (state, metrics); the old state's buffers are given up.
+    train_step(state, batch, frozen): returns (state, metrics) and donates the old state.
     eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
-    Batches are those of input_pipeline, split over the mesh; weights to evaluate and all results
+    Batches are those of input_pipeline, sharded over the mesh; weights to evaluate and all results
     are replicated.
     """
 
@@ -58,7 +58,7 @@ class Program:
 def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
     """Returns the network of `config.model`.
 
-    A setting that the network's family does not have may only stand at its default.
+    A setting that the network's family does not have must have its default.
     """
     settings = config.model.to_dict()
     name = settings.pop('name')
@@ -71,10 +71,18 @@ def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
     return create_model(name, **settings | overrides)
 
 
-def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
-    """Examples per group in one pass of the network; None for one group of all.
+def variable_shapes(model: ResNet, sharding: Sharding) -> dict:
+    """Returns the shapes, dtypes and shardings to which the variables in a checkpoint are restored.
 
-    Raises UserError where the batch does not split over devices, passes and groups.
+    Images of any size have the same variables.
+    """
+    return shapes_on(jax.eval_shape(lambda: init_variables(model, 64)), sharding)
+
+
+def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
+    """Returns the examples per group in a micro-batch; None for one group of all.
+
+    Raises UserError if the batch does not divide over devices, micro-batches and groups.
     """
     passes = config.optimizer.accumulation_steps
     check_divides(
@@ -101,9 +109,9 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
 def create_program(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, examples_per_epoch: int
 ) -> Program:
-    """Everything a run of `config` executes on `mesh`; nothing is compiled yet.
+    """Creates the functions of a run of `config` on `mesh`, without compiling them.
 
-    Raises UserError for settings that cannot be.
+    Raises UserError for invalid settings.
     """
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples_per_epoch)
     total_steps = to_steps(config.duration, **lengths)
@@ -120,9 +128,9 @@ def create_program(
             seed=jnp.asarray(config.seed, jnp.int32),
             step=jnp.zeros((), jnp.int32),
             variables=variables,
-            ema=jax.tree.map(jnp.copy, variables),
-            opt_state=optimizer.init(variables['params']),
-            window=_empty_window(objective.values),
+            ema=jax.tree.map(jnp.array, variables),
+            opt_state=jax.jit(optimizer.init)(variables['params']),
+            window=empty_window(objective.values),
         )
 
     placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
@@ -130,8 +138,8 @@ def create_program(
     whole, split = replicated(mesh), split_by_batch(mesh)
 
     def like_ema(params):
-        """Where a parameter's average and momentum are, its gradient is left and its update
-        computed: a sum that is needed in parts only may be a reduce-scatter."""
+        """Constrains `params` to the EMA's sharding, so that XLA may reduce-scatter gradients
+        and compute sharded updates."""
         return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
 
     def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
@@ -157,8 +165,8 @@ def create_program(
             'parameter_norm': optax.global_norm(variables['params']),
             'update_norm': optax.global_norm(updates),
         }
-        window = _add_to_window(state, sums, norms, log_every)
-        metrics = _window_means(window, objective.values) | norms
+        window = add_to_window(state, sums, norms, log_every)
+        metrics = window_means(window, objective.values) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -210,17 +218,13 @@ def batch_shapes(
 def create_eval_step(
     config: ml_collections.ConfigDict, model: ResNet, mesh: jax.sharding.Mesh
 ) -> Callable:
-    """eval_step({'raw': variables, 'ema': variables}, batch): results of every example.
+    """Returns eval_step({'raw': variables, 'ema': variables}, batch), with results per example.
 
     For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
     classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
     'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
-    the whole set's probability. Raises UserError for an eval.batch_size that does not divide over
-    the mesh.
+    the whole set's probability. The batch has to divide over the mesh.
     """
-    check_divides(
-        'eval.batch_size', config.eval.batch_size, mesh.size, count_of(mesh.size, 'device')
-    )
 
     def eval_step(weights: dict, batch: dict) -> dict:
         images = normalise(batch['image'], config)
@@ -237,8 +241,10 @@ def create_eval_step(
 
 
 def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Callable:
-    """inference_step(variables, images): logits [batch, num_classes] of uint8 images, both split
-    over the mesh."""
+    """Returns inference_step(variables, images), from uint8 images to logits [batch, num_classes].
+
+    Both are sharded over the mesh.
+    """
     model = model_of(config, batch_norm_group_size=None)
 
     def inference_step(variables: dict, images: jax.Array) -> jax.Array:
@@ -249,20 +255,20 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
 
 
 def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
-    """uint8 images [..., 3] minus the mean, over the deviation of config.data.
+    """Subtracts the mean of config.data from uint8 images [..., 3] and divides by the deviation.
 
-    In float32; in float64 where JAX is told to use it, as the parity tests do.
+    The result is float32, or float64 with jax_enable_x64, which the parity tests set.
     """
     mean, std = (jnp.asarray(config.data[name], float) for name in ('mean_rgb', 'std_rgb'))
     return (images.astype(float) - mean) / std
 
 
 def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
-    """`images` [batch, ...] with a copy of the nearest one before in place of each of mask 0.
+    """Replaces each of `images` [batch, ...] with mask 0 by the nearest one before it.
 
-    The batch is a ring: the last image stands before the first. Images stay as they are where all
-    have mask 0. Batch statistics know no mask; without this they would count the blanks of
-    undecodable images.
+    The batch is a ring: the last image precedes the first. Images do not change if all have mask
+    0. Batch statistics ignore the mask, so otherwise they would include the blanks of undecodable
+    images.
     """
 
     def is_unfinished(images_and_done):
@@ -362,41 +368,3 @@ def _per_example_results(logits, labels, label_sets=None):
     if logits.shape[-1] > 5:  # of five classes every one is among the first five
         results['top5'] = ((logits > of_label).sum(-1) < 5) & finite
     return results
-
-
-def _empty_window(values):
-    """Returns sums since the last logged step, and the first step that was not finite."""
-    names = ('loss', *values, 'examples')
-    return {name: jnp.zeros((), jnp.float32) for name in names} | {
-        'nonfinite_step': jnp.full((), NOT_YET, jnp.int32),
-        'nonfinite_norms': jnp.zeros(len(WATCHED), jnp.float32),
-    }
-
-
-def _add_to_window(state, sums, norms, log_every):
-    window = state.window
-    starts = state.step % log_every == 0
-    added = {name: jnp.where(starts, 0, window[name]) + sums[name] for name in sums}
-    watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
-    now = jnp.stack([watched[name] for name in WATCHED])
-    is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
-    return added | {
-        'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
-        'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
-    }
-
-
-def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
-    """The first step whose loss or norms were not finite, with its WATCHED numbers by name.
-
-    `window` is that of a TrainState. None where all were finite.
-    """
-    if window['nonfinite_step'] == NOT_YET:
-        return None
-    numbers = map(float, window['nonfinite_norms'])
-    return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
-
-
-def _window_means(window, values):
-    examples = jnp.maximum(window['examples'], 1)
-    return {name: window[name] / examples for name in ('loss', *values)}

@@ -10,8 +10,8 @@ import pathlib
 import numpy as np
 import pytest
 import safetensors.numpy
-from foreign_weights import write_checkpoint
-from hash_filled import hash_tensor
+from helpers.foreign_weights import write_checkpoint
+from helpers.hash_filled import hash_tensor
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.timm import from_state_dict

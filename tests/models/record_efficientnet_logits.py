@@ -15,7 +15,7 @@ import torch
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from hash_filled import hash_images, hash_tensor  # noqa: E402
+from helpers.hash_filled import hash_images, hash_tensor  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of torchvision, about image codecs it cannot load

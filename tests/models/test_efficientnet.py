@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hash_filled import hash_filled_variables, hash_images
+from helpers.hash_filled import hash_filled_variables, hash_images
 
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.cost import count_cost
-from resnet_rs.models.depthwise import convolve, grouped, shifted
 from resnet_rs.models.efficientnet_table import EFFICIENTNETS
+from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 from resnet_rs.utils.errors import UserError
 
 # Stem, widths and sizes of the stages, head: Tan and Le's released networks.
@@ -111,31 +111,12 @@ def test_recorded_logits_are_those_of_the_facts():
         assert GOLDEN['logits'][key]['first5'][:3] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize('size, kernel_size, stride', ((8, 3, 1), (9, 5, 2), (8, 3, 2)))
-def test_both_forms_of_a_depthwise_convolution(size, kernel_size, stride):
-    """The sum of shifted products is XLA's grouped convolution, and so are its gradients."""
-    random = np.random.default_rng(0)
-    with jax.enable_x64(True):
-        x = jnp.asarray(random.normal(size=(2, size, size, 4)))
-        kernel = jnp.asarray(random.normal(size=(kernel_size, kernel_size, 1, 4)))
-        padding = ((0, 1), (1, 2))
-        of_form = {}
-        for form in (convolve, shifted, grouped):
-            y, to_inputs = jax.vjp(lambda x, k, form=form: form(x, k, stride, padding), x, kernel)
-            of_form[form] = (y, *to_inputs(jnp.cos(y)))
-        for form in (convolve, shifted):
-            for ours, xla in zip(of_form[form], of_form[grouped], strict=True):
-                np.testing.assert_allclose(ours, xla, rtol=1e-12, atol=1e-12)
-
-
 def test_a_loop_over_blocks_computes_the_same():
     """Values, gradients and draws of stochastic depth; with rematerialisation too."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
     settings = SMALL | dict(stochastic_depth_rate=0.5)
     unrolled = create_model('efficientnet_b0', **settings)
     looped = create_model('efficientnet_b0', **settings, scan_blocks=True, remat='block')
-    from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
-
     variables = init_variables(unrolled, 16)
     stacked = stack_blocks_like(variables, shapes_of(looped, 16))
 

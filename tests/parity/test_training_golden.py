@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm, our_steps
+from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm, our_steps
 
 TOLERANCE = 1e-9
 

@@ -4,11 +4,13 @@ import types
 
 import jax
 import pytest
+from helpers import prepared
 
 from configs import digits
 from resnet_rs.plan import attached
 from resnet_rs.plan.attached import Memory, compile_steps, machine_memory, memory_of
 from resnet_rs.plan.cache import DoesNotFit
+from resnet_rs.run.evaluators import create_evaluators
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program
 from resnet_rs.utils.errors import UserError
@@ -20,7 +22,11 @@ def steps_of(batch_size: int, device_count: int = 1):
     config = digits.get_config('debug').unlock()
     config.batch_size = config.eval.batch_size = batch_size
     devices = jax.devices()[:device_count]
-    return compile_steps(config, create_program(config, create_mesh(devices), 1437), devices)
+    config.data.data_dir = prepared.data_dir('digits', 'array_record')
+    mesh = create_mesh(devices)
+    program = create_program(config, mesh, 1437)
+    evaluators = create_evaluators(config, ('eval',), mesh, program.eval_step)
+    return compile_steps(config, program, evaluators, devices)
 
 
 def test_memory_of_a_cpu_is_the_machines():
@@ -28,7 +34,7 @@ def test_memory_of_a_cpu_is_the_machines():
         total = 1024 * int(file.readline().split()[1])
     memory = memory_of(jax.devices())
     assert memory.limit == machine_memory() <= total * 1.01
-    assert memory.shares == len(jax.devices()) and memory.place == 'this machine'
+    assert memory.shares == len(jax.devices()) and memory.owner == 'this machine'
 
 
 def test_memory_of_a_tpu_is_the_compilers_limit():
@@ -47,9 +53,9 @@ def test_memory_of_another_accelerator_is_what_it_says():
 
 
 def test_steps_that_fit_are_compiled_and_described():
-    program, line = steps_of(16)
+    program, [evaluator], line = steps_of(16)
     assert isinstance(program.train_step, jax.stages.Compiled)
-    assert isinstance(program.eval_step, jax.stages.Compiled)
+    assert isinstance(evaluator.step, jax.stages.Compiled)
     assert line.startswith('memory: 0.') and 'of this machine for a training step' in line
 
 

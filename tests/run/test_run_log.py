@@ -1,12 +1,13 @@
 """TensorBoard's own HParams plugin finds the runs of a sweep, their settings and their scores."""
 
+import numpy as np
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, metadata
 
 from configs import digits
-from resnet_rs.run.run_log import RunLog
+from resnet_rs.run.run_log import RunLog, parameter_table
 
 
 def test_hparams_of_a_sweeps_directory(tmp_path):
@@ -43,3 +44,24 @@ def test_hparams_of_a_sweeps_directory(tmp_path):
         scores = {m.name.tag: (m.training_step, m.value) for m in session.metric_values}
         found[settings['seed']] = settings['model.name'], scores['eval/ema_top1']
     assert found == {0.0: ('resnet_rs_14', (4, 0.25)), 1.0: ('resnet_rs_14', (4, 0.5))}
+
+
+def test_the_table_of_parameters_has_a_row_for_each_stage_and_the_sum():
+    params = {
+        'stem': {'kernel': np.zeros((3, 3, 3, 32), np.float32)},
+        'stage1': {
+            f'block{number}': {'kernel': np.zeros((1, 32), np.float32), 'bias': np.zeros(32)}
+            for number in (1, 2)
+        },
+    }
+    rows = [
+        tuple(cell.strip() for cell in line.strip('|').split('|'))
+        for line in parameter_table(params).splitlines()
+        if line.startswith('|')
+    ]
+    assert rows == [
+        ('Name', 'Arrays', 'Parameters', 'Bytes'),
+        ('stage1', '4', '128', '768'),
+        ('stem', '1', '864', '3,456'),
+        ('total', '5', '992', '4,224'),
+    ]

@@ -6,8 +6,8 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 from jax.sharding import PartitionSpec
 
 import train_lib
@@ -15,10 +15,13 @@ from configs import digits
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.start import fine_tuning_start
 from resnet_rs.training.sharding import create_mesh, partition, shardings_of, to_global
 from resnet_rs.training.steps import create_program
 from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('one_stage')
 
 
 def small_config(**settings):
@@ -109,7 +112,7 @@ def two_steps(strategy, slices):
             'optimizer.gradient_clip_norm': 1.0,
         }
     )
-    config.model.update(param_dtype='float64', stage_sizes=(1,))  # compiles in a quarter
+    config.model.param_dtype = 'float64'
     mesh = create_mesh(slices=slices)
     program = create_program(config, mesh, 1437)
     state = program.init()
@@ -173,18 +176,18 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     )
     state = random_state(before)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Run(0, 0.0, 4))
+        checkpoints.save(state, Run(0.0, 4))
     after = create_program(
         small_config(**{'sharding.strategy': restored_as}), create_mesh(jax.devices()[:4]), 1437
     )
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        restored, _ = checkpoints.restore(int(state.step), after.state)
+        restored, _ = checkpoints.restore(int(state.step), after.state, 0)
     assert shardings_of(restored) == shardings_of(after.state) != shardings_of(state)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
 
     backwards = HeadTransfer(tuple(reversed(range(10))), '')
-    tuned = train_lib.fine_tuning_start(str(tmp_path), random_state(after), backwards)
+    tuned = fine_tuning_start(str(tmp_path), random_state(after), backwards)
     assert shardings_of(tuned) == shardings_of(after.state)
     expected = jax.device_get(state.ema)
     expected['params']['head'] = {
@@ -195,7 +198,7 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_with_split_state_resumes_as_it_was(tmp_path):
+def test_a_run_with_split_state_resumes_as_it_was(no_report, tmp_path):
     config = small_config(
         **{
             'sharding.strategy': 'fsdp',

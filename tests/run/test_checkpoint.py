@@ -13,12 +13,11 @@ from resnet_rs.models import init_variables
 from resnet_rs.run import preflight
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.workdir import load_workdir
-from resnet_rs.training.sharding import create_mesh, replicated, to_global
+from resnet_rs.training.sharding import create_mesh, replicated, shapes_on, to_global
 from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.utils.errors import UserError
-from train_lib import on_devices
 
-RUN = Run(seed=0, elapsed_seconds=1.0, batch_norm_group_size=None)
+RUN = Run(elapsed_seconds=1.0, batch_norm_group_size=None)
 
 
 def config_of(scan_blocks):
@@ -37,7 +36,8 @@ def setting():
     mesh = create_mesh(jax.devices()[:1])
     programs = {scan: create_program(config_of(scan), mesh, 1437) for scan in (False, True)}
     likes = {
-        scan: on_devices(jax.eval_shape(program.init), mesh) for scan, program in programs.items()
+        scan: shapes_on(jax.eval_shape(program.init), replicated(mesh))
+        for scan, program in programs.items()
     }
     random = np.random.default_rng(0)
     batch = to_global(
@@ -71,7 +71,7 @@ def test_back_and_forth_to_the_bit(setting, tmp_path):
     with Checkpoints(tmp_path / 'a') as checkpoints:
         checkpoints.save(state, RUN)
     with Checkpoints(tmp_path / 'a', read_only=True) as checkpoints:
-        unrolled, run = checkpoints.restore(1, likes[False])
+        unrolled, run = checkpoints.restore(1, likes[False], 0)
         weights = checkpoints.restore_weights(1, likes[True].variables)
     assert run == RUN
     assert 'blocks' not in unrolled.variables['params']['stage1']
@@ -83,7 +83,7 @@ def test_back_and_forth_to_the_bit(setting, tmp_path):
     with Checkpoints(tmp_path / 'b') as checkpoints:
         checkpoints.save(unrolled, RUN)
     with Checkpoints(tmp_path / 'b', read_only=True) as checkpoints:
-        again, _ = checkpoints.restore(1, likes[True])
+        again, _ = checkpoints.restore(1, likes[True], 0)
     for a, b in ((state, again), (state.variables, weights['raw']), (state.ema, weights['ema'])):
         assert jax.tree.structure(a) == jax.tree.structure(b)
         jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -98,7 +98,7 @@ def test_a_run_goes_on_in_the_other_layout(setting, tmp_path):
     results = {}
     for scan, program in programs.items():
         with Checkpoints(tmp_path, read_only=True) as checkpoints:
-            state, _ = checkpoints.restore(1, likes[scan])
+            state, _ = checkpoints.restore(1, likes[scan], 0)
         results[scan] = jax.device_get(program.train_step(state, batch, {}))
     (unrolled, metrics), (looped, looped_metrics) = results[False], results[True]
     assert metrics.keys() == looped_metrics.keys()

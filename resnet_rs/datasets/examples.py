@@ -1,0 +1,90 @@
+"""What a record becomes: an image with its labels, or a blank where there is no image."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_rs.datasets.splits import SplitInfo
+
+# Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
+NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleFormat:
+    """The arrays of an example.
+
+    They are 'image' uint8 [S, S, 3], 'label' int32, 'mask' float32, 'index' int32 (the number in
+    the split) and, of sets with several right labels, 'label_set' bool [classes].
+
+    Attributes:
+      source: the split that is read, from copies if there is a cache.
+      num_classes: of the dataset.
+      image_size: S in pixels.
+    """
+
+    source: SplitInfo
+    num_classes: int
+    image_size: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    def decoded(self, record: dict, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the example of a record (resnet_rs.datasets.records) and its decoded image."""
+        example = {
+            'image': image,
+            'label': tf.cast(record['label'], tf.int32),
+            'mask': tf.constant(1, tf.float32),
+            'index': tf.cast(record['index'], tf.int32),
+        }
+        if self.source.label_set_feature:
+            classes = tf.range(self.num_classes, dtype=tf.int64)
+            is_right = tf.reduce_any(record['label_set'][:, None] == classes, axis=0)
+            example['label_set'] = is_right
+            example['mask'] = tf.cast(tf.reduce_any(is_right), tf.float32)
+        return example
+
+    def blank(self, record: dict) -> dict[str, tf.Tensor]:
+        """Returns the example of a record whose image cannot be decoded."""
+        example = {
+            'image': tf.zeros(self.image_shape, tf.uint8),
+            'label': tf.constant(NO_LABEL, tf.int32),
+            'mask': tf.constant(0, tf.float32),
+            'index': tf.cast(record['index'], tf.int32),
+        }
+        if self.source.label_set_feature:
+            example['label_set'] = tf.zeros([self.num_classes], tf.bool)
+        return example
+
+    def padded(self, batch: dict[str, np.ndarray] | None, size: int) -> dict[str, np.ndarray]:
+        """Returns `batch`, None for an empty one, filled up to `size` with positions of no image.
+
+        Their index is -1.
+        """
+        count = 0 if batch is None else len(batch['label'])
+        if count == size:
+            return batch
+        full = {
+            'image': np.zeros((size, *self.image_shape), np.uint8),
+            'label': np.full(size, NO_LABEL, np.int32),
+            'mask': np.zeros(size, np.float32),
+            'index': np.full(size, -1, np.int32),
+        }
+        if self.source.label_set_feature:
+            full['label_set'] = np.zeros((size, self.num_classes), bool)
+        for name, values in (batch or {}).items():
+            full[name][:count] = values
+        return full
+
+
+def is_unlabelled(batch: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns bool [B]: which images no class is right for.
+
+    It is False for padding and for images that cannot be decoded.
+    """
+    if 'label_set' not in batch:
+        return np.zeros(len(batch['label']), bool)
+    return (batch['label'] != NO_LABEL) & ~batch['label_set'].any(1)

@@ -1,0 +1,148 @@
+"""The evaluations of a run, ready to be compiled and called."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import ml_collections
+from absl import logging
+
+from resnet_rs.config import DEFAULT_EVALUATION
+from resnet_rs.config.durations import to_steps
+from resnet_rs.config.evaluations import evaluation_config
+from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
+from resnet_rs.run.checkpoint import score_name
+from resnet_rs.training import WEIGHTS
+from resnet_rs.training.evaluation import Evaluation, describe_weights
+from resnet_rs.training.sharding import check_divides
+from resnet_rs.training.steps import batch_shapes
+from resnet_rs.utils.errors import count_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """One of the evaluations of a run.
+
+    Attributes:
+      name: 'eval' for the default one, or that in config.evals.
+      config: of a run whose default evaluation this one is.
+      info: of its dataset.
+      batch_size_setting: the setting that its batch size comes from.
+      every: steps from one to the next.
+      step: the evaluation step (training.steps.create_eval_step), compiled or not.
+    """
+
+    name: str
+    config: ml_collections.ConfigDict
+    info: DatasetInfo
+    batch_size_setting: str
+    every: int
+    step: Callable
+
+    @property
+    def is_default(self) -> bool:
+        return self.name == DEFAULT_EVALUATION
+
+    @property
+    def kind(self) -> str:
+        """Of its lines in metrics.jsonl, and the first part of its tags in TensorBoard."""
+        return self.name if self.is_default else f'{DEFAULT_EVALUATION}/{self.name}'
+
+    @property
+    def split(self) -> SplitInfo:
+        return self.info.split(self.config.data.eval_split)
+
+    @property
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return batch_shapes(
+            self.config, DEFAULT_EVALUATION, label_sets=bool(self.split.label_set_feature)
+        )
+
+    def scores(self, evaluation: Evaluation) -> dict[str, float]:
+        """Returns the metrics by the names that they have in checkpoints."""
+        return {score_name(self.name, name): value for name, value in evaluation.metrics.items()}
+
+    def describe(self, step: int, evaluation: Evaluation) -> str:
+        """Returns a line on the results after a training step."""
+
+        def scores(weights):
+            top1, top5, loss = (
+                evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
+            )
+            top5 = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
+            return f'{weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
+
+        images = count_of(evaluation.examples, 'image')
+        name = '' if self.is_default else f'{self.name}, '
+        return f'step {step}, {name}{images}, {", ".join(map(scores, WEIGHTS))}'
+
+    def result(self, evaluation: Evaluation, checkpoint: str, step: int) -> dict:
+        """Returns what WORKDIR/evaluations keeps of the results of a checkpoint."""
+        name = {} if self.is_default else {'evaluation': self.name}
+        return name | {
+            'checkpoint': checkpoint,
+            'step': step,
+            'data': self.info.name,
+            'split': self.config.data.eval_split,
+            'image_size': self.config.eval.image_size or self.config.data.image_size,
+            'crop': self.config.data.eval_crop,
+            'examples': evaluation.examples,
+            'left_out': self.split.num_examples - evaluation.examples,
+            'weights': describe_weights(evaluation),
+        }
+
+
+def create_evaluators(
+    config: ml_collections.ConfigDict,
+    names: tuple[str, ...],
+    mesh: jax.sharding.Mesh,
+    step: Callable,
+    examples_per_epoch: int = 1,
+) -> list[Evaluator]:
+    """Returns the evaluations `names` of `config`, which preflight.check_evaluations accepts.
+
+    `step` is the evaluation step, the same for all; `examples_per_epoch` of training says when
+    they are due. Raises UserError for a batch that does not divide over the mesh.
+    """
+    evaluators = []
+    for name in names:
+        of_this = evaluation_config(config, name)
+        info = find_dataset(of_this.data)
+        of_this = with_smaller_eval_batch(of_this, info, mesh)
+        setting = batch_size_setting(config, name)
+        devices = count_of(mesh.size, 'device')
+        check_divides(setting, of_this.eval.batch_size, mesh.size, devices)
+        every = to_steps(
+            of_this.eval.every,
+            batch_size=config.batch_size,
+            examples_per_epoch=examples_per_epoch,
+        )
+        evaluators.append(Evaluator(name, of_this, info, setting, max(every, 1), step))
+    return evaluators
+
+
+def batch_size_setting(config: ml_collections.ConfigDict, name: str) -> str:
+    """Returns the setting that the batch size of an evaluation comes from."""
+    if name != DEFAULT_EVALUATION and config.evals[name].get('batch_size'):
+        return f'evals.{name}.batch_size'
+    return 'eval.batch_size'
+
+
+def with_smaller_eval_batch(
+    config: ml_collections.ConfigDict, info: DatasetInfo, mesh: jax.sharding.Mesh
+) -> ml_collections.ConfigDict:
+    """Returns `config` with an eval.batch_size that holds data.eval_split once and no more."""
+    examples = info.split(config.data.eval_split).num_examples
+    whole_split = -(-examples // mesh.size) * mesh.size
+    if config.eval.batch_size <= whole_split:
+        return config
+    logging.info(
+        'Evaluation takes %s of %s in one batch, fewer than eval.batch_size=%d',
+        count_of(examples, 'image'),
+        config.data.eval_split,
+        config.eval.batch_size,
+    )
+    smaller = config.copy_and_resolve_references().unlock()
+    smaller.eval.batch_size = whole_split
+    return smaller.lock()

@@ -1,0 +1,122 @@
+"""The start of a run in its work directory: new, fine-tuned from another, or resumed."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from absl import logging
+from etils import epath
+
+from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
+from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.models import count_parameters
+from resnet_rs.multihost import consistency, hosts
+from resnet_rs.run import preflight
+from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.lock import RUN_LOCK, locked
+from resnet_rs.run.run_log import parameter_table
+from resnet_rs.training.sharding import shardings_of
+from resnet_rs.training.state import TrainState
+from resnet_rs.training.steps import Program
+from resnet_rs.training.transfer import HeadTransfer
+from resnet_rs.utils.errors import UserError, count_of
+
+
+def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
+    """Holds the work directory for this run until `closing` ends; process 0 does it for all.
+
+    Raises UserError on every process when another run holds it.
+    """
+    problem = ''
+    if jax.process_index() == 0:
+        try:
+            closing.enter_context(locked(workdir, RUN_LOCK))
+        except UserError as error:
+            problem = str(error)
+    consistency.agree('work directory locked', problem)
+
+
+def start_workdir(
+    config: ml_collections.ConfigDict, workdir: str, class_names: Sequence[str]
+) -> None:
+    """Writes the resolved configuration and the class names, once every check has passed."""
+    if jax.process_index() == 0:
+        write_config(workdir, config)
+        (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
+    hosts.barrier('configuration written')
+
+
+def start_or_resume(
+    config: ml_collections.ConfigDict,
+    program: Program,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    head: HeadTransfer | None,
+) -> tuple[TrainState, Run]:
+    """Returns the state of the last checkpoint, or a new one.
+
+    `head` says what a new one takes of the classifier in config.init_from, where that is set.
+    """
+    group_size = program.model.architecture.batch_norm_group_size
+    steps = checkpoints.steps()
+    if not steps:
+        state = program.init()
+        if head:
+            state = fine_tuning_start(config.init_from, state, head)
+        logging.info(
+            '%s: %s, %s on %s',
+            config.model.name,
+            count_of(count_parameters(state.variables['params']), 'parameter'),
+            count_of(program.total_steps, 'step'),
+            count_of(mesh.size, 'device'),
+        )
+        if jax.process_index() == 0 and not sys.stderr.isatty():  # there it would hide the rest
+            logging.info('parameters:\n%s', parameter_table(state.variables['params']))
+        return state, Run(0.0, group_size)
+
+    state, run = checkpoints.restore(steps[-1], program.state, config.seed)
+    if steps[-1] == program.total_steps:
+        logging.info('the run is finished, after step %d; --mode=eval evaluates it', steps[-1])
+    else:
+        logging.info('resuming from step %d of %d', steps[-1], program.total_steps)
+    if run.batch_norm_group_size != group_size:
+        logging.warning(
+            'batch norm groups had %s examples and now have %s, because '
+            'model.batch_norm_group_size is %d and the number of devices changed; a new run with '
+            '--config.model.batch_norm_group_size=%s has the same groups on any number of devices',
+            run.batch_norm_group_size,
+            group_size,
+            config.model.batch_norm_group_size,
+            run.batch_norm_group_size,
+        )
+    return state, dataclasses.replace(run, batch_norm_group_size=group_size)
+
+
+def check_init_from(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str, program: Program
+) -> HeadTransfer | None:
+    """Returns what this run will take of the classifier in config.init_from, as find_head does.
+
+    Raises UserError unless the last checkpoint there fits the network.
+    """
+    head = preflight.find_head(config, info, workdir)
+    if head:
+        with Checkpoints(config.init_from, read_only=True) as source:
+            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
+    return head
+
+
+def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
+    """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
+    with Checkpoints(directory, read_only=True) as source:
+        step = source.find('last')
+        variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
+    logging.info(
+        'starting from the EMA weights of step %d in %s, %s', step, directory, head.described
+    )
+    ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
+    return state.replace(variables=variables, ema=ema)
