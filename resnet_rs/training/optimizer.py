@@ -47,9 +47,9 @@ def step_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Sch
 def exponential_schedule(
     peak: float, warmup_steps: int, decay_steps: float, factor: float
 ) -> optax.Schedule:
-    """A line up to `peak`, then `factor` of the rate more with every `decay_steps` since step 0.
+    """Returns a line up to `peak`, then `peak` times `factor` for every `decay_steps` since step 0.
 
-    The schedule of EfficientNet's authors (tensorflow/tpu, models/official/efficientnet/utils.py).
+    This is the schedule of EfficientNet's authors (tensorflow/tpu, models/official/efficientnet).
     """
 
     def schedule(step):
