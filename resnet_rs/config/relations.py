@@ -43,6 +43,15 @@ def remat(settings: Mapping[str, Any]) -> str:
     )
 
 
+def nesterov(settings: Mapping[str, Any]) -> str:
+    if not settings['optimizer.nesterov'] or settings['optimizer.name'] != 'rmsprop':
+        return ''
+    return (
+        'optimizer.nesterov is True, but optimizer.name is rmsprop, whose momentum has no such '
+        'form; use --config.optimizer.nesterov=False'
+    )
+
+
 def randaugment_operations(settings: Mapping[str, Any]) -> str:
     chosen = settings['data.randaugment_operations']
     augmentations = settings['data.augment'].split('+')

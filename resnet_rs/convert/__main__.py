@@ -1,4 +1,4 @@
-"""Converts weights between this project and other implementations of ResNet (docs/convert.md).
+"""Converts weights between this project and other implementations (docs/convert.md).
 
     python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
     python -m resnet_rs.convert --to=timm --workdir=DIR --output=FILE.safetensors
@@ -136,11 +136,12 @@ def _parser():
     )
     parser.add_argument(
         '--variant',
-        choices=['v1', 'v1.5', 'fast'],
+        choices=['v1', 'v1.5', 'fast', 'tf', 'timm'],
         default='v1.5',
-        help='what tensors do not show: whether the stride of a bottleneck ResNet with a 7x7 stem '
-        'is in the first 1x1 (v1) or in the 3x3 (v1.5, the default); fast: a ResNeSt that pools '
-        'before its 3x3 convolutions',
+        help='what tensors do not show. Of a bottleneck ResNet with a 7x7 stem: whether the stride '
+        'is in the first 1x1 (v1) or in the 3x3 (v1.5, the default); of a ResNeSt: that it pools '
+        "before its 3x3 convolutions (fast); of an EfficientNet whose file's name does not show "
+        "it: timm's tf_efficientnet_* (tf) or efficientnet_* (timm)",
     )
     parser.add_argument('--image_size', type=positive_integer, help='pixels, written to the config')
     return parser

@@ -77,12 +77,11 @@ def recognise(
         for name, parts in RESNEST.items()
         if all(getattr(Architecture(**parts), key) == value for key, value in form.items())
     }
-    if not matches or variant == 'v1':
+    if not matches:
         raise UserError(
             f'no ResNeSt of this project has stages {stage_sizes}, radix {radix}, cardinality '
             f'{cardinality}, bottleneck width {form["bottleneck_width"]} and a stem of width '
-            f'{form["stem_width"]}, form {variant} of its strides; see '
-            'resnet_rs.models.resnest_variants'
+            f'{form["stem_width"]}; see resnet_rs.models.resnest_variants'
         )
     if variant == 'fast' and not any(matches.values()):
         raise UserError(

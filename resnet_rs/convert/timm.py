@@ -1,8 +1,9 @@
 """timm's state dicts: names and tensor layouts of the networks of this project, both ways.
 
-Source: timm 1.0.31, models/resnet.py and models/resnest.py. A convolution kernel is OIHW there and
-HWIO here, a dense kernel [out, in] there and [in, out] here; timm writes squeeze-excite and the
-dense layers of split attention as 1x1 convolutions.
+Source: timm 1.0.31, models/resnet.py and models/resnest.py; names of EfficientNet are those of
+efficientnet.py. A convolution kernel is OIHW there and HWIO here, a dense kernel [out, in] there
+and [in, out] here; timm writes squeeze-excite and the dense layers of split attention as 1x1
+convolutions.
 """
 
 import collections
@@ -14,7 +15,7 @@ import re
 import numpy as np
 import safetensors.numpy
 
-from resnet_rs.convert import resnest
+from resnet_rs.convert import efficientnet, resnest
 from resnet_rs.convert.torch_file import read_torch_file
 from resnet_rs.convert.weights import (
     Arrays,
@@ -26,6 +27,7 @@ from resnet_rs.models.layers import squeeze_excite_width
 from resnet_rs.models.residual import ResidualArchitecture
 from resnet_rs.utils.errors import UserError
 
+AnyArchitecture = ResidualArchitecture | efficientnet.Architecture
 # Settings at whose defaults alone timm can build a network.
 NOT_IN_TIMM = (
     'activation',
@@ -37,8 +39,10 @@ NOT_IN_TIMM = (
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
 
-def state_key(path: str, architecture: ResidualArchitecture) -> str:
+def state_key(path: str, architecture: AnyArchitecture) -> str:
     """Returns the state-dict key of a leaf of the network that `architecture` describes."""
+    if isinstance(architecture, efficientnet.Architecture):
+        return efficientnet.timm_key(path)
     stem = {1: 'conv7', 3: 'deep', 4: 'deep_strided'}[len(architecture.stem_layers)]
     return timm_key(path, stem, 'average_pool' if architecture.pools_shortcut else 'projection')
 
@@ -109,7 +113,7 @@ def _is_gate(path: str) -> bool:
 def read(path: pathlib.Path, which: str) -> Source:
     """Reads the one set of weights in a .safetensors file or a torch file.
 
-    Raises UserError for a file that cannot be read and for tensors that do not form a ResNet.
+    Raises UserError for a file that cannot be read and for tensors of no network of this project.
     """
     del which
     if path.suffix == '.safetensors':
@@ -130,6 +134,9 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     if state and all(key.startswith('module.') for key in state):  # saved from a parallel wrapper
         state = {key.removeprefix('module.'): array for key, array in state.items()}
     state = {k: v for k, v in state.items() if not k.endswith('.num_batches_tracked')}
+    if efficientnet.is_timm_state(state):
+        arrays = _arrays(state, efficientnet.timm_paths(state, what), what)
+        return efficientnet.timm_source(arrays, what)
     form = _form(state)
     blocks = collections.Counter()
     for key in state:
@@ -140,6 +147,15 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     name_of = functools.partial(timm_key, **form)
     path_of = {name_of(path): path for path in candidate_paths(sizes, form['stem'])}
     check_known(state, path_of, what)
+    arrays = _arrays(state, path_of, what)
+    weights = {'raw': arrays, 'ema': arrays}
+    if resnest.is_resnest(arrays):
+        recognise = functools.partial(resnest.recognise, arrays, sizes)
+        return Source(weights, form, name_of, family='ResNeSt', recognise=recognise)
+    return Source(weights, form, name_of)
+
+
+def _arrays(state: Arrays, path_of: dict[str, str], what: str) -> Arrays:
     arrays = {}
     for key, array in state.items():
         path = path_of[key]
@@ -149,13 +165,10 @@ def from_state_dict(state: Arrays, what: str) -> Source:
                 f'{_torch_ndim(path)} dimensions; it is of another network'
             )
         arrays[path] = from_timm_layout(path, array)
-    recognise = None
-    if resnest.is_resnest(arrays):
-        recognise = functools.partial(resnest.recognise, arrays, sizes)
-    return Source({'raw': arrays, 'ema': arrays}, form, name_of, recognise=recognise)
+    return arrays
 
 
-def to_state_dict(arrays: Arrays, architecture: ResidualArchitecture) -> Arrays:
+def to_state_dict(arrays: Arrays, architecture: AnyArchitecture) -> Arrays:
     """Converts leaves by path to the state dict of timm's network, with num_batches_tracked.
 
     Raises UserError for a network that timm's code cannot build, although its tensors would fit.
@@ -190,7 +203,9 @@ def _torch_ndim(path):
     return 2 if path.startswith('head/') else 4
 
 
-def _not_in_timm(architecture: ResidualArchitecture, arrays: Arrays) -> str | None:
+def _not_in_timm(architecture: AnyArchitecture, arrays: Arrays) -> str | None:
+    if isinstance(architecture, efficientnet.Architecture):
+        return efficientnet.problem_in_timm(architecture)
     for field in dataclasses.fields(architecture):
         value = getattr(architecture, field.name)
         if field.name in NOT_IN_TIMM and value != field.default:

@@ -24,6 +24,13 @@ from resnet_rs.utils.errors import UserError, count_of
 
 Arrays = dict[str, np.ndarray]  # by path within a collection: 'stage1/block2/conv3/kernel'
 STATISTICS = ('mean', 'var')
+# By what --variant can say besides its default, v1.5.
+FAMILY_OF_VARIANT = {
+    'v1': 'ResNet',
+    'fast': 'ResNeSt',
+    'tf': 'EfficientNet',
+    'timm': 'EfficientNet',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +42,9 @@ class Source:
     name_of: returns the file's own name of a path, for messages.
     data: settings of config.data that belong to these weights.
     notes: remarks for the user.
-    recognise: for a family of its own a function of --variant that returns the network's name and
-      the settings of config.model that the weights need; None for ResNets.
+    family: the networks that the tensors' names are of.
+    recognise: for a family with a module of its own here, a function of --variant that returns the
+      network's name and the settings of config.model that the weights need; None for ResNets.
     """
 
     weights: dict[str, Arrays]
@@ -44,12 +52,13 @@ class Source:
     name_of: Callable[[str], str]
     data: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    family: str = 'ResNet'
     recognise: Callable[[str], tuple[str, dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A named network with the other settings that the weights need."""
+    """A network of this project with the other settings that the weights need."""
 
     name: str
     num_classes: int
@@ -86,12 +95,17 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
     Args:
       source: a file's tensors; the names and shapes of its 'ema' set decide.
       variant: 'v1' or 'v1.5', the form of a bottleneck ResNet with a 7x7 stem; 'fast' for a ResNeSt
-        that pools before its 3x3 convolutions.
+        that pools before its 3x3 convolutions; 'tf' or 'timm', the form of an EfficientNet.
       num_classes: number of classes; None for the file's own if it is 1000.
 
-    Raises UserError if the table has no such network.
+    Raises UserError if the table has no such network and for another family's variant.
     """
     arrays = source.weights['ema']
+    if FAMILY_OF_VARIANT.get(variant, source.family) != source.family:
+        raise UserError(
+            f'--variant={variant} is of {FAMILY_OF_VARIANT[variant]}, and these tensors are of '
+            f'{source.family}; leave it out'
+        )
     if source.recognise:
         name, settings = source.recognise(variant)
         return Network(name, _head_size(arrays, num_classes), settings)
@@ -100,10 +114,6 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
         raise UserError(
             f'the file has residual blocks of {len(form["stage_sizes"])} stages, not '
             'of 4; it is incomplete or of another network'
-        )
-    if variant == 'fast':
-        raise UserError(
-            '--variant=fast is of ResNeSt, and these tensors are of a ResNet; leave it out'
         )
     width = _array(source, 'stage4/block1/conv1/kernel').shape[-1] / STAGE_WIDTHS[-1]
     fields = {field.name: field.default for field in dataclasses.fields(Architecture)}

@@ -16,7 +16,8 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
-# Resolution of the released weights by depth, for files whose name does not contain it.
+# Resolution of timm's released weights by depth and of the authors of ResNeSt and EfficientNet, for
+# files whose name does not contain it.
 IMAGE_SIZES = {
     'resnet_rs_50': 160,
     'resnet_rs_101': 192,
@@ -28,6 +29,16 @@ IMAGE_SIZES = {
     'resnest_101': 256,
     'resnest_200': 320,
     'resnest_269': 416,
+    'efficientnet_b0': 224,
+    'efficientnet_b1': 240,
+    'efficientnet_b2': 260,
+    'efficientnet_b3': 300,
+    'efficientnet_b4': 380,
+    'efficientnet_b5': 456,
+    'efficientnet_b6': 528,
+    'efficientnet_b7': 600,
+    'efficientnet_b8': 672,
+    'efficientnet_l2': 800,
 }
 OTHER_IMAGE_SIZE = 224
 

@@ -37,8 +37,21 @@ def normal(stddev: float):
     return initializer
 
 
+def uniform(limit: float):
+    """Returns an initializer that draws uniformly from -limit to limit."""
+
+    def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+        drawn = jax.random.uniform(key, (_drawn(shape),), dtype, -1, 1)
+        return _scaled(drawn, limit, shape)
+
+    return initializer
+
+
 def fan_out_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-    """Draws a kernel of variance 2 / fan-out (He et al. 2015, as torchvision and ResNeSt)."""
+    """Draws a kernel of variance 2 / fan-out (He et al. 2015, as torchvision and ResNeSt).
+
+    `shape` ends in the inputs and the outputs.
+    """
     stddev = math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))
     return normal(stddev)(key, shape, dtype)
 
@@ -46,16 +59,12 @@ def fan_out_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
 def xavier_uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
     """Draws a kernel within +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010)."""
     positions = math.prod(shape[:-2])
-    return _uniform(key, shape, dtype, math.sqrt(6 / (positions * (shape[-2] + shape[-1]))))
+    return uniform(math.sqrt(6 / (positions * (shape[-2] + shape[-1]))))(key, shape, dtype)
 
 
 def fan_in_uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
     """Draws a kernel within +-1 / sqrt(fan-in), as PyTorch does for a dense layer."""
-    return _uniform(key, shape, dtype, math.sqrt(1 / math.prod(shape[:-1])))
-
-
-def _uniform(key, shape, dtype, limit) -> jax.Array:
-    return _scaled(jax.random.uniform(key, (_drawn(shape),), dtype, -1, 1), limit, shape)
+    return uniform(math.sqrt(1 / math.prod(shape[:-1])))(key, shape, dtype)
 
 
 def zeros(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:

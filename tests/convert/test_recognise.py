@@ -146,9 +146,11 @@ def test_fast_is_a_choice_of_resnest():
     for variant, name in (('v1.5', 'resnest_50'), ('fast', 'resnest_50_fast_2s1x64d')):
         assert recognise(timm.from_state_dict(state, 'state'), variant, None).name == name
     for name, variant, message in (
-        ('resnest_50', 'v1', 'form v1 '),
+        ('resnest_50', 'v1', '--variant=v1 is of ResNet, and these tensors are of ResNeSt'),
         ('resnest_14', 'fast', 'resnest_14 has no fast form'),
-        ('resnet_18', 'fast', '--variant=fast is of ResNeSt'),
+        ('resnet_18', 'fast', '--variant=fast is of ResNeSt, and'),
+        ('efficientnet_b0', 'fast', '--variant=fast is of ResNeSt, and .* of EfficientNet'),
+        ('resnet_18', 'tf', '--variant=tf is of EfficientNet, and'),
     ):
         with pytest.raises(UserError, match=message):
             recognise(timm.from_state_dict(timm_shapes_of(name), 'state'), variant, None)

@@ -2,6 +2,7 @@
 
     python tests/parity/record_training_golden.py training_golden.json
     python tests/parity/record_training_golden.py resnest_training_golden.json
+    python tests/parity/record_training_golden.py efficientnet_training_golden.json
 
 with the packages of requirements-parity.txt. Nothing of this comes from our training step.
 """

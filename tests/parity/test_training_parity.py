@@ -1,4 +1,4 @@
-"""Ten training steps of ResNet-RS-50 and ResNeSt-14 beside PyTorch and timm, by tensor.
+"""Ten training steps of several networks beside PyTorch and timm, by tensor.
 
 Slow (minutes); needs requirements-parity.txt. test_training_golden.py is the part that always runs.
 """
@@ -9,7 +9,14 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from helpers.ten_steps import KINDS, RESNEST_14, RESNET_RS_50, l2_norm, our_steps
+from helpers.ten_steps import (
+    EFFICIENTNET_B0,
+    KINDS,
+    RESNEST_14,
+    RESNET_RS_50,
+    l2_norm,
+    our_steps,
+)
 
 if missing := [name for name in ('torch', 'timm') if not importlib.util.find_spec(name)]:
     pytest.skip(
@@ -60,7 +67,9 @@ def step_by_step(run, dtype):
             yield step, ours, theirs
 
 
-@pytest.mark.parametrize('run', (RESNET_RS_50, RESNEST_14), ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    'run', (RESNET_RS_50, RESNEST_14, EFFICIENTNET_B0), ids=lambda run: run.name
+)
 def test_float64(run):
     """Every tensor of every step."""
     worst = dict.fromkeys(('loss', *KINDS), 0.0)
