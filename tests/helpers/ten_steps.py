@@ -88,6 +88,15 @@ def l2_norm(*arrays: np.ndarray) -> float:
     return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
 
 
+def scales(tensors: Tensors) -> dict[str, float]:
+    """The norm of each tensor, but at least a millionth of the norm of all, for comparisons.
+
+    The gradient of a bias before a batch norm is zero: what both sides have of it is rounding.
+    """
+    least = 1e-6 * l2_norm(*tensors.values())
+    return {key: max(l2_norm(array), least) for key, array in tensors.items()}
+
+
 def initial_scale(key: str) -> float:
     """What a hash-filled tensor of timm's state dict is multiplied with.
 
