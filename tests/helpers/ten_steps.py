@@ -67,6 +67,7 @@ EFFICIENTNET_B0 = Run(
 GOLDEN_RUNS = {
     'training_golden.json': SMALL,
     'resnest_training_golden.json': RESNEST_14,
+    'efficientnet_training_golden.json': EFFICIENTNET_B0,
 }
 KINDS = ('gradient', 'weights', 'statistics', 'ema')
 Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
