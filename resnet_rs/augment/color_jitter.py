@@ -65,11 +65,7 @@ def hue_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """
     factor_seed, noise_seed = tf.unstack(tf.random.split(seed, 2, alg='philox'))
     factors = tf.random.stateless_uniform([3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox')
-    scaled = factors * tf.image.rgb_to_hsv(tf.cast(image, tf.float32) / 255.0)
-    hue, rest = scaled[..., :1], tf.minimum(scaled[..., 1:], 1.0)
-    pixels = tf.image.hsv_to_rgb(tf.concat([hue - tf.floor(hue), rest], axis=-1))
-    values = tf.round(pixels * 255.0 + _lighting(noise_seed))
-    return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
+    return _with_scaled_hue(image, factors, _lighting(noise_seed))
 
 
 def _lighting(seed: tf.Tensor) -> tf.Tensor:
@@ -78,6 +74,16 @@ def _lighting(seed: tf.Tensor) -> tf.Tensor:
     # one constant, because TensorFlow's graph optimisation would merge two of them.
     components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
     return tf.reduce_sum(components * tf.random.stateless_normal([3], seed, alg='philox'), axis=1)
+
+
+@pointwise.compiled
+def _with_scaled_hue(image: tf.Tensor, factors: tf.Tensor, lighting: tf.Tensor) -> tf.Tensor:
+    """Returns `image` with hue, saturation and value times `factors`, plus `lighting`."""
+    scaled = factors * tf.image.rgb_to_hsv(tf.cast(image, tf.float32) / 255.0)
+    hue, rest = scaled[..., :1], tf.minimum(scaled[..., 1:], 1.0)
+    pixels = tf.image.hsv_to_rgb(tf.concat([hue - tf.floor(hue), rest], axis=-1))
+    values = tf.round(pixels * 255.0 + lighting)
+    return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
 
 
 @pointwise.compiled

@@ -218,10 +218,10 @@ def _keras3(path):
 
 def test_state_dicts_of_other_networks(refuse, tmp_path):
     other = {
-        'conv_stem.weight': np.zeros((32, 3, 3, 3), np.float32),
-        'blocks.0.0.bn1.weight': np.zeros(32, np.float32),
+        'features.conv0.weight': np.zeros((32, 3, 3, 3), np.float32),
+        'features.norm0.weight': np.zeros(32, np.float32),
     }
-    assert 'conv_stem.weight' in refuse('timm', save(other, tmp_path / 'a.safetensors'))
+    assert 'features.conv0.weight' in refuse('timm', save(other, tmp_path / 'a.safetensors'))
     pooled = timm_state('resnet18')
     pooled = {k: v for k, v in pooled.items() if not k.startswith('layer4')}
     assert '3 stages' in refuse('timm', save(pooled, tmp_path / 'b.safetensors'))
