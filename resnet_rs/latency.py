@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -87,7 +88,7 @@ def measure(
 
     while batch_size:
         try:
-            run, compile_seconds = prepare(config, step, batch_size)
+            run, compile_seconds, _ = prepare(config, step, batch_size)
             for _ in range(warm_up_steps):
                 result = run()
             jax.block_until_ready(result)
@@ -132,8 +133,11 @@ def measure(
 
 def prepare(
     config: ml_collections.ConfigDict, step: str, batch_size: int
-) -> tuple[Callable, float]:
-    """A function that starts one step and returns what to wait for; the seconds of compiling."""
+) -> tuple[Callable, float, Any]:
+    """Compiles one step; returns a function that starts it, the seconds of compiling, the program.
+
+    The function returns what has to be waited for.
+    """
     import jax
 
     from resnet_rs.training.sharding import create_mesh, replicated, to_global
@@ -163,7 +167,7 @@ def prepare(
         state, metrics = compiled(state, *arguments[1:])
         return metrics
 
-    return {'inference': infer, 'train': train}[step], compile_seconds
+    return {'inference': infer, 'train': train}[step], compile_seconds, compiled
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

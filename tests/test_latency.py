@@ -61,7 +61,7 @@ def stand_in(monkeypatch, fits, seconds):
         tried.append(batch_size)
         if batch_size > fits:
             raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Ran out of memory in hbm')
-        return clock.step, 12.5
+        return clock.step, 12.5, None
 
     monkeypatch.setattr(latency, 'prepare', prepare)
     return tried

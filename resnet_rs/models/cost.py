@@ -46,6 +46,7 @@ def _multiply_adds(jaxpr) -> int:
             (contracted, _), _ = equation.params['dimension_numbers']
             total += outputs * math.prod(equation.invars[0].aval.shape[a] for a in contracted)
         repeats = equation.params['length'] if equation.primitive.name == 'scan' else 1
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            total += repeats * _multiply_adds(inner)
+        inner = [_multiply_adds(inner) for inner in jax.core.jaxprs_in_params(equation.params)]
+        # A conditional runs one of its branches: the forms of a convolution on each platform.
+        total += max(inner) if equation.primitive.name == 'cond' else repeats * sum(inner)
     return total

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.initializers import fan_in_truncated_normal
 from resnet_rs.models.layers import (
     Dtype,
@@ -141,7 +142,7 @@ widen.defvjp(_forward, _backward)
 
 
 def _convolve(x, kernel):
-    return jax.lax.conv_general_dilated(
+    return conv_general_dilated(
         x, kernel[None, None], (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 

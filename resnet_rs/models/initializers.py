@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # A normal deviate cut off at 2 has this standard deviation; TensorFlow and flax divide by it too.
 _STDDEV_OF_TRUNCATED_NORMAL = 0.87962566103423978
@@ -24,7 +25,7 @@ def fan_in_truncated_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Arr
     """
     stddev = math.sqrt(1 / math.prod(shape[:-1])) / _STDDEV_OF_TRUNCATED_NORMAL
     drawn = jax.random.truncated_normal(key, -2, 2, (_drawn(shape),), dtype)
-    return _first(drawn * jnp.asarray(stddev, dtype), shape)
+    return _scaled(drawn, stddev, shape)
 
 
 def normal(stddev: float):
@@ -32,14 +33,30 @@ def normal(stddev: float):
 
     def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
         drawn = jax.random.normal(key, (_drawn(shape),), dtype)
-        return _first(drawn * jnp.asarray(stddev, dtype), shape)
+        return _scaled(drawn, stddev, shape)
 
     return initializer
+
+
+def zeros(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:
+    """Returns zeros; an initializer that compiles nothing."""
+    return np.zeros(shape, dtype)
+
+
+def ones(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:
+    """Returns ones; an initializer that compiles nothing."""
+    return np.ones(shape, dtype)
 
 
 def _drawn(shape) -> int:
     return max(_FEWEST_DRAWN, 1 << (math.prod(shape) - 1).bit_length())
 
 
-def _first(drawn: jax.Array, shape) -> jax.Array:
-    return drawn[: math.prod(shape)].reshape(shape)
+def _scaled(drawn: jax.Array, stddev: float, shape) -> jax.Array:
+    """Returns the first numbers of `drawn` times `stddev`, as an array of `shape`.
+
+    Outside of a program NumPy does it, which has nothing to compile for each shape.
+    """
+    if not isinstance(drawn, jax.core.Tracer):
+        drawn = np.asarray(drawn)
+    return (drawn * np.asarray(stddev, drawn.dtype))[: math.prod(shape)].reshape(shape)

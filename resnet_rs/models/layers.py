@@ -13,8 +13,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from resnet_rs.models.initializers import fan_in_truncated_normal
+from resnet_rs.models.initializers import fan_in_truncated_normal, ones, zeros
 
 Dtype = Any
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'swish': nn.swish}
@@ -128,7 +129,7 @@ class BatchNorm(nn.Module):
     momentum: float
     group_size: int | None = None
     epsilon: float = 1e-5
-    scale_init: Callable = nn.initializers.ones
+    scale_init: Callable = ones
     param_dtype: Dtype = jnp.float32
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -140,23 +141,23 @@ class BatchNorm(nn.Module):
         """Returns the normalised `x`, not computed yet; `of_x` are its moments where known."""
         channels = x.shape[-1]
         scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
-        bias = self.param('bias', nn.initializers.zeros, (channels,), self.param_dtype)
-        running_mean = self.variable(
-            'batch_stats', 'mean', jnp.zeros, (channels,), self.param_dtype
-        )
-        running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), self.param_dtype)
+        bias = self.param('bias', zeros, (channels,), self.param_dtype)
+        running_mean = self.variable('batch_stats', 'mean', np.zeros, (channels,), self.param_dtype)
+        running_var = self.variable('batch_stats', 'var', np.ones, (channels,), self.param_dtype)
+        if self.is_initializing():  # the result is not used, and each shape would be compiled
+            mean = spatial_mean(x)
+            return Affine(x, mean, mean)
         mean, var = running_mean.value[None], running_var.value[None]
         if train:
             groups = group_count(x, self.group_size)
             of_x = of_x or moments(x, groups)
             mean, var = group_means(of_x.mean, groups), jnp.maximum(of_x.variance, 0)
-            if not self.is_initializing():
-                count = x.size // (groups * channels)
-                unbiased = var * (count / max(count - 1, 1))
-                keep = self.momentum
-                for running, new in ((running_mean, mean), (running_var, unbiased)):
-                    new = new.mean(0).astype(self.param_dtype)
-                    running.value = keep * running.value + (1 - keep) * new
+            count = x.size // (groups * channels)
+            unbiased = var * (count / max(count - 1, 1))
+            keep = self.momentum
+            for running, new in ((running_mean, mean), (running_var, unbiased)):
+                new = new.mean(0).astype(self.param_dtype)
+                running.value = keep * running.value + (1 - keep) * new
             if groups > 1:
                 mean, var = (jnp.repeat(v, x.shape[0] // groups, axis=0) for v in (mean, var))
         multiplier = scale * jax.lax.rsqrt(var + self.epsilon)
@@ -189,7 +190,10 @@ class SqueezeExcite(nn.Module):
         channels = branch.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
         options = dict(
-            kernel_init=fan_in_truncated_normal, dtype=self.dtype, param_dtype=self.param_dtype
+            kernel_init=fan_in_truncated_normal,
+            bias_init=zeros,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
         )
         gate = spatial_mean(branch).astype(self.dtype)
         gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))

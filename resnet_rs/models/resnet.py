@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from resnet_rs.models import initializers, rematerialisation
+from resnet_rs.models.convolution import conv_general_dilated
 from resnet_rs.models.fused_tail import fused_tail
 from resnet_rs.models.layers import (
     ACTIVATIONS,
@@ -84,6 +85,7 @@ class ArchitectureModule(nn.Module):
             kernel_init=initializers.fan_in_truncated_normal,
             dtype=self.architecture.dtype,
             param_dtype=self.architecture.param_dtype,
+            conv_general_dilated=conv_general_dilated,
             name=name,
         )
 
@@ -91,7 +93,7 @@ class ArchitectureModule(nn.Module):
         return BatchNorm(
             self.architecture.batch_norm_momentum,
             self.architecture.batch_norm_group_size,
-            scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
+            scale_init=initializers.zeros if zero_scale else initializers.ones,
             param_dtype=self.architecture.param_dtype,
             name=name,
         )
@@ -281,6 +283,7 @@ class ResNet(ArchitectureModule):
         return nn.Dense(
             architecture.num_classes,
             kernel_init=initializers.normal(0.01),
+            bias_init=initializers.zeros,
             dtype=head_dtype,
             param_dtype=architecture.param_dtype,
             name='head',

@@ -128,8 +128,8 @@ def create_program(
             seed=jnp.asarray(config.seed, jnp.int32),
             step=jnp.zeros((), jnp.int32),
             variables=variables,
-            ema=jax.tree.map(jnp.copy, variables),
-            opt_state=optimizer.init(variables['params']),
+            ema=jax.tree.map(jnp.array, variables),
+            opt_state=jax.jit(optimizer.init)(variables['params']),
             window=empty_window(objective.values),
         )
 
