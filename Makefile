@@ -1,7 +1,8 @@
-# make demo   train a small ResNet-RS on real scanned digits, with plots      (about 3 minutes)
-# make study  81 small networks on the digits, their table and plots          (docs/study)
-# make test   ruff and the tests
-# make lint   ruff alone
+# make demo       train a small ResNet-RS on real scanned digits, with plots  (about 3 minutes)
+# make study      81 small networks on the digits, their table and plots      (docs/study)
+# make test       ruff and all tests
+# make test-fast  ruff and the tests that are not marked slow, for every change
+# make lint       ruff alone
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
   $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
@@ -15,7 +16,11 @@ STUDY ?= runs/study
 install = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(1) \
   && { $(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true; }
 
-.PHONY: demo study test lint
+# A worker takes a whole file, so that fixtures are made once; the longest files go first.
+pytest = $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+  --durations=10 --durations-min=1
+
+.PHONY: demo study test test-fast lint
 
 demo: $(VENV)/run
 	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
@@ -27,10 +32,13 @@ study: $(VENV)/run
 	$(VENV)/bin/python -m resnet_rs.datasets.prepare digits --data_dir=$(DATA)
 	TFDS_DATA_DIR=$(DATA) $(VENV)/bin/python -m resnet_rs.sweep \
 	  --sweep=configs/sweeps/digits_grid.py --workdir=$(STUDY) --parallel=2
-	$(VENV)/bin/python -m resnet_rs.sweep.report --source=$(STUDY)/results.csv --output=docs/study
+	$(VENV)/bin/python -m resnet_rs.results $(STUDY)/results.csv --output=docs/study
 
 test: lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(pytest)
+
+test-fast: lint
+	$(pytest) -m 'not slow'
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

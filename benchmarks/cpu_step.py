@@ -106,7 +106,7 @@ def our_step(row: Row, step: str):
 
 
 def xla_convolutions():
-    """A context in which networks are built of XLA's convolutions alone."""
+    """Makes networks that are built in this context use XLA's convolutions alone."""
     import jax
 
     from resnet_rs.models import fused_tail, resnet

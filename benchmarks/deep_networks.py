@@ -58,7 +58,7 @@ def parse_flags():
 
 
 def measure(row: str, batch: int, variant: str, topology) -> list[str]:
-    """The cells of one line."""
+    """Returns the cells of one line."""
     from configs import resnet_rs
     from resnet_rs.plan.cache import DoesNotFit
     from resnet_rs.plan.hlo import read_program

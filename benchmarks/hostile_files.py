@@ -1,12 +1,12 @@
-"""A count of what the commands do with damaged files (docs/convert.md).
+"""Counts the reactions of the commands to damaged files (docs/convert.md).
 
     python benchmarks/hostile_files.py [--kind=.h5 ...] [--mutations=500] [--seed=0] [--csv=FILE]
 
-Damages good files in many seeded ways (benchmarks/hostile/mutations.py) and lets the commands read
-each (benchmarks/hostile/kinds.py), in a worker process for each kind that is watched: a mutation
-that takes longer than 10 s or more memory than the limit, or ends the process, is counted and the
-worker started anew. Prints a table and every mutation that was neither read nor refused with one
-line that names the file; the exit status is 1 if there is any.
+The benchmark damages good files in many seeded ways (benchmarks/hostile/mutations.py), and the
+commands read each (benchmarks/hostile/kinds.py). A worker process reads each kind. A mutation that
+takes longer than 10 s or more memory than the limit, or that ends the process, is counted, and the
+worker is restarted. The benchmark prints a table and every mutation that was neither read nor
+refused with one line that names the file; the exit status is then 1.
 """
 
 import argparse
@@ -35,11 +35,11 @@ HEADINGS = (
     'crash',
     'memory',
 )
-SECONDS = 10  # of CPU: on a busy machine the clock says little
-OF_A_WORKER = 20  # mutations; TensorFlow keeps threads and addresses of a pipeline that failed
-PATIENCE = 120  # seconds of the clock, for a mutation that waits without computing
+SECONDS = 10  # CPU time, because wall time depends on other work
+OF_A_WORKER = 20  # mutations; TensorFlow keeps threads and addresses of a failed pipeline
+PATIENCE = 120  # seconds of wall time, for a mutation that waits without computing
 MIB = 2**20
-ADDRESS_SPACE = 4 * 2**30  # more than that cannot be allocated while damaged files are read
+ADDRESS_SPACE = 4 * 2**30  # limit of allocations while damaged files are read
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def measure(kind: str, flags) -> tuple[collections.Counter, list[str], int]:
-    """(number of mutations with each outcome, lines on the bad ones, most bytes of one)."""
+    """Returns (number of mutations with each outcome, lines on the bad ones, most bytes of one)."""
     counts, details, peak = collections.Counter(), [], 0
     with tempfile.TemporaryDirectory() as directory:
         number = 0
@@ -145,7 +145,7 @@ def watch(kind: str, first: int, directory: str, flags):
 
 
 def next_line(stream, begun: dict | None, memory_mib: int) -> str:
-    """The worker's next line, '' at its end, or 'hang' or 'memory' where a limit is passed."""
+    """Reads the worker's next line; returns '' at its end, 'hang' or 'memory' beyond a limit."""
     while not select.select([stream], [], [], 0.02)[0]:
         if begun and (
             time.monotonic() > begun['time'] + PATIENCE
@@ -164,7 +164,7 @@ def cpu_seconds(process: int) -> float:
 
 
 def work(flags) -> int:
-    """The worker: announces each mutation on stdout as a line of JSON, then what came of it."""
+    """Runs the worker: prints each mutation as a line of JSON, then its outcome."""
     report = os.fdopen(os.dup(1), 'w', buffering=1)
     attempts = Attempts(
         KINDS[flags.kind[0]], pathlib.Path(tempfile.mkdtemp(dir=flags.directory)), flags.seed
@@ -176,7 +176,7 @@ def work(flags) -> int:
         print(json.dumps({'number': number, 'memory': memory()['VmRSS']}), file=report)
         print(json.dumps({'number': number, **attempts.read()}), file=report)
     report.close()
-    os._exit(0)  # at once: threads of TensorFlow and JAX have nothing left to do
+    os._exit(0)  # without waiting for threads of TensorFlow and JAX
 
 
 def parse_flags():

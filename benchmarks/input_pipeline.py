@@ -1,12 +1,12 @@
-"""Images per second of this project's input pipeline, of its bounds, and of other trainers'.
+"""Measures the images per second of this input pipeline, of its bounds and of other trainers.
 
     pip install --no-deps -r benchmarks/requirements-input.txt    # see there
     python benchmarks/input_pipeline.py --output=DIR
 
-All pipelines read the same files on the same cores. Repetitions are interleaved, so that a busy
-moment of the machine does not fall on one pipeline; the table holds medians, least and greatest.
-CPU time per image stands beside the rate: it suffers less from whatever else runs.
-Writes DIR/input_pipeline.csv and .png. A pipeline whose library is absent is reported as such.
+All pipelines read the same files on the same cores. Repetitions are interleaved, so that other work
+on the machine does not affect a single pipeline; the table has medians, minima and maxima, and the
+CPU time per image, which depends less on other work. The benchmark writes DIR/input_pipeline.csv
+and .png, and reports pipelines whose library is missing.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def parse_flags():
 
 
 def run(cases, images: str, seconds: float, repetitions: int):
-    """({case: [(images/s, CPU s per image)]}, {pipeline: why it is missing})."""
+    """Returns ({case: [(images/s, CPU s per image)]}, {pipeline: why it is missing})."""
     rates, missing = {case: [] for case in cases}, {}
     processes = {
         kind: subprocess.Popen(
@@ -120,7 +120,7 @@ def run(cases, images: str, seconds: float, repetitions: int):
 
 
 def table(rates: dict) -> list[dict]:
-    """One row per case: images/s over all cores and CPU ms per image, and both as ratios."""
+    """Returns a row per case: images/s over all cores, CPU ms per image, and both as ratios."""
     medians = {
         case: tuple(map(statistics.median, zip(*pairs, strict=True)))
         for case, pairs in rates.items()
@@ -167,7 +167,7 @@ def write_csv(rows: list[dict], path: pathlib.Path) -> None:
 
 
 def draw(rows: list[dict], notes: list[str], path: pathlib.Path) -> None:
-    """Bars of images per second, one panel without and one with RandAugment."""
+    """Draws bars of images per second, in a panel without and one with RandAugment."""
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(11, 5), layout='constrained')

@@ -1,14 +1,12 @@
-"""Resident memory of the input pipeline over a long run on ImageNet-sized images.
+"""Measures the resident memory of the input pipeline over a long run on ImageNet-sized images.
 
     python benchmarks/memory.py --photographs=DIR --sets=DIR [--formats=tfrecord]
 
-DIR/train/CLASS/*.JPEG is what benchmarks/input_pipeline.py writes (DIR/images there); the sets are
-written where they are not there. Each format is read by a process of its own, with RandAugment.
-Prints the resident memory of the process twenty times, above what it was before the pipeline was
-opened, and the stated budget beside it.
+benchmarks/input_pipeline.py writes DIR/train/CLASS/*.JPEG (as its DIR/images); this benchmark
+writes missing sets. A separate process reads each format, with RandAugment. It prints twenty times
+how much its resident memory has grown since before the pipeline, next to the planned memory.
 """
 
-import argparse
 import pathlib
 import re
 import subprocess
@@ -17,7 +15,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from record_sets import NAME, write_record_set  # noqa: E402
+from record_sets import NAME, create_parser, write_record_set  # noqa: E402
 
 
 def main():
@@ -33,20 +31,12 @@ def main():
 
 
 def parse_flags():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--photographs', required=True)
-    parser.add_argument('--sets', required=True, help='directory for the record sets')
-    parser.add_argument('--formats', default='array_record,tfrecord')
-    parser.add_argument('--records', type=int, default=4000)
-    parser.add_argument('--batches', type=int, default=20_000)
-    parser.add_argument('--batch_size', type=int, default=8)
-    parser.add_argument('--image_size', type=int, default=64)
-    parser.add_argument('--measure', action='store_true', help=argparse.SUPPRESS)
-    return parser.parse_args()
+    sizes = dict(records=4000, batches=20_000, batch_size=8, image_size=64)
+    return create_parser(__doc__.partition('\n')[0], **sizes).parse_args()
 
 
 def measure(directory: pathlib.Path, flags) -> None:
-    """Reads `flags.batches` batches of the set and prints what the process holds."""
+    """Reads `flags.batches` batches of the set and prints the memory of the process."""
     import input_pipeline
 
     config = input_config(directory, flags.batch_size, flags.image_size)
@@ -74,7 +64,7 @@ def measure(directory: pathlib.Path, flags) -> None:
 
 
 def input_config(directory: pathlib.Path, batch_size: int, image_size: int):
-    """The recipe's input from a record set; its only split serves as that of evaluation too."""
+    """Returns the recipe's configuration for a record set, whose only split has both purposes."""
     from resnet_rs.config import default_config
 
     config = default_config()
@@ -85,7 +75,7 @@ def input_config(directory: pathlib.Path, batch_size: int, image_size: int):
 
 
 def resident_bytes() -> int:
-    """Returns the bytes of this process's own data; pages of libraries come and go."""
+    """Returns the bytes of this process's own data, without the pages of libraries."""
     status = pathlib.Path('/proc/self/status').read_text()
     (kilobytes,) = re.findall(r'RssAnon:\s+(\d+) kB', status)
     return 1024 * int(kilobytes)

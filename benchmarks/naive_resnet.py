@@ -1,8 +1,8 @@
-"""ResNet-RS and its training step as one would write them first: the yardstick of step_cycles.py.
+"""A straightforward ResNet-RS and training step, as the baseline of step_cycles.py.
 
-Plain flax.linen layers and an optax chain, one operation after the other. Parameters have the
-names and shapes of the project's own network. Only what the resnet_rs_* networks need; not for use
-elsewhere.
+The code has plain flax.linen layers and an optax chain, one operation after the other. Parameters
+have the names and shapes of the project's own network. The code covers the resnet_rs_* networks
+alone and is not for use elsewhere.
 """
 
 import functools
@@ -133,7 +133,7 @@ class ResNet(nn.Module):
 
 
 def create_step(config, model, schedule):
-    """(init, train_step) of `config`: state and batch to state and loss."""
+    """Returns (init, train_step) of `config`; the step maps state and batch to state and loss."""
     settings = config.optimizer
     optimizer = optax.chain(
         optax.add_decayed_weights(

@@ -15,8 +15,8 @@ def write_photographs(directory: pathlib.Path, count: int, seed: int = 0) -> Non
 
     Every file is a random crop of one of nine photographs that scikit-image and scikit-learn ship,
     resized to 500 x 375, mirrored half of the time, with a little sensor noise, and stored at the
-    quality that brings it nearest to 110 kB, the mean of ImageNet. Does nothing where as many
-    files are there already.
+    quality whose size is closest to 110 kB, the mean of ImageNet. The function does nothing if that
+    many files exist.
     """
     if len(list(directory.glob('train/*/*.JPEG'))) == count:
         return

@@ -1,8 +1,8 @@
-"""The measured pipelines, each an endless iterator of batches; run as a process that measures.
+"""The measured pipelines, each an endless iterator of batches, and the process that runs them.
 
-The benchmark starts one process for the TensorFlow pipelines and one for PyTorch's, so that
-neither library's threads or forks get into the other, and asks them in turn through standard
-input: one JSON object a line, answered by one line on standard output.
+The benchmark starts a process for the TensorFlow pipelines and one for PyTorch's, so that the
+threads and forks of one library do not affect the other. It sends them requests in turn through
+standard input, one JSON object a line, and each answers with a line on standard output.
 """
 
 import glob
@@ -23,7 +23,7 @@ WARM_UP_SECONDS = 1.5
 
 
 def ours(directory, size, augment):
-    """This project's pipeline: uint8 batches of the paper's augmentation."""
+    """Returns this project's uint8 batches with the paper's augmentation."""
     import input_pipeline
 
     return (
@@ -43,7 +43,7 @@ def _config(directory, size, augment):
 
 
 def _encoded(directory):
-    """Endless encoded images in a shuffled order, read from files."""
+    """Returns endless encoded images in a shuffled order, read from files."""
     import tensorflow as tf
 
     files = sorted(glob.glob(f'{directory}/train/*/*.JPEG'))
@@ -51,7 +51,7 @@ def _encoded(directory):
 
 
 def _stage(directory, work):
-    """`work(encoded bytes, seed)` on all cores, its results batched."""
+    """Returns batches of `work(encoded bytes, seed)`, computed on all cores."""
     import tensorflow as tf
 
     seeds = tf.data.Dataset.random(seed=0)
@@ -69,14 +69,14 @@ def _stage(directory, work):
 
 
 def read_only(directory, size, augment):
-    """Reading the files."""
+    """Reads the files only."""
     import tensorflow as tf
 
     return _stage(directory, lambda encoded, seed: tf.strings.length(encoded))
 
 
 def full_decode(directory, size, augment):
-    """Bound: decoding whole images."""
+    """Decodes whole images, as a bound."""
     import tensorflow as tf
 
     return _stage(directory, lambda encoded, seed: tf.io.decode_jpeg(encoded, channels=3)[0, 0])
@@ -96,12 +96,12 @@ def _crop(encoded, seed):
 
 
 def crop_decode(directory, size, augment):
-    """Bound: decoding only a random crop."""
+    """Decodes a random crop alone, as a bound."""
     return _stage(directory, lambda encoded, seed: _crop(encoded, seed)[0, 0])
 
 
 def crop_resize(directory, size, augment):
-    """Crop decoding and the paper's bicubic resize."""
+    """Decodes a crop and resizes it with the paper's bicubic kernel."""
     from resnet_rs.datasets import images
 
     resize = images.RESIZE['bicubic_tf1']
@@ -113,7 +113,7 @@ def crop_resize(directory, size, augment):
 
 
 def model_garden(directory, size, augment):
-    """TF Model Garden's classification parser, as its ResNet-RS files set it up."""
+    """Runs TF Model Garden's classification parser with the settings of its ResNet-RS files."""
     import tensorflow as tf
     from official.vision.configs import common
     from official.vision.dataloaders import classification_input
@@ -149,7 +149,7 @@ def _loader(dataset, collate=None):
 
 
 def timm(directory, size, augment):
-    """timm on PIL images in worker processes, uint8 batches (its collate for a GPU prefetcher)."""
+    """Runs timm on PIL images in worker processes; uint8 batches, as for its GPU prefetcher."""
     import timm.data
     from timm.data.loader import fast_collate
 
@@ -165,7 +165,7 @@ def timm(directory, size, augment):
 
 
 def torchvision(directory, size, augment):
-    """torchvision's v2 transforms on PIL images in worker processes, uint8 batches."""
+    """Runs torchvision's v2 transforms on PIL images in worker processes, uint8 batches."""
     import torchvision
 
     torchvision.disable_beta_transforms_warning()
@@ -178,7 +178,7 @@ def torchvision(directory, size, augment):
 
 
 def measure(batches, seconds: float) -> tuple[float, float]:
-    """(images/s, CPU seconds per image) over at least `seconds`, after a warm-up."""
+    """Measures (images/s, CPU seconds per image) over at least `seconds`, after a warm-up."""
     next(batches)
     start = time.perf_counter()
     while time.perf_counter() - start < WARM_UP_SECONDS:
@@ -191,7 +191,7 @@ def measure(batches, seconds: float) -> tuple[float, float]:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process and its living worker processes."""
+    """Returns user and system time of this process and its living worker processes."""
     ticks = 0
     children = pathlib.Path('/proc/self/task').glob('*/children')
     for process in ['self', *(pid for path in children for pid in path.read_text().split())]:
@@ -203,7 +203,7 @@ def cpu_seconds() -> float:
 def serve():
     """Answers requests {'name', 'directory', 'size', 'augment', 'seconds'} until the input ends."""
     answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)  # whatever the libraries print must not be taken for an answer
+    os.dup2(2, 1)  # output of the libraries must not look like an answer
     for line in sys.stdin:
         request = json.loads(line)
         pipeline = globals()[request['name']]

@@ -1,5 +1,6 @@
 """Sets of ImageNet-sized records in the formats of tfds, of any length, written in minutes."""
 
+import argparse
 import itertools
 import pathlib
 import shutil
@@ -11,17 +12,29 @@ RECORDS_PER_FILE = 1251  # as ImageNet's 1,281,167 in 1,024 files
 DIFFERENT_FILES = 4
 
 
+def create_parser(description: str, **defaults: int) -> argparse.ArgumentParser:
+    """Returns a parser of the flags that the benchmarks of record sets share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--photographs', required=True)
+    parser.add_argument('--sets', required=True, help='directory for the record sets')
+    parser.add_argument('--formats', default='array_record,tfrecord')
+    for name, default in defaults.items():
+        parser.add_argument(f'--{name}', type=int, default=default)
+    parser.add_argument('--measure', action='store_true', help=argparse.SUPPRESS)
+    return parser
+
+
 def write_record_set(
     directory: pathlib.Path, photographs: pathlib.Path, file_format: str, records: int
 ) -> None:
-    """Writes the set 'photographs' of `records` examples under `directory`, unless it is there.
+    """Writes the set 'photographs' of `records` examples under `directory`, unless it exists.
 
-    The pictures repeat: four files are filled with those of photographs/train/CLASS in turn, the
-    others are copies of these. The only split is 'train'.
+    The pictures repeat: four files contain those of photographs/train/CLASS in turn, and the other
+    files are copies of these. The only split is 'train'.
 
     Args:
-      directory: serves as data.data_dir.
-      photographs: what photographs.write_photographs has written.
+      directory: the data.data_dir of the set.
+      photographs: the directory that photographs.write_photographs wrote.
       file_format: 'array_record' or 'tfrecord'.
       records: rounded up to whole files of 1,251.
     """

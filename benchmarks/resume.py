@@ -1,11 +1,11 @@
-"""Time to the first batch deep in an epoch, on record sets of ImageNet's record and file sizes.
+"""Measures the time to the first batch deep in an epoch, on sets with ImageNet's record sizes.
 
     python benchmarks/resume.py --photographs=DIR --sets=DIR
 
-Each format is read by a process of its own, from the middle of its third epoch; the set is written
-before (22 GB at 200,000 records) and deleted after. 'cold' is after the kernel was asked to forget
-the set's files, 'warm' right after that. Beside the time stands that of the CPU, which suffers less
-from whatever else runs; importing TensorFlow is in neither.
+A separate process reads each format from the middle of its third epoch. The benchmark writes the
+set before (22 GB at 200,000 records) and deletes it afterwards. 'cold' is measured after the kernel
+dropped the set's files from memory, 'warm' right after that. CPU time depends less on other work
+on the machine than wall time; neither includes importing TensorFlow.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import time
 
 from memory import input_config
-from record_sets import write_record_set
+from record_sets import create_parser, write_record_set
 
 BARS = {'array_record': 5, 'tfrecord': 20}  # seconds
 EPOCHS = 2.5
@@ -39,14 +39,8 @@ def main():
 
 
 def parse_flags():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--photographs', required=True)
-    parser.add_argument('--sets', required=True, help='directory for the record sets')
-    parser.add_argument('--formats', default='array_record,tfrecord')
-    parser.add_argument('--records', type=int, default=200_000)
-    parser.add_argument('--batch_size', type=int, default=1024)
-    parser.add_argument('--image_size', type=int, default=160)
-    parser.add_argument('--measure', action='store_true', help=argparse.SUPPRESS)
+    sizes = dict(records=200_000, batch_size=1024, image_size=160)
+    parser = create_parser(__doc__.partition('\n')[0], **sizes)
     parser.add_argument('--state', default='', help=argparse.SUPPRESS)
     return parser.parse_args()
 

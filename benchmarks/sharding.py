@@ -1,11 +1,11 @@
-"""The cost of each sharding choice, compiled for TPUs that are not attached (docs/sharding.md).
+"""Estimates the cost of each sharding strategy on TPUs that are not attached (docs/sharding.md).
 
     python benchmarks/sharding.py [--row=50@160] [--topology=v3:4x4 ...] [--choice=zero1 ...]
                                   [--csv=FILE]
 
-Compiles the training step at --per_device images on each device and prints a line of a Markdown
-table per topology and choice. A compilation takes minutes; what is compiled is kept, so the same
-command resumes. Needs libtpu (requirements-dev.txt).
+The benchmark compiles the training step with --per_device images on each device and prints a line
+of a Markdown table per topology and choice. A compilation takes minutes; results are cached, so the
+same command resumes. It needs libtpu (requirements-dev.txt).
 """
 
 import argparse
@@ -55,7 +55,7 @@ def parse_flags():
 
 
 def measure(flags, topology, choice: str) -> dict:
-    """Memory of a device, estimated milliseconds, and MiB of collectives by kind."""
+    """Returns memory of a device, estimated milliseconds, and MiB of collectives by kind."""
     from configs import resnet_rs
     from resnet_rs.plan.cache import PlanCache
     from resnet_rs.plan.estimate import collective_seconds

@@ -1,4 +1,4 @@
-"""Cycles of the training step as the TPU compiler estimates them: a naive program beside ours.
+"""Compares the TPU compiler's estimated cycles of the training step with those of a naive one.
 
     python benchmarks/step_cycles.py [--row=50@160] [--topology=v3:2x2] [--batch_size=128]
 

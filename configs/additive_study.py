@@ -1,14 +1,15 @@
-"""The additive study: ResNet-200 at 256 pixels, from the baseline to ResNet-RS step by step.
+"""The additive study: ResNet-200 at 256 pixels, from the baseline to ResNet-RS row by row.
 
     python main.py --config=configs/additive_study.py:label_smoothing --workdir=DIR
 
-trains a row: its own step and all above it. Without a row it is the last, ResNet-RS-200. "paper" is
-top-1 on ImageNet's validation images, the mean of two runs (Table 1, from a public transcription;
-first, third-last and last row also from the text). "ours" is what this code reached.
+trains a row, with its own change and all changes above it. The default is the last row,
+ResNet-RS-200. "paper" is top-1 on ImageNet's validation images, the mean of two runs (Table 1, from
+a public transcription; first, third-last and last row also from the text). "ours" is the top-1 of
+this code.
 
-The table does not print the rates of the steps; they are those of the authors' released settings of
-ResNet-RS-200, and so an inference. Also not printed: batch norm has momentum 0.9 until there is an
-EMA, as in the authors' code, which allows only one of the two.
+The table does not print the rates of the changes; those of the authors' released settings of
+ResNet-RS-200 are used, which is an inference. The table does not print the momentum of batch norm
+either; it is 0.9 in the rows without an EMA, as in the authors' code, which allows one of the two.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +18,7 @@ from resnet_rs.config import default_config
 from resnet_rs.utils.errors import UserError
 
 # row                what it changes                                              paper   ours
-STEPS = {
+ROWS = {
     'baseline':         {'model.name': 'resnet_200', 'data.image_size': 256,
                          'duration': '90 epochs', 'optimizer.schedule': 'step',
                          'optimizer.weight_decay': 1e-4,
@@ -39,11 +40,11 @@ STEPS = {
 
 
 def get_config(row: str = 'resnet_d') -> ConfigDict:
-    """The baseline with every step up to and including `row`, locked."""
-    if row not in STEPS:
-        raise UserError(f'configs/additive_study.py has no row {row!r}; it has {", ".join(STEPS)}')
+    """Returns the baseline with every change up to and including `row`, locked."""
+    if row not in ROWS:
+        raise UserError(f'configs/additive_study.py has no row {row!r}; it has {", ".join(ROWS)}')
     config = default_config()
-    for name, changes in STEPS.items():
+    for name, changes in ROWS.items():
         config.update_from_flattened_dict(changes)
         if name == row:
             break

@@ -3,7 +3,7 @@
     python -m resnet_rs.datasets.prepare digits
     python main.py --config=configs/digits.py --workdir=DIR
 
-`make demo` does both. `configs/digits.py:debug` is a few steps of a still smaller network.
+`make demo` runs both commands. `configs/digits.py:debug` is a few steps of a smaller network.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from resnet_rs.utils.errors import UserError
 
 
 def get_config(variant: str = 'demo') -> ConfigDict:
-    """'demo' or 'debug'; locked."""
+    """Returns the settings of a variant, 'demo' or 'debug'; locked."""
     config = default_config()
     config.batch_size = 32
     config.duration = '30 epochs'
@@ -30,7 +30,7 @@ def get_config(variant: str = 'demo') -> ConfigDict:
     config.data.crop_area = (0.9, 1.0)
     config.data.crop_ratio = (0.95, 1.05)
     config.data.flip = False
-    # Small shifts and turns, with the frame filled by reflection: a digit stays what it is.
+    # Small shifts and rotations, with borders filled by reflection, do not change a digit's class.
     config.data.augment = 'randaugment_model_garden'
     config.data.randaugment_layers = 1
     config.data.randaugment_magnitude = 2

@@ -2,10 +2,10 @@
 
     python main.py --config=configs/fine_tune.py:RUN --workdir=DIR --config.data.data_dir=DATA
 
-RUN is the work directory to start from: network, image size, interpolation and normalisation are
-its own, and its EMA weights are the start. DATA holds train/CLASS/* and validation/CLASS/*; the
-classifier is new unless the classes are the same. All weights are trained. The settings are a
-start, not tuned on any dataset.
+RUN is the work directory to start from: the run takes its network, image size, interpolation and
+normalisation, and starts from its EMA weights. DATA holds train/CLASS/* and validation/CLASS/*; the
+classifier is new unless the classes are the same. All weights are trained. The settings are a first
+guess and have not been tuned on any dataset.
 """
 
 from ml_collections import ConfigDict
@@ -29,11 +29,11 @@ def get_config(directory: str = '') -> ConfigDict:
     config.init_from = directory
     config.duration = '30 epochs'
     config.model.update(source.model)
-    config.model.num_classes = 0  # as many as there are folders
+    config.model.num_classes = 0  # the number of folders
     config.model.batch_norm_momentum = 0.9
-    config.model.batch_norm_group_size = 0  # of the other run's batch, perhaps
+    config.model.batch_norm_group_size = 0  # RUN's may not divide this batch
     config.data.update({name: source.data[name] for name in KEPT})
     config.data.augment = 'none'
-    config.optimizer.learning_rate = 0.01  # a tenth of the rate of training from new weights
+    config.optimizer.learning_rate = 0.01  # a tenth of the rate for new weights
     config.optimizer.warmup = '1 epochs'
     return config.lock()

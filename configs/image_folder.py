@@ -1,10 +1,10 @@
-"""A ResNet-RS on a folder of one's own images, a few hundred to some ten thousand of them.
+"""A ResNet-RS on a folder of one's own images, from a few hundred to some ten thousand.
 
     python main.py --config=configs/image_folder.py --workdir=DIR --config.data.data_dir=DATA
 
 DATA holds train/CLASS/* and validation/CLASS/*. The number of classes and the batch size come from
 the images. `configs/image_folder.py:small` is a small network on small images, for a machine
-without an accelerator. The settings are a start, not tuned on any dataset.
+without an accelerator. The settings are a first guess and have not been tuned on any dataset.
 """
 
 from ml_collections import ConfigDict
@@ -35,12 +35,12 @@ def get_config(variant: str = 'standard') -> ConfigDict:
             f'configs/image_folder.py has no variant {variant!r}; it has {" and ".join(VARIANTS)}'
         )
     config = default_config()
-    config.batch_size = 0  # by the number of training images
+    config.batch_size = 0  # depends on the number of images
     config.duration = '100 epochs'
 
     config.model.name = 'resnet_rs_50'
-    config.model.num_classes = 0  # as many as there are folders
-    # Batches are small, so that the statistics of the last one alone would be noise.
+    config.model.num_classes = 0  # the number of folders
+    # Batches are small, so the statistics of the last batch alone would be noisy.
     config.model.batch_norm_momentum = 0.9
 
     config.data.source = 'image_folder'
@@ -59,8 +59,8 @@ def get_config(variant: str = 'standard') -> ConfigDict:
         config.model.width_multiplier = 0.5
         config.model.dtype = 'float32'  # CPUs have no fast bfloat16
         config.data.image_size = 64
-        # At this magnitude the authors' form translates by 50 pixels and cuts out squares of 40:
-        # little would be left of a small image.
+        # At this magnitude the authors' form translates by 50 pixels and cuts out squares of 40,
+        # which would destroy a small image.
         config.data.augment = 'randaugment_model_garden'
         config.data.randaugment_magnitude = 5
         config.data.randaugment_operations = SMALL_IMAGE_OPERATIONS

@@ -3,11 +3,11 @@
     python main.py --config=configs/resnet_rs.py:50@160 --workdir=DIR
 
 trains ResNet-RS-50 at 160 pixels as the paper does: batch 4096, 350 epochs (109,475 steps). The
-dataset imagenet2012 has to be prepared first (README.md).
+dataset imagenet2012 must be prepared first (README.md).
 
 The settings of a row are those of the authors' released YAML files. "paper" is the top-1 of their
-README; 152@224 is suspect there: an independent evaluation of the same weights gives 82.9. "ours"
-is what this code reached.
+README; its 152@224 is suspect, because an independent evaluation of the same weights gives 82.9.
+"ours" is the top-1 of this code.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ TABLE = {
 
 
 def get_config(row: str = '50@160') -> ConfigDict:
-    """The configuration of a row of TABLE, locked."""
+    """Returns the configuration of a row of TABLE, locked."""
     if row not in TABLE:
         raise UserError(f'configs/resnet_rs.py has no row {row!r}; it has {", ".join(TABLE)}')
     depth, image_size, dropout_rate, stochastic_depth_rate, magnitude = TABLE[row]

@@ -3,14 +3,15 @@
     python main.py --config=configs/scaling_study.py:depth=101,width=1.0,resolution=224,epochs=350 \
       --workdir=DIR
 
-What is left out has the value above. Accuracy is on minival, split from the training images. The
-paper shows its results as plots only, so there is no number to stand beside a cell; ours: not run.
+trains a cell. An axis that is not given has the value above. Accuracy is measured on minival, a
+held-out part of the training images. The paper shows its results only as plots, so it has no number
+for a cell; ours: not run.
 
 Runs of 10 and 100 epochs have no RandAugment, dropout, stochastic depth or label smoothing (the
-paper's appendix E). The figures of the 350-epoch runs below could not be verified: the paper's
-Table 12 was not seen. That dropout goes by width alone is in its text; 0.25 at width 1 and
-magnitudes 10 and 15 agree with the authors' released settings; stochastic depth 0.2 does not (0.1
-there). The layout of depth 26 is an assumption (resnet_rs/models).
+paper's appendix E). The rates of the 350-epoch runs below are unverified, because we have not seen
+the paper's Table 12. Its text says that dropout depends on the width alone. The 0.25 at width 1 and
+the magnitudes 10 and 15 agree with the authors' released settings; stochastic depth 0.2 does not
+(0.1 there). The layout of depth 26 is an assumption (resnet_rs/models).
 """
 
 from ml_collections import ConfigDict
@@ -25,11 +26,11 @@ GRID = {
     'epochs': (10, 100, 350),
 }
 DEFAULTS = {'depth': 101, 'width': 1.0, 'resolution': 224, 'epochs': 350}
-DROPOUT_OF_WIDTH = {0.25: 0.0, 0.5: 0.1, 1.0: 0.25, 1.5: 0.6, 2.0: 0.75}  # unverified but for 1.0
+DROPOUT_OF_WIDTH = {0.25: 0.0, 0.5: 0.1, 1.0: 0.25, 1.5: 0.6, 2.0: 0.75}  # only 1.0 is verified
 
 
 def get_config(cell: str = '') -> ConfigDict:
-    """The configuration of a cell such as 'depth=101,epochs=350', locked."""
+    """Returns the configuration of a cell such as 'depth=101,epochs=350', locked."""
     chosen = DEFAULTS | _parse(cell)
     config = default_config()
     config.duration = f'{chosen["epochs"]} epochs'

@@ -1,4 +1,4 @@
-"""The configuration stored in a directory: how a sweep hands its runs to main.py.
+"""The configuration stored in a directory; a sweep passes its runs to main.py in this form.
 
 python main.py --config=configs/stored.py:DIR --workdir=DIR
 """

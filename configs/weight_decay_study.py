@@ -2,12 +2,13 @@
 
     python main.py --config=configs/weight_decay_study.py:50,RA-LS-DO,4e-5 --workdir=DIR
 
-RA is RandAugment, LS label smoothing, DO dropout, SD stochastic depth. "paper" is its Table 2, from
-a public transcription, the table itself not seen. Its numbers are above those on the validation
-images, so they must be of minival, which is split from the training images here too.
+RA is RandAugment, LS label smoothing, DO dropout, SD stochastic depth. "paper" is the paper's Table
+2, from a public transcription; we have not seen the table itself. Its numbers exceed those on the
+validation images, so they must be those of minival, a held-out part of the training images, which
+these configurations also use.
 
-Not printed, and so assumed: the networks are ResNet-RS of that depth, trained for 350 epochs with
-the rates of the authors' released settings. Unverified: 224 pixels for 50 and 256 for 200.
+The table does not print the networks. We assume ResNet-RS of that depth, trained for 350 epochs
+with the rates of the authors' released settings. 224 pixels for 50 and 256 for 200 are unverified.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +34,7 @@ ROWS = tuple(
 
 
 def get_config(row: str = ROWS[0]) -> ConfigDict:
-    """The configuration of one of ROWS, locked."""
+    """Returns the configuration of one of ROWS, locked."""
     if row not in ROWS:
         raise UserError(
             f'configs/weight_decay_study.py has no row {row!r}; it has {"; ".join(ROWS)}'

@@ -1,15 +1,15 @@
-"""ResNet-RS in JAX: the parts that training, planning, conversion and prediction share.
+"""ResNet-RS in JAX: training, evaluation, planning, conversion and prediction.
 
-Importing this package prepares the environment for TensorFlow, which reads it once, when it is
-imported itself. So whatever uses TensorFlow imports this package first. JAX and TensorFlow are
-imported when one of the functions is first used.
+Importing this package sets the environment variables that TensorFlow reads when it is imported, so
+code that uses TensorFlow imports this package first. JAX and TensorFlow are imported when one of
+the functions below is first used.
 """
 
 import importlib
 import os
 
-# The kernels of oneDNN are on by default on many Intel CPUs, add in another order than TensorFlow's
-# own, and print four lines at every start.
+# oneDNN's kernels are on by default on many Intel CPUs. They add in another order than TensorFlow's
+# own kernels, so results would depend on the CPU, and they print four lines at every start.
 os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # errors only
 

@@ -1,12 +1,12 @@
-"""Two finished runs beside each other: settings, results, and whether they really differ.
+"""Compares two finished runs: settings, results, and the significance of their difference.
 
-    python -m resnet_rs.compare RUN_A RUN_B [--output=DIR]
+    python -m resnet_rs.compare RUN_A RUN_B
 
-Prints the settings that differ; accuracies with 95 % Wilson intervals; and, from what each run got
-right on every image, McNemar's exact test. With --output it draws both runs' curves, too.
+The command prints the settings that differ; accuracies with 95 % Wilson intervals; and McNemar's
+exact test on the images that each run classified correctly. TensorBoard shows the curves of both.
 
-An interval is about other images of the same kind and the test about the same images: neither
-knows how much another seed would change. For that, compare means over seeds (resnet_rs.results).
+An interval covers the choice of images, and the test compares runs on the same images: neither
+covers the choice of the seed. For that, compare means over seeds (resnet_rs.results).
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ import numpy as np
 
 from resnet_rs.config import flatten
 from resnet_rs.config.stored import read_config
-from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import PREDICTIONS_FILE
 from resnet_rs.training import WEIGHTS
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
 
 NOT_SET = '(not set)'
-# Of predictions.npz, which has predictions, too. For five classes or fewer it has no top5.
+# Columns of predictions.npz that the comparison needs. For five classes or fewer it has no top5.
 COLUMNS = (
     'index',
     'label',
@@ -32,14 +32,14 @@ COLUMNS = (
 OPTIONAL_COLUMNS = ('raw_top5', 'ema_top5')
 MOST_COLUMN_BYTES = 2**27  # 16 million examples
 AGAIN = 'move the file away and give the command of the run again'
-CURVES = (('loss', 'cross entropy (nats)', 1), ('top1', 'top-1 (%)', 100))
 
 
 @dataclasses.dataclass(frozen=True)
 class PairedTest:
-    """McNemar's test on the images that exactly one of two runs got right.
+    """The result of McNemar's test on the images that exactly one of two runs classified correctly.
 
-    p_value: chance of a split at least as uneven if both were as good: two-sided, exact binomial.
+    p_value: probability of counts at least as uneven if both runs were equally good (two-sided,
+      exact binomial).
     """
 
     only_first: int
@@ -48,7 +48,7 @@ class PairedTest:
 
 
 def config_differences(first: dict, second: dict) -> dict[str, tuple]:
-    """{'model.name': (of the first, of the second), ...} of nested settings that differ."""
+    """Returns {'model.name': (first value, second value), ...} of the settings that differ."""
     first, second = flatten(first), flatten(second)
     return {
         name: (first.get(name, NOT_SET), second.get(name, NOT_SET))
@@ -58,14 +58,14 @@ def config_differences(first: dict, second: dict) -> dict[str, tuple]:
 
 
 def wilson_interval(right: int, examples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of an accuracy, without continuity correction."""
+    """Returns Wilson's score interval of an accuracy, without continuity correction."""
     import scipy.stats  # takes a second
 
     return tuple(scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
-    """The test for two bool arrays [examples] that are about the same images."""
+    """Returns McNemar's test for two bool arrays [examples] about the same images."""
     import scipy.stats
 
     only_first = int((first_right & ~second_right).sum())
@@ -76,7 +76,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:
 
 
 def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
-    """The report on two work directories; UserError where a run is not finished or damaged."""
+    """Returns the comparison of two runs; raises UserError for an unfinished or damaged run."""
     configs = [_read(read_config, run, 'config.json') for run in (first, second)]
     tables = [_predictions(run) for run in (first, second)]
     lines = [f'A: {first}', f'B: {second}', '', 'Settings that differ:']
@@ -99,39 +99,6 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     if not same_images:
         lines += ['', 'The runs were evaluated on different images: no paired test.']
     return '\n'.join(lines)
-
-
-def draw_curves(runs: list[str]):
-    """Returns a matplotlib figure of loss and top-1 over the steps of each run.
-
-    Training batches are thin lines, evaluations of the EMA weights thick ones.
-    """
-    import matplotlib.figure
-
-    figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
-    for axes, (name, label, scale) in zip(figure.subplots(1, 2), CURVES, strict=True):
-        for number, run in enumerate(runs):
-            needed = {
-                kind: tuple(f'{prefix}{name}' for name, *_ in CURVES)
-                for kind, prefix in (('train', ''), ('eval', 'ema_'))
-            }
-            lines = read_metrics(run, needed)
-            for kind, key, style in (
-                ('train', name, dict(alpha=0.4)),
-                ('eval', f'ema_{name}', dict(marker='.', label=run)),
-            ):
-                chosen = [line for line in lines if line['kind'] == kind]
-                axes.plot(
-                    [line['step'] for line in chosen],
-                    [scale * line[key] for line in chosen],
-                    color=f'C{number}',
-                    **style,
-                )
-        axes.set_xlabel('step')
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8, title='evaluation, EMA; thin: training batches')
-    return figure
 
 
 def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:
@@ -162,7 +129,7 @@ def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             there = [name for name in OPTIONAL_COLUMNS if f'{name}.npy' in archive.namelist()]
             table = {name: _read_column(archive, f'{name}.npy') for name in (*COLUMNS, *there)}
-    # The archive, its compression and NumPy's headers each have errors of their own.
+    # The archive, its compression and NumPy's headers raise different errors.
     except Exception as error:
         raise UserError(f'{path} is damaged ({error}); {AGAIN}') from error
     for name, column in table.items():
@@ -175,7 +142,7 @@ def _predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _read_column(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of an .npz file; ValueError for one that is larger than any split."""
+    """Reads an array of an .npz file; raises ValueError if it is larger than any split."""
     if archive.getinfo(name).file_size > MOST_COLUMN_BYTES:
         raise ValueError(f'{name} has {archive.getinfo(name).file_size} bytes')
     with archive.open(name) as file:
@@ -183,18 +150,13 @@ def _read_column(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; a mistake is one line and exit status 2."""
+    """Runs the command; a user error prints one line and exits with status 2."""
     parser = CommandParser(prog='python -m resnet_rs.compare', description=__doc__)
     parser.add_argument('runs', nargs=2, metavar='RUN', help='a work directory')
-    parser.add_argument('--output', metavar='DIR', help='for curves.png and curves.svg')
+
     options = parser.parse_args(arguments)
     with one_line_errors(UserError):
         print(compare(*options.runs))
-        if options.output:
-            from resnet_rs.sweep.figures import save
-
-            for path in save({'curves': draw_curves(options.runs)}, options.output):
-                print(path)
 
 
 if __name__ == '__main__':

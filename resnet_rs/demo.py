@@ -1,8 +1,8 @@
-"""What `make demo` says at its end: the run's result beside two plain classifiers.
+"""Prints the result of `make demo` next to those of two plain classifiers.
 
     python -m resnet_rs.demo --workdir=runs/demo
 
-Both are fitted here and now on the pixels of the same split of scikit-learn's digits.
+The command fits both classifiers on the pixels of the same split of scikit-learn's digits.
 """
 
 import pathlib
@@ -17,8 +17,7 @@ def main() -> None:
     parser = CommandParser(prog='python -m resnet_rs.demo', description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
     workdir = pathlib.Path(parser.parse_args().workdir)
-    lines = read_metrics(workdir, {'eval': ('ema_top1', 'raw_top1')})
-    evaluations = [line for line in lines if line['kind'] == 'eval']
+    evaluations = read_metrics(workdir, 'eval', ('ema_top1', 'raw_top1'))
     if not evaluations:
         raise UserError(f'{workdir} holds no evaluated run; train configs/digits.py there first')
     last = evaluations[-1]
@@ -34,13 +33,13 @@ def main() -> None:
         '\nNext: the README says how to prepare ImageNet; then\n'
         '  python main.py --config=configs/resnet_rs.py:50@160 --workdir=runs/50@160\n'
         'trains the first row of the paper. Add --mode=check to see whether it can start here.\n'
-        'Without ImageNet: make study trains 27 networks on these digits and draws what depth,\n'
-        'width and resolution are worth here (docs/sweeps.md).'
+        'Without ImageNet: make study trains 27 networks on these digits and plots the effect of\n'
+        'depth, width and resolution (docs/sweeps.md).'
     )
 
 
 def baselines() -> dict[str, float]:
-    """Top-1 on the last 360 digits of classifiers fitted on the 1,437 before them."""
+    """Returns the top-1 on the last 360 digits of classifiers fitted on the first 1,437."""
     import sklearn.datasets
     import sklearn.neighbors
     import sklearn.svm

@@ -3,10 +3,10 @@
     python -m resnet_rs.latency --config=configs/resnet_rs.py:50@160 [--output=FILE.csv]
     python -m resnet_rs.latency --workdir=DIR --image_size=224         # the network of a run
 
-One device, batch 128 halved until it fits, times stated per 128 images; bfloat16 on a TPU, float32
-elsewhere. The training step and inference (EMA weights to logits) of the run itself, on one batch
-of synthetic images that stays on the device: no input pipeline is timed. Rows are appended to the
-CSV file. --config.KEY=VALUE as in main.py.
+The command uses one device and a batch of 128, halved until it fits, and states times per 128
+images; dtypes are bfloat16 on a TPU and float32 elsewhere. It measures the run's training step and
+inference (EMA weights to logits) on one synthetic batch that stays on the device, without the input
+pipeline, and appends rows to the CSV file. --config.KEY=VALUE works as in main.py.
 """
 
 import csv
@@ -26,14 +26,15 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
+from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.environment import describe_environment
 from resnet_rs.utils.errors import UserError, one_line_errors
 
 PAPER_BATCH = 128
-STEPS = ('inference', 'train')  # memory peaks never fall: the smaller one first
-EXAMPLES_PER_EPOCH = 1_281_167  # only the learning rate depends on it
+STEP_KINDS = ('inference', 'train')  # the smaller first: peaks of memory never fall
+EXAMPLES_PER_EPOCH = KNOWN_SIZES['imagenet2012']['train']  # sets only the learning-rate schedule
 
 
 DEFAULT_OUTPUT = 'runs/latency.csv'
@@ -41,11 +42,11 @@ DEFAULT_OUTPUT = 'runs/latency.csv'
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A row of the CSV file. Times in ms are of one step with `batch_size` images.
+    """A row of the CSV file. Times in ms are those of a step with `batch_size` images.
 
-    The quartiles are over blocks of `steps_per_block` steps; device_ms is the median over the
-    steps of one more block, as the device's profiler has it, None where it keeps no such record.
-    peak_bytes is the most that the process had on the device so far, None where it does not count.
+    The quartiles are taken over blocks of `steps_per_block` steps. device_ms is the median step of
+    one more block by the device's profiler, None without one. peak_bytes is the process's peak on
+    the device so far, None if the device does not report it.
     """
 
     date: str
@@ -80,9 +81,9 @@ def measure(
     blocks: int = 20,
     steps_per_block: int = 10,
 ) -> Measurement:
-    """Times one of STEPS of `config` on the first device, halving the batch until it fits.
+    """Times one of STEP_KINDS of `config` on the first device, halving the batch until it fits.
 
-    Raises UserError where not even one image fits.
+    Raises UserError if not even one image fits.
     """
     import jax  # takes seconds
 
@@ -134,9 +135,9 @@ def measure(
 def prepare(
     config: ml_collections.ConfigDict, step: str, batch_size: int
 ) -> tuple[Callable, float, Any]:
-    """Compiles one step; returns a function that starts it, the seconds of compiling, the program.
+    """Compiles a step; returns a function that dispatches it, the seconds, the program.
 
-    The function returns what has to be waited for.
+    The function returns arrays that are ready when the step is done.
     """
     import jax
 
@@ -171,19 +172,19 @@ def prepare(
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """A batch of noise with the shapes of input_pipeline's training batches."""
+    """Returns a training batch of random images and labels (see steps.batch_shapes)."""
+    from resnet_rs.training.steps import batch_shapes
+
     random = np.random.default_rng(0)
-    size, pixels = config.batch_size, config.data.image_size
-    return {
-        'image': random.integers(0, 256, (size, pixels, pixels, 3), np.uint8),
-        'label': random.integers(0, config.model.num_classes, size, np.int32),
-        'mask': np.ones(size, np.float32),
-        'index': np.arange(size, dtype=np.int32),
-    }
+    shapes = batch_shapes(config, 'train')
+    batch = {name: np.ones(array.shape, array.dtype) for name, array in shapes.items()}
+    for name, bound in (('image', 256), ('label', config.model.num_classes)):
+        batch[name] = random.integers(0, bound, batch[name].shape, batch[name].dtype)
+    return batch
 
 
 def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:
-    """Seconds per step of every block; the host waits for the device once a block."""
+    """Returns the seconds per step of every block; the host waits for the device once per block."""
     import jax
 
     seconds = []
@@ -197,7 +198,7 @@ def time_blocks(run: Callable, blocks: int, steps: int) -> list[float]:
 
 
 def device_milliseconds(run: Callable, steps: int) -> float | None:
-    """The median time of a step on the device's own clock; None where no profiler tells it."""
+    """Returns the median time of a step by the device's profiler; None without one."""
     import jax
 
     with tempfile.TemporaryDirectory() as directory:
@@ -209,7 +210,7 @@ def device_milliseconds(run: Callable, steps: int) -> float | None:
 
 
 def module_milliseconds(profile) -> list[float]:
-    """How long each execution of a compiled program took, from a jax.profiler.ProfileData.
+    """Returns the duration of each execution of a compiled program in a jax.profiler.ProfileData.
 
     TPUs record it, CPUs do not.
     """
@@ -229,7 +230,9 @@ def check_file(path: pathlib.Path) -> None:
     if path.exists() and path.read_text().partition('\n')[0] != header:
         raise UserError(f'--output={path} is a file with other columns; name another')
     if not path.absolute().parent.is_dir():
-        raise UserError(f'--output={path} is in no directory that exists; make it, or name another')
+        raise UserError(
+            f'the directory of --output={path} does not exist; make it, or name another file'
+        )
 
 
 def append(path: pathlib.Path, measurement: Measurement) -> None:
@@ -244,7 +247,7 @@ def append(path: pathlib.Path, measurement: Measurement) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """The command; a mistake is one line and exit status 2."""
+    """Runs the command; a user error prints one line and exits with status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
         options, given = _flags(), list(arguments)
         if command_line.values_of('workdir', given):
@@ -255,8 +258,8 @@ def main(arguments: list[str]) -> None:
             raise UserError(
                 '--config is missing; for instance --config=configs/resnet_rs.py:50@160'
             )
-        if unknown := sorted(set(options.steps) - set(STEPS)):
-            raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEPS)}')
+        if unknown := sorted(set(options.steps) - set(STEP_KINDS)):
+            raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEP_KINDS)}')
         if options.image_size:
             options.config.data.image_size = options.image_size
         validation.check_settings(options.config)
@@ -274,7 +277,7 @@ def main(arguments: list[str]) -> None:
     is_tpu = jax.default_backend() == 'tpu'
     config.model.dtype = options.dtype or ('bfloat16' if is_tpu else 'float32')
     name = options.workdir or command_line.values_of('config', given)[-1]
-    for step in sorted(set(options.steps), key=STEPS.index):
+    for step in sorted(set(options.steps), key=STEP_KINDS.index):
         logging.info('compiling and timing %s of %s', step, name)
         with one_line_errors(UserError):
             measurement = measure(
@@ -292,7 +295,7 @@ def main(arguments: list[str]) -> None:
 
 
 def describe(measurement: Measurement) -> str:
-    """The result of a measurement in two lines."""
+    """Describes a measurement in two lines."""
     m = measurement
     on_device = '' if m.device_ms is None else f'; {m.device_ms:.2f} ms on the device'
     return (
@@ -308,10 +311,8 @@ def _flags():
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', help_string='What to measure.', flag_values=values)
     options = dict(flag_values=values)
-    flags.DEFINE_string('output', DEFAULT_OUTPUT, 'Rows are appended to it.', **options)
-    flags.DEFINE_string(
-        'workdir', None, "Of a run, whose configuration is --config's default.", **options
-    )
+    flags.DEFINE_string('output', DEFAULT_OUTPUT, 'CSV file to which rows are appended.', **options)
+    flags.DEFINE_string('workdir', None, 'A run whose configuration replaces --config.', **options)
     flags.DEFINE_integer(
         'image_size',
         None,
@@ -319,12 +320,12 @@ def _flags():
         lower_bound=1,
         **options,
     )
-    flags.DEFINE_list('steps', [*STEPS], 'Which steps to time.', **options)
+    flags.DEFINE_list('steps', [*STEP_KINDS], 'Which steps to time.', **options)
     flags.DEFINE_enum(
         'dtype',
         None,
         ['bfloat16', 'float32'],
-        'Of activations; bfloat16 on a TPU, float32 elsewhere.',
+        'Dtype of activations; bfloat16 on a TPU, float32 elsewhere.',
         **options,
     )
     for name, default, meaning in (

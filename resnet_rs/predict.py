@@ -1,4 +1,4 @@
-"""Names what is in images, with the network of a work directory (docs/convert.md).
+"""Prints the likeliest classes of images, by the network of a work directory (docs/convert.md).
 
     python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv] [--skip_bad]
 
@@ -6,8 +6,8 @@ IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animatio
 counts. Images are turned upright as their EXIF orientation says, then preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
 
-The exit status is 0, 2 for a mistake such as a file that cannot be read, or with --skip_bad 1 where
-such files were left out.
+The exit status is 0; 2 for a user error such as an unreadable file; 1 if --skip_bad skipped such
+files.
 """
 
 import argparse
@@ -18,8 +18,6 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-
-import numpy as np
 
 from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
 from resnet_rs.utils.errors import (
@@ -33,7 +31,7 @@ from resnet_rs.utils.errors import (
     positive_integer,
     print_line,
 )
-from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
+from resnet_rs.utils.platforms import skip_absent_tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +55,11 @@ def predict(
     """Returns the `top` likeliest classes of every image, computed in float32.
 
     Args:
-      workdir: of a run, or of converted weights.
+      workdir: the work directory of a run or of converted weights.
       files: image files.
-      top: how many classes; at most as many as there are.
-      batch_size: images that go through the network at once.
-      image_size: pixels; None for the evaluation's of the configuration.
+      top: the number of classes, limited to those of the network.
+      batch_size: images per forward pass.
+      image_size: pixels; None for the evaluation's resolution of the configuration.
       weights: 'ema' or 'raw'.
       checkpoint: 'last', 'best' or a step.
 
@@ -96,33 +94,19 @@ def _refuse(bad: dict[str, str], files) -> None:
 
 def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, checkpoint):
     import jax
-    import jax.numpy as jnp
 
-    from resnet_rs.datasets.image_file import read_image
-    from resnet_rs.datasets.images import evaluation_transform
-    from resnet_rs.run.class_names import class_names
-    from resnet_rs.run.workdir import load_workdir
-    from resnet_rs.training.steps import normalise
+    from resnet_rs.run.loading import load
 
-    keep_devices_from_tensorflow()
-    config, model, variables = load_workdir(workdir, weights, checkpoint, dtype='float32')
-    names = class_names(workdir, config.model.num_classes)
-    size = image_size or config.eval.image_size or config.data.image_size
-    transform = evaluation_transform(config.data, size)
-
-    @jax.jit
-    def best(variables, images):
-        logits = model.apply(variables, normalise(images, config), False)
-        return jax.lax.top_k(jax.nn.softmax(logits), min(top, len(names)))
-
+    network = load(workdir, weights, checkpoint, image_size=image_size)
+    names = network.class_names
     predictions = []
     batch_size = min(batch_size, len(files))
     for start in range(0, len(files), batch_size):
         part = files[start : start + batch_size]
-        images = np.zeros((batch_size, size, size, 3), np.uint8)
-        for index, file in enumerate(part):
-            images[index] = read_image(pathlib.Path(file), transform)
-        probabilities, numbers = jax.device_get(best(variables, jnp.asarray(images)))
+        # Repeats of the last file fill the last batch: another batch size would compile again.
+        full = [*part, *[part[-1]] * (batch_size - len(part))]
+        best = jax.lax.top_k(jax.nn.softmax(network(full)), min(top, len(names)))
+        probabilities, numbers = jax.device_get(best)
         for file, row, chances in zip(part, numbers, probabilities, strict=False):
             classes = [(int(n), names[n], float(p)) for n, p in zip(row, chances, strict=True)]
             predictions.append(Prediction(str(file), tuple(classes)))
@@ -130,7 +114,9 @@ def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, c
 
 
 def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
-    """The named files, and the images of named folders (by suffix, subfolders too), sorted.
+    """Returns the named files, and the images of the named folders and their subfolders, sorted.
+
+    Images in folders are recognised by their suffix.
 
     Raises UserError for a path that does not exist and for a folder without images.
     """
@@ -153,7 +139,7 @@ def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; a mistake is one line and exit status 2."""
+    """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
     settings = {

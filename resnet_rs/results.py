@@ -1,16 +1,15 @@
-"""One table of finished runs: results.csv, results.parquet and results.md.
+"""Writes the tables, plots and report.html of finished runs (docs/sweeps.md).
 
     python -m resnet_rs.results SOURCE... --output=DIR
 
 SOURCE is the directory of a sweep, the work directory of a run, or a table written on another
-machine (.csv or .parquet). A row is a run; results.md has a row per configuration, with mean and
-standard deviation over its seeds.
+machine (.csv or .parquet). A row of results.csv and results.parquet is a run; results.md has a row
+per configuration, with mean and standard deviation over its seeds.
 """
 
 import os
-import sys
 
-from resnet_rs.sweep import results
+from resnet_rs.sweep import report
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 from resnet_rs.utils.platforms import use_cpu
 
@@ -18,23 +17,15 @@ from resnet_rs.utils.platforms import use_cpu
 def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser(prog='python -m resnet_rs.results', description=__doc__)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='a directory or a table')
-    parser.add_argument('--output', required=True, metavar='DIR', help='where the tables go')
+    parser.add_argument('--output', required=True, metavar='DIR', help='where the files go')
     options = parser.parse_args(arguments)
     use_cpu()  # counting parameters needs no accelerator
     with one_line_errors(UserError):
-        tables = []
-        for source in options.sources:
-            if os.path.isdir(source):
-                rows, problems = results.collect(source)
-                for problem in problems:
-                    print(f'left out: {problem}', file=sys.stderr)
-            else:
-                rows = results.read_table(source)
-            tables.append(rows)
-        rows = results.merge(tables)
+        rows = report.read(options.sources)
         if not rows:
             raise UserError(f'no evaluated run in {", ".join(options.sources)}')
-        for path in results.write_tables(rows, options.output):
+        with_runs = all(map(os.path.isdir, options.sources))
+        for path in report.write(rows, options.output, with_runs=with_runs):
             print(path)
 
 

@@ -1,9 +1,9 @@
-"""Prints the settings of a run: default, what each takes, meaning, and when it may change.
+"""Prints the settings of a run: default, allowed values, meaning, and when a value may change.
 
     python -m resnet_rs.settings [NAME ...]
 
-NAME is a setting (data.resize) or a group (data). Without one all are printed. --markdown prints
-the tables of docs/configs.md.
+NAME is a setting (data.resize) or a group (data); without NAME the command prints all settings.
+--markdown prints the tables of docs/configs.md.
 """
 
 import textwrap
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def select(names: list[str]) -> dict[str, Setting]:
-    """Returns the settings of these names and groups, all without any. Raises UserError."""
+    """Returns the settings of these names and groups, or all; raises UserError for other names."""
     from resnet_rs.config.validation import check_key
 
     for name in names:
@@ -44,7 +44,7 @@ def group_of(name: str) -> str:
 
 
 def text(settings: dict[str, Setting]) -> str:
-    """Returns a paragraph for each setting, for a terminal."""
+    """Returns a paragraph of text for each setting."""
     paragraphs = []
     for name, setting in settings.items():
         lines = [f'{name} = {setting.default!r}']
@@ -55,7 +55,7 @@ def text(settings: dict[str, Setting]) -> str:
 
 
 def markdown(settings: dict[str, Setting]) -> str:
-    """Returns a table of each group."""
+    """Returns a table in Markdown for each group of settings."""
     blocks = []
     for group in GROUPS:
         members = {name: each for name, each in settings.items() if group_of(name) == group}

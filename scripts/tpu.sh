@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Creates a TPU VM or a slice, runs one command on all its workers, and runs it again after
-# preemption. Plain gcloud. Not run on a real slice yet: tested against a stand-in for gcloud that
-# executes what a worker would be sent.
+# Creates a TPU VM or a slice with gcloud, runs one command on all its workers, and restarts it
+# after preemption. It was not run on a real slice yet; the tests replace gcloud by a program that
+# executes what it would send to the workers.
 set -euo pipefail
 
 usage() {
@@ -14,14 +14,14 @@ usage: scripts/tpu.sh create  NAME --zone=ZONE --type=TYPE --version=VERSION [--
                               [--poll=SECONDS] -- COMMAND [ARGUMENT...]
        scripts/tpu.sh delete  NAME --zone=ZONE [--queued]
 
-create   makes the TPU and waits until it is ready. TYPE as v3-32, VERSION as tpu-ubuntu2204-base;
-         --queued asks through a queued resource and waits for its turn, --spot for a cheaper one
-         that may be preempted
+create   creates the TPU and waits until it is ready. TYPE is for example v3-32, VERSION
+         tpu-ubuntu2204-base; --queued requests a queued resource and waits for it, --spot a
+         cheaper TPU that may be preempted
 install  copies the committed state of this checkout to every worker and installs it there
 start    starts COMMAND on every worker, in ~/resnet-rs, and returns; its output is added to run.log
 logs     copies run.log of every worker to DIRECTORY/worker-N.log (default: logs/NAME)
-watch    does create, install and start where that is still to do, looks every SECONDS (60), does
-         it again after preemption or a lost host, and ends when COMMAND has ended well everywhere
+watch    does create, install and start if necessary, checks every SECONDS (60), repeats them after
+         preemption or a lost host, and ends when COMMAND has succeeded on every worker
 delete   deletes the TPU
 EOF
 }
@@ -75,8 +75,8 @@ parse() {
 vm() { gcloud compute tpus tpu-vm "$1" "$name" --zone="$zone" "${@:2}"; }
 queue() { gcloud compute tpus queued-resources "$1" "$name" --zone="$zone" "${@:2}"; }
 
-# Prints the state of the queued resource until it is ACTIVE, then that of the TPU; MISSING where
-# there is none. Fails when gcloud does for another reason.
+# Prints the state of the queued resource until it is ACTIVE, then that of the TPU, or MISSING.
+# Fails if gcloud fails for another reason.
 state() {
     local answer
     if [[ -n $queued ]]; then
@@ -118,7 +118,7 @@ create() {
         echo "$name is $now"
         sleep "$poll"
     done
-    fail "gcloud does not say how $name is"
+    fail "gcloud does not report the state of $name"
 }
 
 delete() {
@@ -132,8 +132,8 @@ workers() {
     wc -w <<<"${endpoints//[;,]/ }"
 }
 
-# Calls FUNCTION WORKER ARGUMENT... for all workers at once; their output comes in their order.
-# Fails, after all have ended, with a line for every worker that did.
+# Calls FUNCTION WORKER ARGUMENT... for all workers at once; prints their output in their order.
+# After all calls it fails with a line for every worker that failed.
 on_workers() {
     local function=$1 directory count failed='' worker pids=()
     shift
@@ -156,10 +156,10 @@ on_workers() {
 
 run_on() { vm ssh --worker="$1" --command="$2" --quiet </dev/null; }
 
-# shellcheck disable=SC2016  # variables of the worker
+# shellcheck disable=SC2016  # the worker expands the variables
 install() {
     local archive
-    [[ -z $(git status --porcelain) ]] || echo 'note: changes that are not committed stay here'
+    [[ -z $(git status --porcelain) ]] || echo 'note: uncommitted changes are not copied'
     archive=$(mktemp -d)
     git archive --format=tar.gz --output="$archive/resnet-rs.tar.gz" HEAD
     on_workers copy_to "$archive/resnet-rs.tar.gz"
@@ -177,16 +177,16 @@ install() {
 copy() { gcloud compute tpus tpu-vm scp "$2" "$3" --zone="$zone" --worker="$1" --quiet; }
 copy_to() { copy "$1" "$2" "$name:resnet-rs.tar.gz"; }
 
-# Quoted once for the command inside the script, and the script once for the worker's shell.
+# The command is quoted for the script, and the script for the worker's shell.
 start() {
     local script remote
     script="$(printf '%q ' "${command[@]}")>> run.log 2>&1; echo \$? > run.status"
-    # The lock is inherited by the command and lives as long as it does.
+    # The command inherits the lock and holds it until it ends.
     remote="cd ~/resnet-rs && exec 9> run.lock && flock -n 9 ||
-        { echo 'it is running already, or not installed' >&2; exit 1; }
+        { echo 'a command is already running, or nothing is installed' >&2; exit 1; }
         rm -f run.status; nohup bash -c $(printf '%q' "$script") > /dev/null 2>&1 < /dev/null &"
     on_workers run_on "$remote"
-    echo "started on every worker of $name; 'scripts/tpu.sh logs $name --zone=$zone' gets the output"
+    echo "started on every worker of $name; 'scripts/tpu.sh logs $name --zone=$zone' copies the output"
 }
 
 logs() {
@@ -197,7 +197,7 @@ logs() {
 
 copy_from() { copy "$1" "$name:resnet-rs/run.log" "$output/worker-$1.log"; }
 
-# Prints a line per worker: the status its command ended with, 'running' or 'absent'.
+# Prints a line per worker: the exit status of its command, 'running' or 'absent'.
 statuses() {
     on_workers run_on 'cd ~/resnet-rs 2> /dev/null && test -d .venv || { echo absent; exit 0; }
         flock -n run.lock true || { echo running; exit 0; }
@@ -208,28 +208,28 @@ watch() {
     local now seen
     while true; do
         if ! now=$(state); then
-            echo 'gcloud does not answer; asking again' >&2
+            echo 'gcloud does not answer; retrying' >&2
         else
             case $now in
                 READY)
                     if seen=$(statuses); then seen=$(sort -u <<<"$seen" | tr '\n' ' '); else seen='?'; fi
                     case " $seen" in
-                        ' 0 ') echo 'ended well on every worker' && return ;;
-                        *' 2 '*) fail "a mistake in the command (status 2); see: scripts/tpu.sh logs" ;;
+                        ' 0 ') echo 'succeeded on every worker' && return ;;
+                        *' 2 '*) fail "an error in the command (status 2); see: scripts/tpu.sh logs" ;;
                         *running*) ;;
-                        *\?*) echo 'some workers do not answer; asking again' >&2 ;;
+                        *\?*) echo 'some workers do not answer; retrying' >&2 ;;
                         *absent*)
                             install
                             start ;;
                         *)
-                            echo "workers ended with status $seen; starting again"
+                            echo "workers ended with status $seen; restarting"
                             start ;;
                     esac ;;
                 MISSING)
                     create
                     continue ;;
                 PREEMPTED | TERMINATED | SUSPENDED | FAILED)
-                    echo "$name is $now; making it anew"
+                    echo "$name is $now; creating it again"
                     delete
                     create
                     continue ;;

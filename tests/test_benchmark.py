@@ -5,8 +5,8 @@ import pathlib
 import sys
 
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / 'benchmarks'
 

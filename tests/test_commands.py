@@ -63,7 +63,6 @@ def test_all_commands_are_found():
         'predict',
         'plan',
         'sweep',
-        'sweep.report',
         'datasets.prepare',
         'datasets.split_folder',
     }
@@ -74,7 +73,7 @@ def test_all_commands_are_found():
     (
         ([], 'the following arguments are required: --kind'),
         (['--kind=c'], "argument --kind: invalid choice: 'c'"),
-        (['--kind=a', '--count=0'], "argument --count: '0' is no positive whole number"),
+        (['--kind=a', '--count=0'], "argument --count: '0' is not a positive whole number"),
         (['--kind=a', '--cuont=1'], 'unrecognized arguments: --cuont=1'),
     ),
 )

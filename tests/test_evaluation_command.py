@@ -5,20 +5,20 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 
 import jax
 import numpy as np
-import prepared
 import pytest
-from absl import flags, logging
-from hash_filled import hash_filled_variables
+from helpers import prepared
+from helpers.hash_filled import hash_filled_variables
+from helpers.numpy_evaluation import results_of
 
-import input_pipeline
 import main
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.plan import attached
-from resnet_rs.training.steps import model_of, normalise
+from resnet_rs.training.steps import model_of
+
+pytestmark = pytest.mark.usefixtures('one_stage')
 
 CLASSES = ('class0', 'class1', 'class2')
 
@@ -48,49 +48,7 @@ def run(tmp_path_factory):
     return directory, weights
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs main.py in this process; returns its status, output and lines of error."""
-    added = []
-    for method in ('addFilter', 'setFormatter'):
-        monkeypatch.setattr(logging.get_absl_handler(), method, added.append)
-
-    def run_main(*arguments):
-        arguments = ['main.py', *map(str, arguments)]
-        monkeypatch.setattr(sys, 'argv', arguments)  # where ml_collections looks for overrides
-        status = 0
-        try:
-            main.run(main.parse_flags(arguments))
-        except SystemExit as exit:
-            status = exit.code
-        finally:
-            flags.FLAGS.unparse_flags()
-            for name in [name for name in flags.FLAGS if name.startswith('config.')]:
-                delattr(flags.FLAGS, name)
-            for flag in flags.FLAGS.flags_by_module_dict()['main']:
-                flag.unparse()
-        printed = capsys.readouterr()
-        errors = [line for line in printed.err.splitlines() if line.startswith('error: ')]
-        return status, printed.out, errors
-
-    return run_main
-
-
-def results_of(config, variables):
-    """(top-1, loss) of every image of the evaluation split, computed in NumPy."""
-    apply = jax.jit(model_of(config, batch_norm_group_size=None).apply, static_argnums=2)
-    losses, right = [], []
-    for batch in input_pipeline.eval_batches(config):
-        counted = batch['mask'] > 0
-        images = normalise(jax.numpy.asarray(batch['image'][counted]), config)
-        logits = np.asarray(apply(variables, images, False), np.float64)
-        labels = batch['label'][counted]
-        losses += list(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels])
-        right += list(logits.argmax(1) == labels)
-    return np.array(right), np.array(losses)
-
-
-def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
+def test_an_evaluation_starts_from_the_run_and_is_kept(run, run_main, tmp_path):
     """At another size and crop, given as flags alone; the results beside those in NumPy."""
     directory, weights = run
     arguments = (
@@ -100,7 +58,7 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
         '--config.data.eval_crop=fraction 0.875',
         f'--predictions={tmp_path}/all.npz',
     )
-    status, output, errors = command(*arguments)
+    status, output, errors = run_main(*arguments)
     assert (status, errors) == (0, [])
     result = json.loads(output)
     [file] = (directory / 'evaluations').iterdir()
@@ -128,22 +86,22 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, command, tmp_path):
         'left_out': 0,
     }
 
-    status, _, [error] = command(*arguments)
+    status, _, [error] = run_main(*arguments)
     assert status == 2 and 'all.npz exists already; name another' in error
-    assert command(*arguments[:4])[0] == 0  # the same result once more
+    assert run_main(*arguments[:4])[0] == 0  # the same result once more
     assert [path.name for path in (directory / 'evaluations').iterdir()] == [file.name]
-    assert command(*arguments[:3])[0] == 0  # another crop
+    assert run_main(*arguments[:3])[0] == 0  # another crop
     assert sorted(path.name for path in (directory / 'evaluations').iterdir()) == [
         'validation_48_0.json',
         'validation_48_0_2.json',
     ]
 
 
-def test_an_evaluation_that_does_not_fit_is_refused(run, command, monkeypatch):
+def test_an_evaluation_that_does_not_fit_is_refused(run, run_main, monkeypatch):
     directory, _ = run
     monkeypatch.setattr(attached, 'machine_memory', lambda: 2**20)
     before = sorted(directory.rglob('*'))
-    status, output, [error] = command('--mode=eval', f'--workdir={directory}')
+    status, output, [error] = run_main('--mode=eval', f'--workdir={directory}')
     assert status == 2 and not output
     assert re.search(
         r'an evaluation step of \d+ images? per device does not fit, .* GiB are '
@@ -153,7 +111,7 @@ def test_an_evaluation_that_does_not_fit_is_refused(run, command, monkeypatch):
     assert sorted(directory.rglob('*')) == before
 
 
-def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
+def test_what_cannot_be_evaluated_is_told_at_once(run, run_main, tmp_path):
     directory, _ = run
     data = shutil.copytree(prepared.image_folder(), tmp_path / 'data')
     for split in ('train', 'val'):
@@ -173,10 +131,10 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
         ([workdir, '--config.evl.image_size=3'], "no setting 'evl.image_size'"),
         ([workdir, '--image_size=8'], 'eval.image_size is 8'),
         ([workdir, '--predictions=all.csv'], 'does not end in .npz'),
-        ([workdir, '--predictions=no/such/all.npz'], 'in no directory that exists'),
+        ([workdir, '--predictions=no/such/all.npz'], 'does not exist; make it'),
         ([workdir, '--checkpoint=7'], "no checkpoint '7'"),
     ):
-        status, output, errors = command('--mode=eval', *arguments)
+        status, output, errors = run_main('--mode=eval', *arguments)
         assert status == 2 and not output and len(errors) == 1, errors
         assert message in errors[0] and 'num_classes' not in errors[0], errors
 
@@ -195,10 +153,10 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, command, tmp_path):
         (['--profile_steps=5'], "--profile_steps is '5'; write"),
     ],
 )
-def test_flags_in_training(arguments, message, command, tmp_path):
+def test_flags_in_training(arguments, message, run_main, tmp_path):
     file = f'{main.__file__.removesuffix("main.py")}configs/digits.py'
     if not arguments[0].startswith('--config'):
         arguments = [*arguments, f'--config={file}']
-    status, _, [error] = command(f'--workdir={tmp_path}/run', *arguments)
+    status, _, [error] = run_main(f'--workdir={tmp_path}/run', *arguments)
     assert status == 2 and message in error
     assert not (tmp_path / 'run').exists()

@@ -1,14 +1,8 @@
 """A short form of benchmarks/hostile_files.py: damaged files are read or refused by name."""
 
-import pathlib
-import sys
-
 import pytest
-
-sys.path.append(str(pathlib.Path(__file__).parent.parent / 'benchmarks'))
-
-from hostile.attempts import Attempts  # noqa: E402
-from hostile.kinds import KINDS  # noqa: E402
+from hostile.attempts import Attempts
+from hostile.kinds import KINDS
 
 MUTATIONS = 12
 FEW = 3  # of those that start an input pipeline, a process or a checkpoint manager each time

@@ -1,27 +1,27 @@
-"""The ImageNet configuration as users run it: real builder, real command, killed and resumed."""
+"""The ImageNet configuration as users run it: real builder, real command, killed and resumed.
+
+Processes are started where one has to end in the middle; the other commands run in this one.
+"""
 
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
-import prepared
+import jax
 import pytest
-from processes import xla_flags
+from helpers import prepared, processes
 
+import train_lib
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.training.sharding import create_mesh
 
-ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 6
 
+pytestmark = pytest.mark.usefixtures('one_stage')
 
-def command(data_dir, workdir, *arguments):
+
+def arguments_of(data_dir, workdir, *arguments):
     return [
-        sys.executable,
-        'main.py',
         '--config=configs/resnet_rs.py:50@160',
         f'--workdir={workdir}',
         f'--config.data.data_dir={data_dir}',
@@ -39,27 +39,11 @@ def command(data_dir, workdir, *arguments):
     ]
 
 
-def environment(device_count):
-    return {**os.environ, 'XLA_FLAGS': xla_flags(device_count)}
-
-
-def run(*arguments, devices=8):
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(devices),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+def start(*arguments, devices):
+    [process] = processes.start(
+        1, 'tests/helpers/small_runs.py', 'main.py', *arguments_of(*arguments), devices=devices
     )
-
-
-def wait_for(path, timeout=300):
-    deadline = time.monotonic() + timeout
-    while not path.exists():
-        assert time.monotonic() < deadline, f'{path} did not appear'
-        time.sleep(0.05)
+    return process
 
 
 def without_time(workdir):
@@ -71,39 +55,33 @@ def data_dir():
     return prepared.data_dir('imagenet2012', 'tfrecord')
 
 
-@pytest.fixture(scope='module')
-def finished(data_dir, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('finished')
-    result = run(data_dir, workdir)
-    assert result.returncode == 0, result.stderr[-3000:]
+@pytest.fixture
+def finished(data_dir, run_main, no_report, tmp_path):
+    workdir = tmp_path / 'finished'
+    assert run_main(*arguments_of(data_dir, workdir)) == (0, '', [])
     return workdir
 
 
-def test_killed_process_resumes_to_the_same_numbers(data_dir, finished, tmp_path):
-    process = subprocess.Popen(
-        command(data_dir, tmp_path), cwd=ROOT, env=environment(8), stderr=subprocess.PIPE
-    )
-    wait_for(tmp_path / 'checkpoints' / '2')
+def test_killed_process_resumes_to_the_same_numbers(data_dir, finished, run_main, tmp_path):
+    """And its evaluation counts every validation image: 29 in batches of 16."""
+    workdir = tmp_path / 'killed'
+    process = start(data_dir, workdir, devices=8)
+    processes.wait_for(workdir / 'checkpoints' / '2', process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    result = run(data_dir, tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert 'resuming from step' in result.stderr or without_time(tmp_path)[-1]['step'] == STEPS
-    assert without_time(tmp_path) == without_time(finished)
+    assert not (workdir / 'checkpoints' / str(STEPS)).exists()
+    assert run_main(*arguments_of(data_dir, workdir)) == (0, '', [])
+    assert without_time(workdir) == without_time(finished)
 
-
-def test_every_validation_image_is_counted(data_dir, finished):
-    """29 images in batches of 16; the evaluation asserts the count, --mode=eval prints it."""
-    last = read_metrics(finished)[-1]
+    last = read_metrics(workdir)[-1]
     assert last['kind'] == 'eval'
-    result = run(data_dir, finished, '--mode=eval')
-    assert result.returncode == 0, result.stderr[-3000:]
-    printed = json.loads(result.stdout)
-    assert printed['examples'] == prepared.EVAL_EXAMPLES == 29
+    status, output, _ = run_main(*arguments_of(data_dir, workdir, '--mode=eval'))
+    printed = json.loads(output)
+    assert status == 0 and printed['examples'] == prepared.EVAL_EXAMPLES == 29
     assert printed['weights']['ema']['loss'] == last['ema_loss']
 
 
-def test_one_device_agrees_with_eight(data_dir, tmp_path):
+def test_one_device_agrees_with_eight(data_dir, run_main, no_report, monkeypatch, tmp_path):
     """In float32 with one batch-norm group, five steps agree in loss to 1e-4."""
     exact = (
         '--config.model.dtype=float32',
@@ -113,9 +91,10 @@ def test_one_device_agrees_with_eight(data_dir, tmp_path):
     )
     losses = []
     for devices in (1, 8):
+        mesh = create_mesh(jax.devices()[:devices])
+        monkeypatch.setattr(train_lib, 'create_mesh', lambda mesh=mesh, **_: mesh)
         workdir = tmp_path / str(devices)
-        result = run(data_dir, workdir, *exact, devices=devices)
-        assert result.returncode == 0, result.stderr[-3000:]
+        assert run_main(*arguments_of(data_dir, workdir, *exact)) == (0, '', [])
         lines = read_metrics(workdir)
         losses.append([line['loss'] for line in lines if line['kind'] == 'train'])
     assert len(losses[0]) == 5
@@ -129,13 +108,7 @@ def test_preemption_saves_and_ends_cleanly(data_dir, tmp_path):
         '--config.checkpoint.every=100000 steps',
         '--config.eval.every=100000 steps',
     )
-    process = subprocess.Popen(
-        command(data_dir, tmp_path, *endless),
-        cwd=ROOT,
-        env=environment(1),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(data_dir, tmp_path, *endless, devices=1)
     deadline = time.monotonic() + 300
     while not (lines := read_metrics(tmp_path)):
         assert time.monotonic() < deadline and process.poll() is None

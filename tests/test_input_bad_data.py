@@ -5,10 +5,10 @@ import pathlib
 import shutil
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import encoded, folder_of, good_file, take
+from helpers import prepared
+from helpers.input_batches import encoded, folder_of, good_file, take
 from PIL import Image
 
 import input_pipeline
@@ -88,7 +88,7 @@ def test_corrupt_images_fail_and_are_named(tmp_path, kind):
 
 
 def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(reader, 'CALM_BATCHES', 2)
+    monkeypatch.setattr(reader, 'GUARDED_BATCHES', 2)
     opened = []
     open_pipeline = input_pipeline.Pipeline.open
 

@@ -1,10 +1,10 @@
 """Batches of all three kinds of sources: contents, splits, evaluation, crops, settings."""
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import SOURCES, assert_same, folder_of, indices, png, take
+from helpers import prepared
+from helpers.input_batches import SOURCES, assert_same, folder_of, indices, png, take
 
 import input_pipeline
 from resnet_rs.utils.errors import UserError

@@ -104,7 +104,7 @@ def test_rows_are_added_and_other_files_left_alone(tmp_path):
     other.write_text('date,step\n1,2\n')
     with pytest.raises(UserError, match='other columns'):
         check_file(other)
-    with pytest.raises(UserError, match='no directory'):
+    with pytest.raises(UserError, match='does not exist'):
         check_file(tmp_path / 'absent' / 'latency.csv')
 
 

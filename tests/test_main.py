@@ -4,56 +4,51 @@ import pathlib
 import subprocess
 import sys
 
-import prepared
 import pytest
-from processes import environment
+from helpers import prepared
+from helpers.processes import environment
 
 ROOT = pathlib.Path(__file__).parent.parent
 RS_50 = '--config=configs/resnet_rs.py:50@160'
 DIGITS = '--config=configs/digits.py:debug'
 
 
-def main(*arguments, timeout=300, **settings):
-    # libtpu, where a test before this one compiled for a TPU, leaves variables of a host with TPUs.
-    inherited = environment()
-    inherited = {name: inherited[name] for name in inherited if not name.startswith('TPU_')}
-    return subprocess.run(
-        [sys.executable, 'main.py', *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**inherited, **settings},
-        check=False,
-    )
-
-
-@pytest.fixture(scope='module')
-def data_dir():
-    return prepared.data_dir('digits', 'array_record')
+@pytest.fixture
+def data_dir(monkeypatch):
+    """A directory with the digits, which is where runs of this process find them."""
+    directory = prepared.data_dir('digits', 'array_record')
+    monkeypatch.setenv('TFDS_DATA_DIR', directory)
+    monkeypatch.chdir(ROOT)
+    return directory
 
 
 def assert_refused(result, *fragments):
-    assert result.returncode == 2, result.stderr
-    lines = result.stderr.strip().split('\n')
-    assert len(lines) == 1 and lines[0].startswith('error: '), result.stderr
+    status, output, errors = result
+    assert status == 2 and not output
+    assert len(errors) == 1
     for fragment in fragments:
-        assert fragment in lines[0]
-
-
-def test_main_is_short():
-    assert len((ROOT / 'main.py').read_text().splitlines()) <= 80
+        assert fragment in errors[0]
 
 
 def test_missing_dataset_is_reported_before_jax_and_tensorflow_are_imported(tmp_path):
-    result = main(
-        RS_50, f'--workdir={tmp_path}/run', TFDS_DATA_DIR=str(tmp_path), PYTHONPROFILEIMPORTTIME='1'
+    result = subprocess.run(
+        [sys.executable, 'main.py', RS_50, f'--workdir={tmp_path}/run'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(TFDS_DATA_DIR=str(tmp_path), PYTHONPROFILEIMPORTTIME='1'),
+        check=False,
     )
     imported = {line.rpartition('|')[2].strip() for line in result.stderr.splitlines()}
     assert 'ml_collections' in imported and not {'jax', 'tensorflow'} & imported
-    result.stderr = result.stderr.splitlines()[-1]
+    [error] = [line for line in result.stderr.splitlines() if not line.startswith('import time:')]
     assert_refused(
-        result, 'imagenet2012', str(tmp_path), 'python -m resnet_rs.datasets.prepare imagenet2012'
+        (result.returncode, result.stdout, [error]),
+        'error: ',
+        'imagenet2012',
+        str(tmp_path),
+        'python -m resnet_rs.datasets.prepare imagenet2012',
     )
     assert not (tmp_path / 'run').exists()
 
@@ -79,29 +74,29 @@ def test_missing_dataset_is_reported_before_jax_and_tensorflow_are_imported(tmp_
         (['extra'], ["'extra' is not a flag"]),
     ),
 )
-def test_wrong_settings(data_dir, tmp_path, arguments, fragments):
-    result = main(DIGITS, f'--workdir={tmp_path}/run', *arguments, TFDS_DATA_DIR=data_dir)
-    assert_refused(result, *fragments)
+def test_wrong_settings(data_dir, run_main, tmp_path, arguments, fragments):
+    assert_refused(run_main(DIGITS, f'--workdir={tmp_path}/run', *arguments), *fragments)
     assert not (tmp_path / 'run').exists()
 
 
-def test_wrong_files(data_dir, tmp_path):
+def test_wrong_files(data_dir, run_main, tmp_path):
     workdir = f'--workdir={tmp_path}/run'
-    wrong = main('--config=configs/resnet-rs.py', workdir)
+    wrong = run_main('--config=configs/resnet-rs.py', workdir)
     assert_refused(wrong, 'configs/resnet-rs.py', 'configs/resnet_rs.py')
-    assert_refused(main('--config=configs/resnet_rs.py:50@161', workdir), "'50@161'", '50@160')
-    assert_refused(main(workdir), '--config is missing')
-    assert_refused(main(DIGITS), '--workdir is missing')
+    assert_refused(run_main('--config=configs/resnet_rs.py:50@161', workdir), "'50@161'", '50@160')
+    assert_refused(run_main(workdir), '--config is missing')
+    assert_refused(run_main(DIGITS), '--workdir is missing')
     (tmp_path / 'file').write_text('kept')
-    result = main(DIGITS, f'--workdir={tmp_path}/file/run', TFDS_DATA_DIR=data_dir)
+    result = run_main(DIGITS, f'--workdir={tmp_path}/file/run')
     assert_refused(result, f'--workdir={tmp_path}/file/run cannot be written')
     assert (tmp_path / 'file').read_text() == 'kept'
 
 
-def test_check_says_what_the_run_will_be_or_why_not(data_dir, tmp_path):
+@pytest.mark.usefixtures('one_stage')
+def test_check_says_what_the_run_will_be_or_why_not(data_dir, run_main, tmp_path):
     workdir = f'--workdir={tmp_path}/run'
-    result = main(DIGITS, workdir, '--mode=check', TFDS_DATA_DIR=data_dir)
-    assert result.returncode == 0, result.stderr
-    assert 'ready: resnet_rs_14 on 8 x cpu, 12 steps of 16 images' in result.stdout
-    result = main(DIGITS, workdir, '--mode=check', '--config.batch_size=20', TFDS_DATA_DIR=data_dir)
+    status, output, errors = run_main(DIGITS, workdir, '--mode=check')
+    assert (status, errors) == (0, [])
+    assert 'ready: resnet_rs_14 on 8 x cpu, 12 steps of 16 images' in output
+    result = run_main(DIGITS, workdir, '--mode=check', '--config.batch_size=20')
     assert_refused(result, 'batch_size is 20', 'use --config.batch_size=16 or 24')

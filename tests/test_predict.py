@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hash_filled import hash_filled_variables
+from helpers.hash_filled import hash_filled_variables
 from PIL import Image, ImageOps
 
 from resnet_rs import predict

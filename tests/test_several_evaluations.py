@@ -5,8 +5,8 @@ import json
 
 import jax
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 from test_train_lib import assert_identical, small_config, without_time

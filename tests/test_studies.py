@@ -32,7 +32,7 @@ def count(architecture, image_size):
 
 
 def test_additive_study():
-    rows = {row: additive_study.get_config(row) for row in additive_study.STEPS}
+    rows = {row: additive_study.get_config(row) for row in additive_study.ROWS}
     assert len(rows) == 11
     flat = {row: flatten(config.to_dict()) for row, config in rows.items()}
     for (row, before), (_, after) in itertools.pairwise(flat.items()):

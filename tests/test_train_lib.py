@@ -7,8 +7,8 @@ import shutil
 
 import jax
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 import train_lib
 from configs import digits
@@ -18,6 +18,8 @@ from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training import WEIGHTS
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('one_stage')
 
 
 class Killed(Exception):
@@ -90,12 +92,13 @@ def uninterrupted(tmp_path_factory):
     return workdir, jax.device_get(state)
 
 
-@pytest.mark.parametrize('step', (2, 5, 7, 10))
-def test_killed_and_resumed_is_uninterrupted(uninterrupted, monkeypatch, tmp_path, step):
-    with monkeypatch.context() as patch:
-        kill_before_step(patch, step)
-        with pytest.raises(Killed):
-            train_lib.train_and_evaluate(small_config(), str(tmp_path))
+def test_killed_and_resumed_is_uninterrupted(uninterrupted, no_report, monkeypatch, tmp_path):
+    """Killed before the first checkpoint, before and after an evaluation, and before the end."""
+    for step in (2, 5, 7, 10):
+        with monkeypatch.context() as patch:
+            kill_before_step(patch, step)
+            with pytest.raises(Killed):
+                train_lib.train_and_evaluate(small_config(), str(tmp_path))
     state = train_lib.train_and_evaluate(small_config(), str(tmp_path))
     workdir, expected = uninterrupted
     assert_identical(state, expected)
@@ -162,13 +165,12 @@ def test_a_finished_run_stays_as_it_is(uninterrupted):
     assert (workdir / 'metrics.jsonl').read_text() == before
 
 
-@pytest.mark.parametrize('device_count', (4, 1))
-def test_eight_devices_resume_on_fewer(uninterrupted, monkeypatch, tmp_path, device_count):
+def test_eight_devices_resume_on_fewer(uninterrupted, no_report, monkeypatch, tmp_path):
     workdir, expected = uninterrupted
     shutil.copytree(workdir, tmp_path / 'run')
     for step in (9, 10):
         shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(step))
-    mesh = create_mesh(jax.devices()[:device_count])
+    mesh = create_mesh(jax.devices()[:2])
     monkeypatch.setattr(train_lib, 'create_mesh', lambda **_: mesh)
     next_batches = train_lib.input_pipeline.train_batches(small_config(), first_step=6)
     seen = []
@@ -203,7 +205,7 @@ def test_evaluation_of_a_checkpoint_at_any_resolution(uninterrupted):
     assert other['weights']['raw']['loss'] != same['weights']['raw']['loss']
 
 
-def test_fine_tuning_starts_from_the_ema_weights(uninterrupted, tmp_path):
+def test_fine_tuning_starts_from_the_ema_weights(uninterrupted, no_report, tmp_path):
     workdir, trained = uninterrupted
     config = small_config(**{'init_from': str(workdir), 'duration': '1 step'})
     config.optimizer.learning_rate = 0.0
@@ -218,7 +220,8 @@ def test_fine_tuning_gives_other_classes_a_new_head(uninterrupted, tmp_path):
     workdir, trained = uninterrupted
     program = train_lib.create_program(small_config(), create_mesh(jax.devices()[:1]), 1437)
     state = program.init()
-    three = {'kernel': jax.numpy.ones((256, 3)), 'bias': jax.numpy.zeros(3)}
+    features = len(state.variables['params']['head']['kernel'])
+    three = {'kernel': jax.numpy.ones((features, 3)), 'bias': jax.numpy.zeros(3)}
     variables = state.variables | {'params': state.variables['params'] | {'head': three}}
     with Checkpoints(workdir, read_only=True) as checkpoints:
         restored = checkpoints.restore_for_fine_tuning(10, variables, None)
@@ -274,30 +277,27 @@ def test_a_setting_younger_than_the_run_has_its_default(uninterrupted, tmp_path)
         train_lib.preflight.check_workdir(other, tmp_path)
 
 
-def test_divergence_stops_and_keeps_the_last_good_checkpoint(monkeypatch, tmp_path):
-    config = small_config(**{'log.every': '1 step', 'checkpoint.every': '1 step'})
-
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(no_report, monkeypatch, tmp_path):
     def poison(step, batch):
-        return batch | {'mask': np.full_like(batch['mask'], np.nan)} if step == 4 else batch
+        return batch | {'mask': np.full_like(batch['mask'], np.nan)} if step == 9 else batch
 
     with monkeypatch.context() as patch:
         change_batches(patch, poison)
-        with pytest.raises(FloatingPointError, match='not finite at step 4: loss nan'):
-            train_lib.train_and_evaluate(config, str(tmp_path))
-    assert Checkpoints(tmp_path).steps() == [1, 2, 3]
-    state = train_lib.train_and_evaluate(config, str(tmp_path))
+        with pytest.raises(FloatingPointError, match='not finite at step 9: loss nan'):
+            train_lib.train_and_evaluate(small_config(), str(tmp_path))
+    assert Checkpoints(tmp_path).steps() == [3, 6]
+    state = train_lib.train_and_evaluate(small_config(), str(tmp_path))
     assert int(state.step) == 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.ema)))
 
 
-def test_best_and_last_checkpoints_are_kept(tmp_path):
+def test_best_and_last_checkpoints_are_kept(no_report, tmp_path):
     config = small_config(
         **{
             'eval.every': '2 steps',
-            'checkpoint.every': '1 step',
+            'checkpoint.every': '2 steps',
             'checkpoint.keep_last': 2,
             'checkpoint.keep_best': 1,
-            'duration': '8 steps',
         }
     )
     train_lib.train_and_evaluate(config, str(tmp_path))
@@ -306,6 +306,6 @@ def test_best_and_last_checkpoints_are_kept(tmp_path):
     }
     best = max(scores, key=lambda step: (scores[step], step))
     checkpoints = Checkpoints(tmp_path)
-    assert {7, 8} <= set(checkpoints.steps())
+    assert {8, 10} <= set(checkpoints.steps())
     assert scores[checkpoints.find('best')] == scores[best]
     assert len(checkpoints.steps()) <= 3

@@ -1,4 +1,4 @@
-"""Attempts to read damaged files, and what comes of them."""
+"""Attempts to read damaged files, and their outcomes."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ OUTCOMES = ('read', 'refused', 'unnamed', 'traceback', 'executed', 'hang', 'cras
 
 
 class Attempts:
-    """A directory with good files of one kind, of which each attempt damages one and reads it."""
+    """A directory with good files of one kind; each attempt damages and reads one of them."""
 
     def __init__(self, kind, directory: pathlib.Path, seed: int):
         self._kind = kind
@@ -34,9 +34,9 @@ class Attempts:
         self._damaged.write_bytes(mutate(self._damaged.name, self._good[self._damaged], numbers))
 
     def read(self) -> dict:
-        """{'outcome': one of OUTCOMES, 'detail': the message, 'memory': bytes it took at most}
+        """Reads the damaged file and restores it.
 
-        Afterwards the files are good again.
+        Returns {'outcome': one of OUTCOMES, 'detail': the message, 'memory': peak bytes}.
         """
         pathlib.Path('/proc/self/clear_refs').write_text('5')  # starts VmHWM anew
         before = memory()['VmRSS']
@@ -81,7 +81,7 @@ class Attempts:
 
     @contextlib.contextmanager
     def _aside(self):
-        """In the directory, with what is written for people caught; gives what is on stderr."""
+        """Changes to the directory and captures stdout and stderr; yields the latter."""
         errors = io.StringIO()
         with contextlib.chdir(self._directory), contextlib.redirect_stdout(io.StringIO()):
             with contextlib.redirect_stderr(errors):
@@ -101,7 +101,7 @@ class Attempts:
 
 
 def memory(process: int | str = 'self') -> dict[str, int]:
-    """{'VmRSS': bytes in use, 'VmHWM': the most so far, 'VmSize': address space} of a process."""
+    """Returns a process's {'VmRSS': bytes in use, 'VmHWM': peak, 'VmSize': address space}."""
     lines = pathlib.Path(f'/proc/{process}/status').read_text().splitlines()
     return {
         name: 1024 * int(value.split()[0])

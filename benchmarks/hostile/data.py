@@ -1,4 +1,4 @@
-"""Images, records and the metadata of datasets: how good ones are made, and who reads them."""
+"""Images, records and the metadata of datasets: writers of good ones, and their readers."""
 
 import contextlib
 import io
@@ -54,9 +54,9 @@ def write_images(suffixes: tuple[str, ...], directory: pathlib.Path) -> list[pat
 
 
 def read_as_image(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """Reads it as predict does; every tenth also as an image of a folder to train or evaluate on.
+    """Reads an image as predict does; every tenth also as training and evaluation do.
 
-    Those start an input pipeline each, which takes ten times as long as the rest.
+    These start an input pipeline each, which takes ten times as long as the rest.
     """
     config = small_config()
     refused = None
@@ -122,7 +122,7 @@ def small_config():
 
 
 def write_records(file_format: str, directory: pathlib.Path) -> list[pathlib.Path]:
-    """A prepared set 'small' of two training files and one to evaluate on, of 3 images each."""
+    """Writes a prepared set 'small': two training files and one to evaluate, 3 images each."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -181,7 +181,7 @@ def write_records(file_format: str, directory: pathlib.Path) -> list[pathlib.Pat
 
 
 def read_records(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """Reads it as --mode=check does, then as training and evaluation do."""
+    """Reads records as --mode=check does, then as training and evaluation do."""
     config = small_config()
     config.data.data_dir = str(directory)
     split = 'train' if 'train' in file.name else 'validation'
@@ -205,7 +205,7 @@ def write_metadata(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_metadata(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """Looks for the dataset as each command does, and as prepare does where the set is there."""
+    """Looks for the dataset as each command does, and as prepare does for an existing set."""
     config = small_config()
     config.data.data_dir = str(directory)
     locate.find_prepared.cache_clear()

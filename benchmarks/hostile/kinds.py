@@ -5,7 +5,7 @@ import functools
 import pathlib
 from collections.abc import Callable
 
-import foreign_weights
+from helpers import foreign_weights
 
 from hostile import data, runs, weights
 
@@ -14,11 +14,11 @@ from hostile import data, runs, weights
 class Kind:
     """A kind of file.
 
-    command: who reads it, for the table.
+    command: its readers, for the table.
     write: makes good files in a directory and returns those to damage.
     read: reads the directory as the command does; `file` is the damaged one.
-    named: what a message has to name: the 'file', its 'prefix' without the suffix or a 'directory'
-      above it, where that is what the command was given, or a 'setting'.
+    named: what a message must name: the 'file', its 'prefix' without the suffix, a 'directory'
+      above it, if that is the command's argument, or a 'setting'.
     """
 
     command: str

@@ -1,41 +1,28 @@
-"""Damages files on purpose: seeded changes of bytes, and changes that know a format.
+"""Seeded damages to files: changes that know a format, and those of byte_mutations.py.
 
-A checksum stops nearly every random change at the first function that reads the file. So the
-formats that have one are also changed below it, with the checksum made right again: PNG chunks,
-TFRecords, members of zip archives and the index of TensorFlow's checkpoints.
+A checksum stops nearly every random change at the first function that reads the file. So formats
+with a checksum are also changed under a corrected checksum: PNG chunks, TFRecords, members of zip
+archives and the index of TensorFlow's checkpoints.
 """
 
 import io
 import json
 import pickletools
-import random as random_module
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 
-Random = random_module.Random
-# Values that sizes and counts are overwritten with: edges of the integer types, and zeros.
-EDGES = (
-    0,
-    1,
-    2,
-    7,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0xFFFF,
-    2**20,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**40,
-    2**62,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
+from hostile.byte_mutations import (
+    BYTES,
+    EDGES,
+    Random,
+    blank,
+    flip_bits,
+    overwrite_number,
+    swap,
 )
+
 WORTHLESS = (
     None,
     True,
@@ -61,7 +48,7 @@ WORTHLESS = (
 
 
 def mutate(name: str, content: bytes, random: Random) -> bytes:
-    """One damaged form of a file called `name`; its own format's changes in two cases of three."""
+    """Damages the content of a file `name`, in two of three cases by a change of its own format."""
     for fits, changes in FORMATS.items():
         if fits in name and random.random() < 2 / 3:
             try:
@@ -69,96 +56,6 @@ def mutate(name: str, content: bytes, random: Random) -> bytes:
             except (ValueError, IndexError, KeyError, struct.error):
                 break  # not of this format after all, or too small for this change
     return random.choice(BYTES)(content, random)
-
-
-def flip_bits(content: bytes, random: Random) -> bytes:
-    changed = bytearray(content)
-    for _ in range(random.choice((1, 1, 2, 8, 64))):
-        changed[place(changed, random)] ^= 1 << random.randrange(8)
-    return bytes(changed)
-
-
-def overwrite_number(content: bytes, random: Random) -> bytes:
-    """Puts an edge of the integer types where a size may stand."""
-    size = random.choice('BHIQ')
-    value = random.choice((*EDGES, len(content), len(content) + 1)) % 256 ** struct.calcsize(size)
-    number = struct.pack(random.choice('<>') + size, value)
-    start = place(content, random)
-    return (content[:start] + number + content[start + len(number) :])[: len(content)]
-
-
-def truncate(content: bytes, random: Random) -> bytes:
-    return content[: place(content, random)]
-
-
-def insert(content: bytes, random: Random) -> bytes:
-    start = place(content, random)
-    return content[:start] + random.randbytes(random.choice((1, 4, 100))) + content[start:]
-
-
-def remove(content: bytes, random: Random) -> bytes:
-    start = place(content, random)
-    return content[:start] + content[start + random.choice((1, 4, 100)) :]
-
-
-def swap(content: bytes, random: Random) -> bytes:
-    length = random.choice((1, 4, 16, 64))
-    first, second = sorted(place(content, random) for _ in range(2))
-    if second - first < length:
-        return flip_bits(content, random)
-    return (
-        content[:first]
-        + content[second : second + length]
-        + content[first + length : second]
-        + content[first : first + length]
-        + content[second + length :]
-    )
-
-
-def repeat(content: bytes, random: Random) -> bytes:
-    start = place(content, random)
-    part = content[start : start + random.choice((4, 64, 1000))]
-    return content[:start] + part * random.choice((2, 50)) + content[start:]
-
-
-def blank(content: bytes, random: Random) -> bytes:
-    start = place(content, random)
-    length = min(random.choice((4, 64, 1000)), len(content) - start)
-    return content[:start] + random.choice((b'\0', b'\xff')) * length + content[start + length :]
-
-
-def append(content: bytes, random: Random) -> bytes:
-    return content + random.choice((random.randbytes(50), content, bytes(5000)))
-
-
-BYTES = (
-    flip_bits,
-    flip_bits,
-    overwrite_number,
-    overwrite_number,
-    truncate,
-    insert,
-    remove,
-    swap,
-    repeat,
-    blank,
-    append,
-)
-
-
-def place(content: bytes, random: Random) -> int:
-    """A position, every second time near one of the ends, where headers and indices stand."""
-    if not content:
-        raise ValueError('an empty file')
-    near = min(len(content), 256)
-    return random.choice(
-        (
-            random.randrange(len(content)),
-            random.randrange(len(content)),
-            random.randrange(near),
-            len(content) - 1 - random.randrange(near),
-        )
-    )
 
 
 def change_jpeg(content: bytes, random: Random) -> bytes:
@@ -374,7 +271,7 @@ def change_json(content: bytes, random: Random) -> bytes:
 
 
 def change_value(document, random: Random):
-    """`document` with one of its values replaced, removed, renamed or exchanged with another."""
+    """Replaces, removes, renames or exchanges one of the values of `document`."""
     places = [(None, None)]
     pending = [document]
     while pending:
@@ -426,7 +323,7 @@ def replace(content: bytes, start: int, part: bytes) -> bytes:
 
 
 def varints(content: bytes, count: int) -> list[int]:
-    """The first `count` numbers of seven bits a byte, lowest first."""
+    """Reads the first `count` numbers of seven bits a byte, lowest first."""
     numbers, value, shift = [], 0, 0
     for byte in content:
         value |= (byte & 0x7F) << shift
@@ -440,7 +337,7 @@ def varints(content: bytes, count: int) -> list[int]:
 
 
 def masked_crc32c(content: bytes) -> bytes:
-    """The checksum of TFRecords and sorted-string tables (TensorFlow, core/lib/hash/crc32c.h)."""
+    """Returns the checksum of TFRecords and sorted-string tables (TensorFlow's crc32c.h)."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc = CRC32C[(crc ^ byte) & 0xFF] ^ (crc >> 8)

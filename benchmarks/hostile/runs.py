@@ -1,12 +1,12 @@
-"""The files of a run: how good ones are made, and who reads them."""
+"""The files of a run: writers of good ones, and their readers."""
 
 import functools
 import json
 import pathlib
 
-import hash_filled
 import jax
 import numpy as np
+from helpers import hash_filled
 
 import input_pipeline
 from hostile.data import CLASSES, small_config, write_records
@@ -26,7 +26,7 @@ from resnet_rs.utils.environment import describe_environment
 
 
 def write_workdir(directory: pathlib.Path) -> None:
-    """A finished run: configuration, checkpoint, metrics, environment and predictions."""
+    """Writes a finished run: configuration, checkpoint, metrics, environment and predictions."""
     config = small_config()
     data = directory / 'data'
     write_records('tfrecord', data)
@@ -113,7 +113,7 @@ def read_class_names(directory: pathlib.Path, file: pathlib.Path) -> None:
 
 
 def write_run_checkpoint(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Every file of the checkpoint; in the large ones the first 100 KiB are changed."""
+    """Writes a checkpoint; all its files are damaged, large ones in their first 100 KiB."""
     write_workdir(directory)
     return sorted(file for file in (directory / 'checkpoints').rglob('*') if file.is_file())
 

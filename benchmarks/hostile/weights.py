@@ -1,14 +1,13 @@
-"""Files of weights in all formats: how good ones are made, and who reads them."""
+"""Files of weights in all formats: writers of good ones, and their readers."""
 
 import contextlib
 import functools
 import pathlib
 import shutil
 
-import foreign_weights
-import hash_filled
 import numpy as np
 import safetensors.numpy
+from helpers import foreign_weights, hash_filled
 
 from hostile import ROOT
 from hostile.data import CLASSES
@@ -66,12 +65,12 @@ def read_weights(source: str, directory: pathlib.Path, file: pathlib.Path) -> No
 
 
 def write_torch(form: str, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Recorded from torch (tests/convert/data), which need not be installed here."""
+    """Copies files recorded from torch (tests/convert/data), which need not be installed."""
     recorded = ROOT / 'tests' / 'convert' / 'data' / f'torch_{form}.pth'
     return [shutil.copy(recorded, directory / recorded.name)]
 
 
 def read_torch(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """The reader of convert --source=timm; the recorded files hold no whole network."""
+    """Reads as convert --source=timm does; the recorded files hold no complete network."""
     with contextlib.chdir(directory):
         read_torch_file(file)

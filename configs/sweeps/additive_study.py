@@ -12,8 +12,8 @@ from resnet_rs.sweep.combinators import product, run_name, values
 
 
 def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
-    """(name, config) of every run."""
-    for settings in product(values('row', additive_study.STEPS), values('seed', (0, 1))):
+    """Yields (name, config) of every run."""
+    for settings in product(values('row', additive_study.ROWS), values('seed', (0, 1))):
         config = additive_study.get_config(settings['row']).unlock()
         config.seed = settings['seed']
         yield run_name(settings), config.lock()

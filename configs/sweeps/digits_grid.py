@@ -2,9 +2,9 @@
 
     make study
 
-81 runs of small ResNet-RS. As in the paper's short runs (its appendix E) there is no
-regularisation beside weight decay and the crop: no RandAugment, dropout, stochastic depth or
-label smoothing.
+The sweep has 81 runs of small ResNet-RS. As in the paper's short runs (its appendix E), weight
+decay and the crop are the only regularisation: no RandAugment, dropout, stochastic depth or label
+smoothing.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from configs import digits
 from resnet_rs.sweep.combinators import product, run_name, values
 
 GRID = product(
-    values('seed', (0, 1, 2)),  # first: the whole grid has run once before any seed comes again
+    values('seed', (0, 1, 2)),  # first, so that the whole grid runs before the next seed
     values('depth', (14, 26, 50)),
     values('width', (0.125, 0.25, 0.5)),
     values('resolution', (16, 24, 32)),
@@ -23,16 +23,16 @@ GRID = product(
 
 
 def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
-    """(name, config) of every run."""
+    """Yields (name, config) of every run."""
     for settings in GRID:
         yield run_name(settings), get_config(**settings)
 
 
 def get_config(depth: int, width: float, resolution: int, seed: int) -> ConfigDict:
-    """One run; locked."""
+    """Returns the configuration of one run, locked."""
     config = digits.get_config().unlock()
     config.seed = seed
-    # What the demo may change without changing this study, whose table is in docs/study.
+    # The demo may change these settings; this study, whose table is in docs/study, may not.
     config.batch_size = 32
     config.duration = '4 epochs'
     config.model.name = f'resnet_rs_{depth}'

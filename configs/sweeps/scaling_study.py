@@ -3,8 +3,8 @@
     python -m resnet_rs.sweep --sweep=configs/sweeps/scaling_study.py --workdir=DIR --dry_run \
       --examples=1256145 --eval_examples=25022
 
-72 runs, not run. The sizes are those of EfficientNet's minival; they are needed where ImageNet is
-not prepared.
+The sweep has 72 runs; not run. The sizes are those of EfficientNet's minival; a machine without
+ImageNet needs them.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ GRID = product(SHAPES, values('resolution', (128, 160, 224, 320)), values('epoch
 
 
 def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
-    """(name, config) of every run."""
+    """Yields (name, config) of every run."""
     for settings in GRID:
         cell = ','.join(f'{axis}={value}' for axis, value in settings.items())
         yield run_name(settings), scaling_study.get_config(cell)

@@ -12,7 +12,7 @@ from resnet_rs.sweep.combinators import product, run_name, values
 
 
 def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
-    """(name, config) of every run."""
+    """Yields (name, config) of every run."""
     for settings in product(values('row', weight_decay_study.ROWS), values('seed', (0, 1))):
         config = weight_decay_study.get_config(settings['row']).unlock()
         config.seed = settings['seed']

@@ -1,7 +1,7 @@
 """Augmentation of single images on the host, in TensorFlow operations.
 
-`create_augment` is the door to all of it: RandAugment as the authors of ResNet-RS ran it, the
-weaker form of TF Model Garden, AutoAugment v0, and the colour jitter of Bag of Tricks.
+`create_augment` builds RandAugment as the authors of ResNet-RS ran it, the weaker form of TF Model
+Garden, AutoAugment v0, and the colour jitter of Bag of Tricks.
 """
 
 import math
@@ -39,7 +39,7 @@ def create_augment(
     translate_constant: float | None = None,
     cutout_constant: float | None = None,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The augmentation of that name as a function of one image and its seed.
+    """Returns the augmentation `name` as a function of one image and its seed.
 
     Args:
         name: one of `AUGMENTATIONS`. 'randaugment' is the authors' form (16 operations, always
@@ -49,16 +49,16 @@ def create_augment(
             Several names joined by '+' are applied in turn, with the same settings.
         layers: operations per image; RandAugment only.
         magnitude: strength of every operation, 10 being the nominal maximum; RandAugment only.
-        operations: names to choose from in place of all; RandAugment only.
+        operations: the names to draw from, all by default; RandAugment only.
         translate_constant: translation in pixels at magnitude 10. Default: the policy's own (100,
             Model Garden 10, AutoAugment 250).
         cutout_constant: half the side of the cut-out square in pixels at magnitude 10. Default:
             the policy's own (40, AutoAugment 100).
 
     Returns:
-        A function of (image, seed): image is uint8 [height, width, 3], RGB, of a size known when
-        the graph is traced; seed is int32 [2] and used for nothing else. It returns an image of
-        the same shape and dtype which depends on image and seed alone.
+        A function of (image, seed). The image is uint8 [height, width, 3], RGB, with a static
+        size; the seed is int32 [2] and used for nothing else. The function returns an image of the
+        same shape and dtype that depends on image and seed alone.
 
     Raises:
         UserError: an unknown name or operation, or a setting out of range.

@@ -1,8 +1,8 @@
 """Colour jitter and PCA lighting of Bag of Tricks (He et al. 2019, arXiv 1812.01187, section 2.1).
 
-The figures are those of GluonCV's training script: brightness, contrast and saturation each by a
-factor of U[0.6, 1.4] and no hue (the paper's text names hue, saturation and brightness), then
-noise along the principal components of ImageNet's RGB values, N(0, 0.1).
+The parameters are those of GluonCV's training script: factors from U[0.6, 1.4] for brightness,
+contrast and saturation, no hue (the paper's text names hue, saturation and brightness), and then
+noise from N(0, 0.1) along the principal components of ImageNet's RGB values.
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Jitters brightness, contrast and saturation in this order, then adds lighting noise.
 
     Contrast is taken about the mean luma of the image, saturation about the luma of each pixel.
-    All of it is linear in the pixel, so it is one 3x3 matrix and one offset per image; the result
-    is rounded and clipped once, at the end.
+    The whole transform is linear in the pixel, so each image needs one 3x3 matrix and one offset;
+    the result is rounded and clipped once, at the end.
 
     Args:
         image: uint8 [height, width, 3], RGB.
@@ -39,8 +39,8 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     brightness, contrast, saturation = tf.unstack(
         tf.random.stateless_uniform([3], factor_seed, 1 - JITTER, 1 + JITTER, alg='philox')
     )
-    # No tf.matmul here: in which order it adds depends on the CPU. One constant in each product:
-    # TensorFlow's graph optimisation would merge two of them.
+    # tf.matmul adds in an order that depends on the CPU, so it is not used here. Each product has
+    # one constant, because TensorFlow's graph optimisation would merge two of them.
     components = np.float32(LIGHTING_DEVIATION) * EIGENVALUES * EIGENVECTORS
     lighting = tf.reduce_sum(
         components * tf.random.stateless_normal([3], noise_seed, alg='philox'), axis=1
@@ -58,13 +58,13 @@ def color_jitter_lighting(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 @pointwise.compiled
 def _channel_sums(image: tf.Tensor) -> tf.Tensor:
-    """The sum of each channel, int32 [3]: exact, in whatever order it is added."""
+    """Returns the sum of each channel, int32 [3]; integer sums are exact in every order."""
     return tf.reduce_sum(tf.cast(image, tf.int32), axis=(0, 1))
 
 
 @pointwise.compiled
 def _transformed(image: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """pixel @ matrix + offset for every pixel, rounded to uint8; the terms are added in order."""
+    """Returns pixel @ matrix + offset, rounded to uint8; the terms are added in a fixed order."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.float32)
     red, green, blue = (pixels[:, channel : channel + 1] for channel in range(3))
     values = tf.round(

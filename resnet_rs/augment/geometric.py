@@ -6,9 +6,9 @@ output pixel (x, y) from the input pixel nearest to (a0 x + a1 y + a2, b0 x + b1
 rounded away from zero. Pixels from outside the frame are 128 with fill mode 'constant' (the
 authors' code), and come from the mirrored image with 'reflect' (TF Model Garden).
 
-A magnitude leaves just two transforms, one per sign. So where each pixel comes from is worked out
-when the graph is traced, by TensorFlow's own kernel, and a training step only copies pixels. The
-height and width must therefore be known at that time.
+A magnitude allows two transforms only, one per sign. Tracing therefore computes the source of each
+pixel, with TensorFlow's own kernel, and a training step only copies pixels. So the height and the
+width must be static.
 """
 
 import functools
@@ -26,37 +26,37 @@ def rotate(image: tf.Tensor, degrees: float, negate: tf.Tensor, fill_mode: str) 
 
 
 def shear_x(image: tf.Tensor, level: float, negate: tf.Tensor, fill_mode: str) -> tf.Tensor:
-    """Takes row y from x + `level` * y: the top row stays. `negate` as in `rotate`."""
+    """Shifts row y left by `level` * y pixels; the top row stays. `negate` as in `rotate`."""
     return _transform(image, 'shear_x', level, negate, fill_mode)
 
 
 def shear_y(image: tf.Tensor, level: float, negate: tf.Tensor, fill_mode: str) -> tf.Tensor:
-    """Takes column x from y + `level` * x: the left column stays. `negate` as in `rotate`."""
+    """Shifts column x up by `level` * x pixels; the left column stays. `negate` as in `rotate`."""
     return _transform(image, 'shear_y', level, negate, fill_mode)
 
 
 def translate_x(image: tf.Tensor, pixels: float, negate: tf.Tensor, fill_mode: str) -> tf.Tensor:
-    """Takes each pixel from `pixels` further right. `negate` as in `rotate`."""
+    """Shifts the image left by `pixels`. `negate` as in `rotate`."""
     if fill_mode == 'constant' and float(pixels).is_integer():
         return _shift(image, int(pixels), negate, axis=1)
     return _transform(image, 'translate_x', pixels, negate, fill_mode)
 
 
 def translate_y(image: tf.Tensor, pixels: float, negate: tf.Tensor, fill_mode: str) -> tf.Tensor:
-    """Takes each pixel from `pixels` further down. `negate` as in `rotate`."""
+    """Shifts the image up by `pixels`. `negate` as in `rotate`."""
     if fill_mode == 'constant' and float(pixels).is_integer():
         return _shift(image, int(pixels), negate, axis=0)
     return _transform(image, 'translate_y', pixels, negate, fill_mode)
 
 
 def cutout(image: tf.Tensor, half_side: int, center: tf.Tensor) -> tf.Tensor:
-    """Fills a square of twice `half_side` pixels with 128, whatever the fill mode.
+    """Fills a square of twice `half_side` pixels with 128, in every fill mode.
 
     Args:
         image: uint8 [height, width, 3].
         half_side: pixels.
         center: float32 [2], (row, column) as fractions in [0, 1) of height and width. The
-            square is cut off at the border of the image.
+            square is clipped at the border of the image.
     """
     if half_side == 0:
         return image
@@ -73,7 +73,7 @@ def cutout(image: tf.Tensor, half_side: int, center: tf.Tensor) -> tf.Tensor:
 
 
 def _shift(image: tf.Tensor, pixels: int, negate: tf.Tensor, axis: int) -> tf.Tensor:
-    """Translation by whole pixels: a window on the image between two bands of fill."""
+    """Translates by whole pixels: slices the image padded with fill on both sides."""
     pixels = min(pixels, image.shape[axis])
     if pixels == 0:
         return image
@@ -100,7 +100,7 @@ def _transform(
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
 def _gather_pixels(image: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-    """The pixels that `source` (see `source_pixels`) names, in the shape of `image`."""
+    """Returns the pixels at the indices `source` (see `source_pixels`), in the shape of `image`."""
     channels = image.shape[2]
     fill = tf.fill([1, channels], tf.constant(FILL, tf.uint8))
     pixels = tf.concat([tf.reshape(image, [-1, channels]), fill], axis=0)
@@ -109,10 +109,10 @@ def _gather_pixels(image: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=64)
 def source_pixels(height: int, width: int, kind: str, amount: float, fill_mode: str) -> np.ndarray:
-    """Returns where each output pixel comes from.
+    """Returns the index of the input pixel of each output pixel.
 
     Args:
-        height, width: of the image, pixels.
+        height, width: the size of the image in pixels.
         kind: 'rotate' (amount in degrees), 'shear_x', 'shear_y' (amount is a slope),
             'translate_x' or 'translate_y' (amount in pixels).
         amount: signed.
@@ -136,7 +136,7 @@ def source_pixels(height: int, width: int, kind: str, amount: float, fill_mode: 
 
 
 def _parameters(height: int, width: int, kind: str, amount: tf.Tensor) -> tuple:
-    """The six numbers of the transform, rounded to float32 where the reference rounds."""
+    """Returns the six numbers of the transform, rounded to float32 where the reference rounds."""
     if kind == 'shear_x':
         return 1.0, amount, 0.0, 0.0, 1.0, 0.0
     if kind == 'shear_y':

@@ -1,18 +1,16 @@
 """Colour operations of RandAugment and AutoAugment on one uint8 image [height, width, 3], RGB.
 
-Source: the authors' `models/official/efficientnet/autoaugment.py` (tensorflow/tpu), whose results
-are matched to the last bit, float32 roundings included. Only the route differs. The cheapest
-operations are a few plain passes of TensorFlow over the image; the others are compiled by XLA,
-which makes one pass of them.
+Source: the authors' `models/official/efficientnet/autoaugment.py` (tensorflow/tpu). The results
+equal the authors' to the last bit, float32 roundings included; the implementation differs. The
+cheapest operations are a few TensorFlow operations on the image; XLA compiles the others into one
+loop each.
 
-Two compilers stand between these formulas and their roundings. XLA rounds a product and the sum it
-goes into only once where the processor can; `product` forbids that. TensorFlow's graph
-optimisation merges chains of additions, and sorts the terms by their names. Where the rounding
-decides about a bit, sums are therefore written as differences from negated terms, which are left
-alone.
+Two compilers may change the rounding of these formulas. XLA fuses a product and a sum into one
+rounding where the processor can; `product` prevents that. TensorFlow's graph optimisation merges
+chains of additions and sorts the terms by their names, but leaves subtractions alone. So sums whose
+rounding decides a bit are written as differences from negated terms.
 
-Every function returns an image of the same shape and dtype. The height and width must be known
-when the graph is traced.
+Every function returns an image of the same shape and dtype. The height and width must be static.
 """
 
 import functools
@@ -25,15 +23,15 @@ compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:
-    """255 - value."""
+    """Replaces each value by 255 - value."""
     return tf.bitwise.invert(image)
 
 
 def posterize(image: tf.Tensor, bits: int) -> tf.Tensor:
     """Keeps the highest `bits` bits of each value.
 
-    One bit stays where none is asked for (TensorFlow limits shifts of a uint8 to 7, and the
-    sub-policy 'Posterize, level 2' of AutoAugment asks for none); more than 8 change nothing.
+    With `bits` 0, as in AutoAugment's sub-policy 'Posterize, level 2', one bit stays, because
+    TensorFlow limits shifts of a uint8 to 7. More than 8 bits change nothing.
     """
     cleared = min(8 - bits, 7)
     if cleared <= 0:
@@ -55,7 +53,7 @@ def solarize(image: tf.Tensor, threshold: int) -> tf.Tensor:
 
 
 def solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
-    """Adds `addition` to values below 128, at most up to 255."""
+    """Adds `addition` to values below 128, and limits the sum to 255."""
     if addition == 0:
         return image
     values = tf.cast(image, tf.float32)
@@ -64,7 +62,7 @@ def solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
 
 
 def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
-    """Blends from black: value * factor, truncated."""
+    """Multiplies each value by `factor`, truncated: a blend from black."""
     if factor == 1.0:
         return image
     scaled = tf.cast(image, tf.float32) * factor
@@ -74,7 +72,7 @@ def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
 def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
     """Blends from a grey of (number of pixels / 256), at most 255.
 
-    The reference means to take the mean grey but sums the counts of the histogram instead of the
+    The reference intends the mean grey, but it averages the counts of the histogram instead of the
     values: 100 for 160x160 pixels, 196 for 224x224, 255 from 256x256 on.
     """
     height, width, _ = image.shape
@@ -97,8 +95,8 @@ def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     height, width, channels = image.shape
     if factor == 1.0 or height < 3 or width < 3:
         return image
-    # Neighbours are shifts of the flattened image; what wraps round at the left and right edge is
-    # overwritten.
+    # Neighbours are shifts of the flattened image; the values that wrap at the left and the right
+    # edge are overwritten.
     row = width * channels
     flat = tf.reshape(image, [-1])
     inside = _blend_from_smooth(flat, _scalar(factor), row, channels)
@@ -145,10 +143,10 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
 
 @compiled
 def blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """start + factor * (image - start), truncated to uint8: 0 gives `start`, 1 the image.
+    """Returns start + factor * (image - start), truncated to uint8.
 
     Args:
-        start: float32, of the image's shape or one that broadcasts to it; whole numbers.
+        start: float32 whole numbers, with a shape that broadcasts to the image's.
         image: uint8, any shape.
         factor: float32 [].
 
@@ -159,7 +157,7 @@ def blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _scalar(factor: float) -> tf.Tensor:
-    """A tensor, so that a compiled function serves every factor."""
+    """Returns `factor` as a tensor: a Python number would be traced again for each value."""
     return tf.constant(factor, tf.float32)
 
 
@@ -176,9 +174,9 @@ def _blend_from_luma(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int) -> tf.Tensor:
     """Returns all but the first and last `row` + `pixel` of the flattened image's values.
 
-    The nine products are added in the order of TensorFlow's depthwise convolution. That matters:
-    the smoothed value is truncated, and where it should be a whole number the rounding errors of
-    the sum decide whether it stays or drops by one (16 % of the values of flat areas).
+    The nine products are added in the order of TensorFlow's depthwise convolution. The order
+    matters, because the smoothed value is truncated: where it should be a whole number, rounding
+    errors of the sum decide whether it drops by one (for 16 % of the values of flat areas).
     """
     size = flat.shape[0] - 2 * (row + pixel)
 
@@ -200,29 +198,30 @@ def _blend_from_smooth(flat: tf.Tensor, factor: tf.Tensor, row: int, pixel: int)
 
 @compiled
 def _table_entries(image: tf.Tensor) -> tf.Tensor:
-    """256 * channel + value, int32 [height * width * 3]."""
+    """Returns 256 * channel + value of each value, int32 [height * width * 3]."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
     return tf.reshape(pixels + tf.range(3) * 256, [-1])
 
 
 @compiled
 def _look_up(table: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """The entries of `table`, uint8 [768], that `_table_entries` names, in the image's shape."""
+    """Maps each value by `table`, uint8 [768] with 256 entries per channel."""
     pixels = tf.cast(tf.reshape(image, [-1, 3]), tf.int32)
     entries = tf.reshape(pixels + tf.range(3) * 256, [-1])
     return tf.reshape(tf.gather(table, entries), image.shape)
 
 
 def _blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """`blend` of two float images."""
+    """Blends two float images as `blend` does."""
     result = start + product(end - start, factor)
     return tf.cast(tf.clip_by_value(result, 0.0, 255.0), tf.uint8)
 
 
 def product(values: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
-    """values * factor, below 2^20, rounded to float32 whatever becomes of it.
+    """Returns values * factor, below 2^20, always rounded to float32.
 
-    A fused multiply-add keeps the unrounded product. It needs the product to go straight into a
-    sum, and no compiler can tell that the limit in between is never reached.
+    The limit prevents a fused multiply-add, which would not round the product: the compiler can
+    fuse a product only with a sum that follows at once, and it cannot know that no value reaches
+    the limit.
     """
     return tf.minimum(values * factor, 2.0**20)

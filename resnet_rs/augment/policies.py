@@ -1,4 +1,4 @@
-"""Which operations are applied, how strongly and how often.
+"""Policies: which operations are applied, how strongly and how often.
 
 Sources: RandAugment and AutoAugment v0 as in the authors' `models/official/efficientnet/
 autoaugment.py` (tensorflow/tpu), and TF Model Garden's `official/vision/ops/augment.py`. A policy
@@ -23,7 +23,7 @@ class Draw(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What differs between the public implementations.
+    """The settings in which the public implementations differ.
 
     `translate_constant` and `cutout_constant` are pixels at level 10; `fill_mode` is 'constant' or
     'reflect'; `contrast` takes (image, factor).
@@ -70,7 +70,7 @@ AUTOAUGMENT_V0 = (
 
 
 def make_operation(name: str, level: float, settings: Settings) -> Operation:
-    """One operation at one level (0 to 10; higher levels extrapolate).
+    """Returns an operation at a level (0 to 10; higher levels extrapolate).
 
     Args:
         name: one of `OPERATION_NAMES`.
@@ -78,7 +78,7 @@ def make_operation(name: str, level: float, settings: Settings) -> Operation:
         settings: constants of the policy.
 
     Returns:
-        A function of an image (uint8 [height, width, 3], size known at tracing) and a `Draw`.
+        A function of an image (uint8 [height, width, 3], of static size) and a `Draw`.
     """
     strength = level / 10.0
     enhance = strength * 1.8 + 0.1
@@ -125,8 +125,8 @@ def randaugment(
     Args:
         image: uint8 [height, width, 3].
         seed: int32 [2].
-        operations: what to choose from.
-        layers: how many operations an image receives.
+        operations: the operations to draw from.
+        layers: the number of operations that each image gets.
 
     Returns:
         uint8 [height, width, 3].
@@ -164,12 +164,12 @@ def autoaugment(image: tf.Tensor, seed: tf.Tensor, policy: Sequence, settings: S
 
 
 def _uniform(seed: tf.Tensor, layers: int) -> tf.Tensor:
-    """float32 [layers, 4] in [0, 1): all of an image's random numbers, in one operation."""
+    """Draws all random numbers of an image in one operation: float32 [layers, 4] in [0, 1)."""
     return tf.random.stateless_uniform([layers, 4], seed, alg='philox')
 
 
 def _whole(number: tf.Tensor, count: int) -> tf.Tensor:
-    """A uniform number of [0, 1) as one of 0 .. count - 1."""
+    """Maps a uniform number of [0, 1) to an integer of 0 .. count - 1."""
     return tf.cast(number * count, tf.int32)
 
 
@@ -193,8 +193,8 @@ def _apply(
 
         return tf.function(apply, autograph=False).get_concrete_function(*signature)
 
-    # tf.switch_case is unrolled into the graph around it, whose executor then visits the
-    # operations of every branch, the dead ones too. This is one operation to it.
+    # tf.switch_case is inlined into the surrounding graph, whose executor then visits the
+    # operations of every branch, the dead ones too. This operation hides them from it.
     (result,) = tf.raw_ops.StatelessCase(
         branch_index=chosen,
         input=[image, *draw],

@@ -30,7 +30,7 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
         return values(arguments)
     except UserError:
         raise
-    except Exception as error:  # absl's own, or whatever the person's config file raises
+    except Exception as error:  # absl's own, or any that the user's config file raises
         if problem := _explanation(error, arguments):
             raise UserError(problem) from error
         raise
@@ -55,9 +55,9 @@ def _explanation(error: Exception, arguments: list[str]) -> str:
 
 
 def with_stored_config(arguments: list[str]) -> list[str]:
-    """Returns a command line with the configuration of the run in --workdir as its --config.
+    """Returns the command line with the configuration of the run in --workdir as its --config.
 
-    One that has --config stays as it is. Raises UserError where no run is there.
+    A command line that has --config stays unchanged. Raises UserError if --workdir holds no run.
     """
     if values_of('config', arguments):
         return arguments
@@ -71,8 +71,8 @@ def with_stored_config(arguments: list[str]) -> list[str]:
 def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     """Parses the command line of main.py into `values`, as `parse_flags` does.
 
-    --mode=eval starts from the configuration of the run. Raises UserError for one of its flags in
-    another mode too, and for a file of predictions that cannot be written.
+    --mode=eval starts from the configuration of the run. Raises UserError also for a flag of
+    --mode=eval in another mode, and for a file of predictions that cannot be written.
     """
     if values_of('mode', arguments)[-1:] == ['eval']:
         arguments = with_stored_config(arguments)
@@ -89,7 +89,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
 
 
 def log_for_people() -> None:
-    """Makes the lines of the log short, and leaves out what libraries say below a warning."""
+    """Shortens the lines of the log, and drops messages of libraries below a warning."""
 
     def is_for_people(record):
         quiet = record.levelno <= standard_logging.INFO
@@ -102,8 +102,8 @@ def log_for_people() -> None:
 class ShortLines(standard_logging.Formatter):
     """A formatter of log lines: the time, 'WARNING: ' or worse, and the message.
 
-    In a terminal a line replaces the progress line, which is drawn again below it. Elsewhere the
-    time has its date, for runs that last for days.
+    In a terminal a line replaces the progress bar, which is drawn again below it. Elsewhere the
+    time has a date, because runs last for days.
     """
 
     def __init__(self, in_terminal: bool):
@@ -117,7 +117,7 @@ class ShortLines(standard_logging.Formatter):
 
 
 def _config_file_problem(file: str, error: BaseException | None) -> str:
-    """Returns the line of `file` at which it failed and why; '' where the error is not its own."""
+    """Returns the line of `file` that raised `error` and why; '' if another file raised it."""
     while error is not None:
         lines = [
             frame.lineno
@@ -191,7 +191,7 @@ def _config_files() -> list[str]:
 
 
 def parse_steps(text: str) -> tuple[int, int] | None:
-    """'100:110' as (100, 110), None for ''. Raises UserError for what is no range of steps."""
+    """Parses '100:110' to (100, 110) and '' to None; raises UserError for any other text."""
     if not text:
         return None
     found = re.fullmatch(r'(\d+):(\d+)', text)
@@ -212,5 +212,5 @@ def check_predictions_file(path: str) -> None:
         raise UserError(f'--predictions={path} exists already; name another file')
     if not file.parent.is_dir():
         raise UserError(
-            f'--predictions={path} is in no directory that exists; make it, or name another'
+            f'the directory of --predictions={path} does not exist; make it, or name another file'
         )

@@ -27,7 +27,7 @@ def to_steps(duration: str, *, batch_size: int, examples_per_epoch: int) -> int:
 def warmup_steps(
     config: ml_collections.ConfigDict, total_steps: int, examples_per_epoch: int
 ) -> int:
-    """Returns the steps of optimizer.warmup, or, said in the log, a tenth of a shorter run."""
+    """Returns the steps of optimizer.warmup; a tenth of `total_steps` if the run is too short."""
     steps = to_steps(
         config.optimizer.warmup,
         batch_size=config.batch_size,
@@ -36,7 +36,7 @@ def warmup_steps(
     if steps < total_steps:
         return steps
     logging.info(
-        'The warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
+        'the warm-up of %s (%d steps) is shortened to %d of the %d steps of this run',
         config.optimizer.warmup,
         steps,
         total_steps // 10,

@@ -1,7 +1,7 @@
 """Relations between settings, for the table in `resnet_rs.config`.
 
-Each function takes all settings, {name: value}, every one of which obeys its own rule, and returns
-why they do not agree and what to do, or ''.
+Each function takes all settings, {name: value}, whose own rules hold already. It returns why
+settings conflict and what to do, or ''.
 """
 
 from collections.abc import Mapping
@@ -88,8 +88,8 @@ def best_by(settings: Mapping[str, Any]) -> str:
     if chosen in names:
         return ''
     return (
-        f'checkpoint.best_by is {chosen!r}, which is no evaluation; there are {", ".join(names)}: '
-        'choose one with --config.checkpoint.best_by, or define it as config.evals.NAME'
+        f'checkpoint.best_by is {chosen!r}; it takes the name of an evaluation: '
+        f'{", ".join(names)}, or another one that is defined as config.evals.NAME'
     )
 
 

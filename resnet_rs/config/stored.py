@@ -1,6 +1,6 @@
-"""WORKDIR/config.json: the resolved configuration of the run in a work directory.
+"""The stored configuration of a run, WORKDIR/config.json, and the names of its classes.
 
-Beside it lies class_names.txt, one name a line in the order of the labels.
+WORKDIR/class_names.txt has one name per line, in the order of the labels.
 """
 
 import json
@@ -12,26 +12,25 @@ from etils import epath
 from resnet_rs.config import SETTINGS, default_config, flatten, setting_of
 from resnet_rs.config.validation import check_key
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.files import read_json, read_text
+from resnet_rs.utils.files import read_json, read_text, replacing
 
 CONFIG_FILE = 'config.json'
 CLASS_NAMES_FILE = 'class_names.txt'
 
 
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
-    """Writes config.json in one step: a reader sees the old file or the new one."""
+    """Writes config.json; a reader sees the old file or the whole new one."""
     path = epath.Path(workdir) / CONFIG_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.json.partial')
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
 
 
 def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
-    """The configuration of the run in `workdir`, locked; None where there is no run.
+    """Reads the configuration of the run in `workdir`, locked; returns None if there is no run.
 
-    Settings that came into being after the run was started have their defaults. Raises UserError
-    naming the file for one that is damaged or has a value that its setting does not allow.
+    Settings that are newer than the run have their defaults. Raises UserError for a damaged file
+    and for an invalid value.
     """
     path = epath.Path(workdir) / CONFIG_FILE
     if not path.exists():
@@ -49,7 +48,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict | None:
         with config.ignore_type():
             config.update(stored)
         if missing := sorted(SETTINGS.keys() - flatten(config.to_dict()).keys()):
-            raise UserError(f'{missing[0]} is no setting there')
+            raise UserError(f'it lacks the setting {missing[0]}')
     except UserError as error:
         raise UserError(f'{path} is damaged: {error}; {remedy}') from error
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -69,15 +68,18 @@ def stored_config_of(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 
 
 def get_config(directory: str = '') -> ml_collections.ConfigDict:
-    """Returns the configuration in `directory`, locked; so this module is a config file too."""
+    """Returns the configuration in `directory`, locked; makes this module usable as --config."""
     config = read_config(directory) if directory else None
     if config is None:
-        raise UserError(f'{directory!r} holds no {CONFIG_FILE}; write configs/stored.py:DIR')
+        raise UserError(
+            f'{directory!r} holds no {CONFIG_FILE}; name the work directory of a run, as in '
+            '--config=configs/stored.py:DIR'
+        )
     return config
 
 
 def read_class_names(workdir: str | os.PathLike) -> list[str]:
-    """The lines of class_names.txt; none where there is no such file."""
+    """Reads the lines of class_names.txt; returns [] if there is no such file."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     return read_text(path, 'correct the file or remove it').splitlines() if path.exists() else []
 

@@ -1,8 +1,8 @@
-"""The one table of settings: default, allowed values, meaning, and what changing a value means.
+"""The table of settings: default, allowed values, meaning, and what changing a value means.
 
 The defaults are the recipe of the paper (Bello et al. 2021, section 4; docs/fidelity.md compares
-it with the public implementations). A config file starts from `default_config()` and changes what
-its experiment changes.
+it with the public implementations). A config file starts from `default_config()` and changes the
+settings of its experiment.
 """
 
 import dataclasses
@@ -63,23 +63,23 @@ RANDAUGMENT_OPERATIONS = (
 
 
 class Change(enum.Enum):
-    """What a run with another value of a setting is."""
+    """The meaning of another value of a setting for a run."""
 
     EXPERIMENT = 'another experiment; fixed when the run starts'
     SEED = 'another run of the same experiment; fixed when the run starts'
-    EVALUATION = 'the same run, measured otherwise; may change on a resume'
+    EVALUATION = 'the same run, evaluated differently; may change on a resume'
     RESUME = 'the same run; may change on a resume'
     HOST = 'the same run; may change on a resume and differ between hosts'
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting.
+    """A setting of a run.
 
-    change: what a run with another value is.
-    replaces: of an evaluation's own setting, the setting of the run whose place it takes.
-    relation: a function of all settings, {name: value}, that returns why this one does not agree
-      with another, or ''. It is called once every setting obeys its own rule.
+    change: the meaning of another value for a run.
+    replaces: of an evaluation's own setting, the setting of the run that it replaces.
+    relation: a function of all settings, {name: value}, that returns why this setting conflicts
+      with another one, or ''. It is called once every setting obeys its own rule.
     """
 
     default: Any
@@ -91,126 +91,138 @@ class Setting:
 
 
 SETTINGS = {
-    'seed': Setting(0, whole(0, 2**31 - 1), 'of all random draws', Change.SEED),
+    'seed': Setting(0, whole(0, 2**31 - 1), 'seed of all random draws', Change.SEED),
     'batch_size': Setting(
         4096, whole(0), 'images per optimiser step over all devices (the global batch); 0: a power '
-        'of two from 8 to 256, by the number of training images'),
+        'of two from 8 to 256 that depends on the number of training images'),
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
         '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
 
     'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network'),
     'model.num_classes': Setting(
-        1000, NETWORK['num_classes'], 'classes of the head; 0: as many as the dataset has'),
+        1000, NETWORK['num_classes'], "classes of the head; 0: the dataset's number of classes"),
     'model.width_multiplier': Setting(
         1.0, NETWORK['width_multiplier'],
         'factor of all channel counts; the narrowest layer has 32'),
     'model.dropout_rate': Setting(0.25, NETWORK['dropout_rate'], 'dropout before the head'),
     'model.stochastic_depth_rate': Setting(
         0.0, NETWORK['stochastic_depth_rate'],
-        'drop rate of the last stage; earlier stages have less'),
+        'drop rate of the last stage; earlier stages have lower rates'),
     'model.dtype': Setting(
         'bfloat16', NETWORK['dtype'],
-        'of activations; parameters, statistics, logits and loss are float32 (or float64)'),
+        'dtype of activations; parameters, statistics, logits and loss are float32 (or float64)'),
     'model.batch_norm_momentum': Setting(
         0.0, NETWORK['batch_norm_momentum'],
-        "weight of the old running statistics; 0: the last batch's; 1: they stay as they are"),
+        'weight of the old running statistics; 0: they are those of the last batch; 1: they never '
+        'change'),
     'model.batch_norm_group_size': Setting(
         0, NETWORK['batch_norm_group_size'],
-        "examples that share batch statistics; 0: one group per device, as the authors' code, "
-        'which does not synchronise cores; -1: the whole global batch',
+        "examples that share batch statistics; 0: one group per device, as in the authors' code; "
+        '-1: the whole global batch',
         relation=relations.batch_norm_group_size),
-    'model.activation': Setting('relu', NETWORK['activation'], 'swish: as TF Model Garden'),
+    'model.activation': Setting(
+        'relu', NETWORK['activation'], 'activation function; TF Model Garden has swish'),
     'model.padding': Setting(
-        'symmetric', NETWORK['padding'], 'of strided layers; same: as TF Model Garden'),
+        'symmetric', NETWORK['padding'], 'padding of strided layers; TF Model Garden has same'),
     'model.pool_unstrided_shortcut': Setting(
         False, NETWORK['pool_unstrided_shortcut'],
-        'a stride-1 pool in the shortcut of stage 1, as TF Model Garden'),
+        'add a stride-1 pool to the shortcut of stage 1, as in TF Model Garden'),
     'model.squeeze_excite_divisor': Setting(
         1, NETWORK['squeeze_excite_divisor'],
-        "of hidden widths; timm's se_resnet_18 and se_resnet_34 use 8"),
+        "divisor of squeeze-excite's hidden widths; 8 for timm's se_resnet_18 and se_resnet_34"),
     'model.scan_blocks': Setting(
         False, NETWORK['scan_blocks'],
-        'one loop over the blocks of a stage: compiles sooner (docs/deep_networks.md)',
+        'loop over the blocks of a stage, which compiles faster (docs/deep_networks.md)',
         Change.RESUME),
     'model.remat': Setting(
         '', NETWORK['remat'],
-        'what the backward pass recomputes to save memory (docs/deep_networks.md)', Change.RESUME,
+        'rematerialisation: what the backward pass recomputes to save memory '
+        '(docs/deep_networks.md)', Change.RESUME,
         relation=relations.remat),
 
     'data.source': Setting(
         'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
-    'data.name': Setting('imagenet2012', text(required=True), 'of the tfds set'),
+    'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(
-        '', text(), 'where the data is; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets',
+        '', text(), 'directory of the data; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets',
         Change.HOST, relations.data_dir),
     'data.allow_batch_beyond_epoch': Setting(
-        False, flag(), 'let a batch have more images than the training split, some of them twice',
+        False, flag(), 'allow a batch larger than the training split, which repeats images',
         Change.RESUME),
-    'data.train_split': Setting('train', text(required=True), 'in the notation of tfds'),
+    'data.train_split': Setting(
+        'train', text(required=True), 'training split in the notation of tfds'),
     'data.eval_split': Setting(
-        'validation', text(required=True), 'in the notation of tfds', Change.EVALUATION),
+        'validation', text(required=True), 'evaluation split in the notation of tfds',
+        Change.EVALUATION),
     'data.image_size': Setting(
         160, whole(LEAST_IMAGE_SIZE), 'side of a training image in pixels'),
     'data.resize': Setting(
         'bicubic_tf1', choice('bicubic_tf1', 'bicubic', 'bicubic_antialias', 'bilinear',
                               'bilinear_antialias', 'area'), 'interpolation'),
     'data.crop_area': Setting(
-        (0.08, 1.0), interval(0, 1), 'of the training crop, as a fraction of the image'),
+        (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image'),
     'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
     'data.flip': Setting(True, flag(), 'mirror half of the training images'),
     'data.augment': Setting(
         'randaugment', joined(AUGMENTATIONS), 'augmentation; several are applied in turn'),
     'data.repeated_augmentation': Setting(
-        1, whole(1), 'views of each example in a batch; an epoch is as many images as the split '
-        'holds', relation=relations.repeated_augmentation),
+        1, whole(1), 'views of each example in a batch; an epoch keeps its number of images',
+        relation=relations.repeated_augmentation),
     'data.randaugment_layers': Setting(2, whole(1, 16), 'operations per image'),
     'data.randaugment_magnitude': Setting(10, whole(0, 100), 'strength of every operation'),
     'data.randaugment_operations': Setting(
         (), subset((*RANDAUGMENT_OPERATIONS, 'Identity')),
-        'to choose from; empty: all of the augmentation',
+        'operations to draw from; empty: all of the augmentation',
         relation=relations.randaugment_operations),
     'data.mixup_alpha': Setting(
-        0.0, number(0), 'of Beta(alpha, alpha), drawn on the device; 0: off; with CutMix: each in '
+        0.0, number(0), "alpha of mixup's Beta(alpha, alpha); 0: off; with CutMix, each acts on "
         'half of the batches'),
-    'data.cutmix_alpha': Setting(0.0, number(0), 'of Beta(alpha, alpha); 0: off'),
+    'data.cutmix_alpha': Setting(0.0, number(0), "alpha of CutMix's Beta(alpha, alpha); 0: off"),
     'data.eval_crop': Setting(
-        'padding 32', center_crop(), 'centre crop of evaluation: pixels that are left out, or the '
-        'part that is kept', Change.EVALUATION),
-    'data.mean_rgb': Setting(IMAGENET_MEAN_RGB, colour(), 'subtracted from pixels of 0 to 255'),
-    'data.std_rgb': Setting(IMAGENET_STD_RGB, colour(positive=True), 'divides them then'),
+        'padding 32', center_crop(), 'centre crop of evaluation: the pixels left out, or the '
+        'fraction kept', Change.EVALUATION),
+    'data.mean_rgb': Setting(
+        IMAGENET_MEAN_RGB, colour(), 'mean, subtracted from pixels of 0 to 255'),
+    'data.std_rgb': Setting(
+        IMAGENET_STD_RGB, colour(positive=True), 'deviation that then divides the pixels'),
     'data.corrupt_images': Setting(
         'fail', choice('fail', 'skip'),
-        'skip: undecodable images are counted, named and no part of the loss '
+        'skip: leave undecodable images out of the loss, count them and name them '
         '(docs/input_pipeline.md)', Change.RESUME),
     'data.streams': Setting(
-        64, whole(1), 'logical streams of a TFRecord set; lowered to a divisor of the batch'),
+        64, whole(1), 'streams of a TFRecord set; lowered to a divisor of the batch'),
     'data.shuffle_window': Setting(
         128, whole(1), 'records of a TFRecord stream that are shuffled together'),
-    'data.threads': Setting(0, whole(0), 'of the input pipeline; 0: one per core', Change.HOST),
-    'data.prefetch_batches': Setting(2, whole(1), 'batches that are read ahead', Change.HOST),
+    'data.threads': Setting(
+        0, whole(0), 'threads of the input pipeline; 0: one per core', Change.HOST),
+    'data.prefetch_batches': Setting(2, whole(1), 'batches that are prefetched', Change.HOST),
     'data.cache': Setting(
-        '', choice('', 'disk', 'memory'), "of encoded files: 'disk' copies both splits into "
+        '', choice('', 'disk', 'memory'), "cache of encoded files: 'disk' copies both splits into "
         "cache_dir, 'memory' the training split", Change.HOST, relations.cache),
     'data.cache_dir': Setting(
-        '', text(), 'a directory on a local disk', Change.HOST, relations.cache_dir),
+        '', text(), 'directory on a local disk for the cache', Change.HOST, relations.cache_dir),
     'data.host_memory_gib': Setting(
-        16.0, number(0, above=True), 'what reading ahead and a cache in memory may take in one '
-        'process', Change.HOST),
+        16.0, number(0, above=True), 'memory of one process for prefetching and a cache in memory',
+        Change.HOST),
 
-    'optimizer.learning_rate': Setting(0.1, number(0), 'per 256 images of global batch'),
-    'optimizer.schedule': Setting('cosine', choice('cosine', 'step'), 'of the learning rate'),
+    'optimizer.learning_rate': Setting(
+        0.1, number(0), 'peak learning rate per 256 images of global batch'),
+    'optimizer.schedule': Setting(
+        'cosine', choice('cosine', 'step'), 'schedule of the learning rate'),
     'optimizer.warmup': Setting(
-        '5 epochs', duration(may_be_zero=True), 'during which the rate rises from 0'),
-    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'of SGD'),
-    'optimizer.nesterov': Setting(False, flag(), "Nesterov's form of momentum"),
-    'optimizer.weight_decay': Setting(4e-5, number(0), 'times the weight joins the gradient'),
+        '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
+    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'momentum of SGD'),
+    'optimizer.nesterov': Setting(False, flag(), "use Nesterov's form of momentum"),
+    'optimizer.weight_decay': Setting(
+        4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient'),
     'optimizer.weight_decay_on': Setting(
         'kernels_and_biases', choice('kernels_and_biases', 'kernels'),
-        "kernels_and_biases: all but batch norm, as the authors' code"),
+        "kernels_and_biases: all but batch norm, as in the authors' code"),
     'optimizer.label_smoothing': Setting(
-        0.1, number(0, 1, below=True), 'part of the target that all classes share'),
-    'optimizer.gradient_clip_norm': Setting(0.0, number(0), 'global norm; 0: off'),
+        0.1, number(0, 1, below=True), 'fraction of the target that all classes share'),
+    'optimizer.gradient_clip_norm': Setting(
+        0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
 
@@ -219,35 +231,37 @@ SETTINGS = {
         'zero1: optimiser state and EMA are sharded over the devices of a slice; fsdp: parameters '
         'too (docs/sharding.md)', Change.RESUME),
     'sharding.replicate_below': Setting(
-        16384, whole(0), 'elements; smaller arrays are replicated', Change.RESUME),
+        16384, whole(0), 'elements below which an array is replicated', Change.RESUME),
     'sharding.slices': Setting(
-        0, whole(0), 'TPU slices; 0: as the devices say', Change.RESUME),
+        0, whole(0), 'number of TPU slices; 0: detected from the devices', Change.RESUME),
 
     'ema.decay': Setting(
-        0.9999, number(0, 1, below=True), 'of the average of weights and statistics'),
+        0.9999, number(0, 1, below=True), 'decay of the average of weights and statistics'),
 
-    'eval.batch_size': Setting(1024, whole(1), 'images over all devices', Change.RESUME),
-    'eval.every': Setting('5 epochs', duration(), 'between evaluations', Change.RESUME),
+    'eval.batch_size': Setting(
+        1024, whole(1), 'images of an evaluation batch over all devices', Change.RESUME),
+    'eval.every': Setting('5 epochs', duration(), 'time between evaluations', Change.RESUME),
     'eval.image_size': Setting(
         0, Rule(int, f'0 (data.image_size) or a whole number, {LEAST_IMAGE_SIZE} or more',
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
 
-    'checkpoint.every': Setting('1 epochs', duration(), 'between checkpoints', Change.RESUME),
-    'checkpoint.keep_last': Setting(2, whole(1), 'newest checkpoints to keep', Change.RESUME),
+    'checkpoint.every': Setting('1 epochs', duration(), 'time between checkpoints', Change.RESUME),
+    'checkpoint.keep_last': Setting(
+        2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
     'checkpoint.keep_best': Setting(
-        1, whole(0), 'checkpoints with the best EMA top-1 to keep', Change.RESUME),
+        1, whole(0), 'number of checkpoints with the best EMA top-1 to keep', Change.RESUME),
     'checkpoint.best_by': Setting(
         DEFAULT_EVALUATION, text(required=True),
         "evaluation whose EMA top-1 says which checkpoint is best: 'eval' or a name in evals",
         Change.RESUME, relations.best_by),
 
-    'log.every': Setting('100 steps', duration(), 'between lines of metrics', Change.RESUME),
+    'log.every': Setting('100 steps', duration(), 'time between lines of metrics', Change.RESUME),
 
     'hosts.start_timeout_seconds': Setting(
-        300, whole(1), 'within which every process has to start', Change.RESUME),
+        300, whole(1), 'seconds to wait for every process to start', Change.RESUME),
     'hosts.lost_after_seconds': Setting(
-        60, whole(1), 'a process that does not answer for this long ends the others',
+        60, whole(1), 'seconds without an answer after which a process counts as lost',
         Change.RESUME),
 }  # fmt: skip
 
@@ -297,6 +311,11 @@ def default_config() -> ml_collections.ConfigDict:
     return config
 
 
+def eval_image_size(config: ml_collections.ConfigDict) -> int:
+    """Returns the resolution of evaluation in pixels: that of training unless another is set."""
+    return config.eval.image_size or config.data.image_size
+
+
 def flatten(settings: Mapping, prefix: str = '') -> dict:
     """Returns {'a': {'b': 1}} as {'a.b': 1}."""
     flat = {}
@@ -309,9 +328,9 @@ def flatten(settings: Mapping, prefix: str = '') -> dict:
 
 
 def may_change_on_resume(name: str) -> bool:
-    """Returns whether a resumed run may have another value: it learns the same from the same data.
+    """Returns whether a resumed run may have another value of the setting `name`.
 
-    Settings that are no longer in the table may not.
+    A setting that is no longer in the table may not change.
     """
     setting = setting_of(name)
     return setting is not None and setting.change not in (Change.EXPERIMENT, Change.SEED)
@@ -323,7 +342,7 @@ def may_differ_between_hosts(name: str) -> bool:
 
 
 def experiment_settings(config: ml_collections.ConfigDict) -> dict:
-    """Returns the settings, {name: value}, that runs of one experiment share, whatever the seed."""
+    """Returns the settings, {name: value}, that runs of one experiment share; the seed is none."""
     return {
         name: value
         for name, value in flatten(config.to_dict()).items()

@@ -16,7 +16,7 @@ from resnet_rs.utils.errors import UserError
 
 
 def check_settings(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for an unknown setting, a value out of its rule and values that disagree."""
+    """Raises UserError for an unknown setting, an invalid value and for settings that conflict."""
     settings = flatten(config.to_dict())
     for name, value in settings.items():
         check_key(name)
@@ -49,7 +49,7 @@ def check_evaluation_name(name: str) -> None:
 def check_key(name: str) -> None:
     """Raises UserError for a setting that does not exist.
 
-    The message has the setting that is meant, else those of the same group, else all.
+    The message suggests the most similar setting, else lists those of the same group, else all.
     """
     if setting_of(name):
         return
@@ -60,10 +60,10 @@ def check_key(name: str) -> None:
         there = [f'{group}.{known}' for known in EVALUATION_SETTINGS]
     inside = [known for known in there if group and known.startswith(f'{group}.')]
     meant = difflib.get_close_matches(name, there, n=1, cutoff=0.75)
-    if not inside:  # the right setting in no group or in another one
+    if not inside:  # the group is missing or does not exist
         meant = [known for known in SETTINGS if known.rpartition('.')[2] == key] or meant
     elif meant and difflib.SequenceMatcher(None, key, meant[0].rpartition('.')[2]).ratio() < 0.6:
-        meant = []  # alike in their group alone
+        meant = []  # only the groups are similar
     if meant:
         hint = f'did you mean {meant[0]!r}?'
     else:

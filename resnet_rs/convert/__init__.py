@@ -1,1 +1,1 @@
-"""Weights from and to other implementations."""
+"""Conversion of weights from and to other implementations."""

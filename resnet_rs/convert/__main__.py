@@ -3,8 +3,8 @@
     python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
     python -m resnet_rs.convert --to=timm --workdir=DIR --output=FILE.safetensors
 
-The first makes a work directory that main.py --mode=eval, training and resnet_rs.predict take;
-the second writes the state dict of a work directory's network for timm.
+The first command makes a work directory for main.py --mode=eval, training and resnet_rs.predict.
+The second writes the state dict of a work directory's network for timm.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command; a mistake is one line and exit status 2."""
+    """Runs the command; a user error prints one line and exits with status 2."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.to and (options.path or not options.workdir):
@@ -63,11 +63,11 @@ def import_weights(options: argparse.Namespace) -> None:
     try:
         network = recognise(source, options.variant, options.num_classes)
         weights, notes = assemble(source, network)
-    except UserError as error:  # speaks of tensors, not of the file
+    except UserError as error:  # names tensors, but not the file
         raise UserError(f'{options.path}: {error}') from error
     image_size, why = choose_image_size(options.path, network)
     if options.image_size:
-        image_size, why = options.image_size, 'as asked for'
+        image_size, why = options.image_size, 'from --image_size'
     with created_whole(options.output) as partial:
         partial.mkdir()
         write_workdir(partial, network_config(network, image_size, source.data), weights)
@@ -105,8 +105,8 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, check
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.convert', description=__doc__)
     direction = parser.add_mutually_exclusive_group(required=True)
-    direction.add_argument('--source', choices=SOURCES, help='whose weights PATH holds')
-    direction.add_argument('--to', choices=['timm'], help='whose weights to write')
+    direction.add_argument('--source', choices=SOURCES, help='the implementation that wrote PATH')
+    direction.add_argument('--to', choices=['timm'], help='the implementation to write for')
     parser.add_argument(
         'path',
         type=pathlib.Path,
@@ -132,13 +132,13 @@ def _parser():
     parser.add_argument(
         '--num_classes',
         type=positive_integer,
-        help="the number of classes to have; if it is not the file's own, the classifier is new",
+        help="number of classes; if it differs from the file's, the classifier is new",
     )
     parser.add_argument(
         '--variant',
         choices=['v1', 'v1.5'],
         default='v1.5',
-        help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not tell where the stride '
+        help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not show where the stride '
         'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
     )
     parser.add_argument('--image_size', type=positive_integer, help='pixels, written to the config')

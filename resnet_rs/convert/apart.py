@@ -1,4 +1,4 @@
-"""Calls in a process of their own, for libraries that a damaged file can end or keep for ever."""
+"""Calls in a separate process, for libraries that a damaged file can crash or block for ever."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -10,19 +10,20 @@ import resource
 from collections.abc import Callable
 
 GIB = 2**30
-SECONDS = 10  # of CPU
-BYTES_PER_SECOND = 50e6  # so many more bytes of a file are a second more
+SECONDS = 10  # CPU time for a small file
+BYTES_PER_SECOND = 50e6  # bytes of a large file that add a second
 
 
 class BrokenDown(Exception):
-    """The end of a process before its result: by a fault, or at a limit of memory or of time."""
+    """The end of a process before its result, by a crash or a limit of memory or time."""
 
 
 def call_apart(function: Callable, *arguments, size: int, library: str):
-    """Returns function(*arguments) from another process, or raises what it raises there.
+    """Returns function(*arguments) from another process, or raises its exception.
 
-    The process may take four times `size`, in bytes of the file, and a GiB beyond what `library`
-    takes, and SECONDS of CPU and more for a large file. Raises BrokenDown where it has no result.
+    The process may use four times `size`, the bytes of the file, plus a GiB, in addition to the
+    memory of `library`, and SECONDS of CPU time, more for a large file. Raises BrokenDown if the
+    process ends without a result.
     """
     processes = multiprocessing.get_context('forkserver')
     processes.set_forkserver_preload([library])
@@ -37,8 +38,8 @@ def call_apart(function: Callable, *arguments, size: int, library: str):
 
 
 def _prepare_process(library: str, room: int, seconds: int) -> None:
-    """Sets the limits, and lets the process say nothing on stderr while it breaks down."""
-    importlib.import_module(library)  # what it needs itself comes on top
+    """Sets the limits, and silences stderr, because a crashing process prints to it."""
+    importlib.import_module(library)  # its own memory is in addition to `room`
 
     used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))

@@ -1,9 +1,9 @@
-"""Reads pickles that hold only data, instruction by instruction; nothing in them is run.
+"""A reader of pickles that hold only data, which runs no code of the pickle.
 
-A pickle is a program for a stack machine. Python's own unpickler trusts it with more than calls:
-an index of the memo as large as 2^32 takes 16 GB, and a deeply nested key ends the process. Here
-every instruction is one of the few that dicts, lists, tuples, numbers and text need.
-Source: pickletools.py of the standard library, which also cuts the pickle into its instructions.
+A pickle is a program for a stack machine. Python's own unpickler runs its calls, and more: an index
+of the memo as large as 2^32 takes 16 GB, and a deeply nested key crashes the process. This reader
+accepts only the few instructions that dicts, lists, tuples, numbers and text need.
+Source: pickletools.py of the standard library, which also parses the instructions.
 """
 
 import pickletools
@@ -35,20 +35,20 @@ UNNEEDED = {'PROTO', 'FRAME'}
 
 
 class DamagedPickleError(Exception):
-    """A pickle that is cut short, or whose instructions make no sense."""
+    """An error in a pickle that is truncated or whose instructions are invalid."""
 
 
 class ForbiddenPickleError(Exception):
-    """A pickle that asks for more than data; the message is the class, function or instruction."""
+    """An error in a pickle with more than data; its message names the class or instruction."""
 
 
 def load(file: BinaryIO, functions: dict[str, Any], persistent: Callable[[Any], Any]) -> Any:
-    """The object of the pickle that begins at the position of `file`, which is moved to its end.
+    """Reads the pickle at the position of `file`, moves to its end, and returns its object.
 
     Args:
-      file: reading past its end has to be cheap: io.BytesIO or mmap.mmap.
-      functions: {'module name': what stands for it}; every other one is forbidden.
-      persistent: gives the object for a persistent id, such as torch's storages.
+      file: an io.BytesIO or mmap.mmap, in which reading past the end is cheap.
+      functions: {'module name': replacement}; every other name is forbidden.
+      persistent: returns the object of a persistent id, such as torch's storages.
 
     Raises DamagedPickleError and ForbiddenPickleError.
     """
@@ -60,7 +60,7 @@ def load(file: BinaryIO, functions: dict[str, Any], persistent: Callable[[Any], 
             machine.do(instruction.name, argument)
     except (ForbiddenPickleError, DamagedPickleError):
         raise
-    # A pickle can hand anything to any instruction and to the functions given here.
+    # A pickle can pass any value to any instruction and to `functions`.
     except Exception as error:
         raise DamagedPickleError(str(error) or type(error).__name__) from error
     raise DamagedPickleError('a pickle without an end')
@@ -110,7 +110,7 @@ class _Machine:
         elif name == 'BINPERSID':
             stack.append(self._persistent(stack.pop()))
         elif name == 'BUILD':
-            # The attributes of a state dict, which hold the versions of its modules.
+            # The attributes of a state dict contain the versions of its modules.
             _expect(stack[-2], dict)
             stack.pop()
         elif name not in UNNEEDED:
@@ -119,7 +119,7 @@ class _Machine:
     def _set(self, items):
         target = _expect(self.stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # The hash of nested tuples can take for ever, or more stack than there is.
+            # The hash of nested tuples can take for ever or overflow the stack.
             if not isinstance(key, (str, int)):
                 raise DamagedPickleError('a dict with a key that is neither text nor a number')
             target[key] = value

@@ -1,7 +1,7 @@
 """Keras' ResNet-RS weights (.h5), with and without the classifier, by order and shape.
 
 Source: tf-keras 2.21, applications/resnet_rs.py; the published files hold the authors' moving
-averages. Layer names are not relied upon: they changed between versions.
+averages. The reader does not rely on layer names, which changed between versions.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from resnet_rs.utils.errors import UserError
 
 
 def read(path: pathlib.Path, which: str) -> Source:
-    """The one set of weights in an .h5 file of save_weights or of save.
+    """Reads the one set of weights in an .h5 file of save_weights or of save.
 
     Raises UserError for a file that cannot be read or holds no ResNet-RS.
     """
@@ -42,7 +42,7 @@ def _read(path: pathlib.Path) -> tuple[list[Layer], str]:
             return _layers(file, path), ''
     except UserError:
         raise
-    except Exception as error:  # h5py raises nearly anything for a damaged file
+    except Exception as error:  # h5py raises many kinds for a damaged file
         return [], str(error)
 
 
@@ -51,7 +51,7 @@ def _layers(file, path):
     names = _names(group, 'layer_names')
     if not names:
         raise UserError(
-            f'{path} has no layer_names: it is no file of Keras 2 (Keras 3 writes '
+            f'{path} has no layer_names: it is not a file of Keras 2 (Keras 3 writes '
             'another layout); save the weights with tf-keras as .h5'
         )
     layers = []
@@ -65,7 +65,7 @@ def _layers(file, path):
                     f'{path}: layer {name} has a variable {weight}, which no layer of '
                     'a ResNet-RS has; it is of another network'
                 )
-            # Keras does not compress. A size that the file cannot hold would be filled with zeros.
+            # Keras does not compress. h5py would fill a variable beyond the file with zeros.
             room -= group[name][weight].nbytes
             if room < 0:
                 raise UserError(
@@ -80,7 +80,7 @@ def _layers(file, path):
 
 
 def _names(group, attribute):
-    """A list of names; Keras splits one that is too long for an attribute into numbered parts."""
+    """Reads a list of names, which Keras divides into numbered attributes if it is too long."""
     if attribute in group.attrs:
         parts = [group.attrs[attribute]]
     else:

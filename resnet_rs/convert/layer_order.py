@@ -1,7 +1,7 @@
-"""ResNet-RS weights whose place in the network is told by the order of the layers alone.
+"""ResNet-RS weights in formats where only the order of the layers shows their position.
 
-The authors' TF1 code numbers its layers as it creates them, each block's projection first; Keras
-files hold the layers by their depth in the graph, each block's projection last.
+The authors' TF1 code numbers layers as it creates them, each block's projection first. Keras files
+store layers by their depth in the graph, each block's projection last.
 """
 
 import dataclasses
@@ -25,18 +25,18 @@ LEAVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One layer of a file: its name there and its variables by TensorFlow's names."""
+    """A layer of a file: its name there and its variables by TensorFlow's names."""
 
     name: str
     variables: dict[str, np.ndarray]
 
 
 def arrange(layers: list[Layer], what: str) -> tuple[Arrays, dict[str, str]]:
-    """(arrays by path, the layer name of each path); `what` names the file in messages.
+    """Returns (arrays by path, {path: layer name}); `what` names the file in messages.
 
-    Convolutions, squeeze-excite layers (convolutions with a bias) and batch norms have to be in
-    the network's order each among themselves; where in a block the projection comes is told from
-    the shapes. Raises UserError for a sequence that is no ResNet-RS.
+    Convolutions, squeeze-excite layers (convolutions with a bias) and batch norms must each be in
+    the network's order; the shapes show the position of a block's projection. Raises UserError for
+    a sequence that is not a ResNet-RS.
     """
     kinds = {'conv': [], 'gate': [], 'norm': [], 'head': []}
     for layer in layers:

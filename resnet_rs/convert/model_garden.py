@@ -31,11 +31,11 @@ DATA = {'eval_crop': 'fraction 0.875', 'resize': 'bilinear'}
 
 
 def read(path: pathlib.Path, which: str) -> Source:
-    """The model's variables and, where its trainer kept them, their moving averages.
+    """Reads the model's variables and, if the checkpoint has them, their moving averages.
 
-    With `which` 'raw' the variables are taken in both places; so they are where the checkpoint
-    has no averages. Other slots of the optimiser and counters are not read. Raises UserError for
-    a checkpoint that cannot be read or is of another network.
+    With `which` 'raw', or without averages in the checkpoint, the variables also serve as the
+    averages. Counters and other optimiser slots are not read. Raises UserError for a checkpoint
+    that cannot be read or belongs to another network.
     """
     tensors = read_tensors(path, _is_weight)
     variables = {k.removesuffix(SUFFIX): v for k, v in tensors.items() if AVERAGE not in k}
@@ -49,8 +49,8 @@ def read(path: pathlib.Path, which: str) -> Source:
     if averages and which == 'ema':
         weights['ema'] = _arrays(averages, path_of)
     else:
-        reason = 'as asked for' if averages else 'the checkpoint keeps no averages beside them'
-        notes.append(f'the variables are taken for the moving averages too: {reason}')
+        reason = 'as requested' if averages else 'the checkpoint has no averages'
+        notes.append(f'the variables also serve as the moving averages: {reason}')
     head = variables.get('model/layer_with_weights-1/bias')
     if head is not None and len(head) == CLASSES_WITH_BACKGROUND:
         notes.append('class 0 of 1001, the background, is left out')
@@ -74,7 +74,7 @@ def _arrays(tensors, path_of):
 
 
 def _stage_sizes(names):
-    """A stage starts with a block that has a projection."""
+    """Returns the blocks per stage; a stage starts with a block that has a projection."""
     layer = re.compile(r'backbone/layer_with_weights-(\d+)/(_shortcut1/|_norm0/)?')
     matches = [match for name in names if (match := layer.match(name))]
     starts = sorted({int(match[1]) for match in matches if match[2]})
@@ -83,7 +83,7 @@ def _stage_sizes(names):
 
 
 def garden_key(path: str, stage_sizes: tuple[int, ...]) -> str:
-    """The checkpoint's key (without suffix) of a leaf named 'stage1/block2/conv3/kernel'."""
+    """Returns the checkpoint's key (without suffix) of a path 'stage1/block2/conv3/kernel'."""
     *modules, leaf = path.split('/')
     if modules == ['head']:
         return f'model/layer_with_weights-1/{leaf}'

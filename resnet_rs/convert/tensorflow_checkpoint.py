@@ -17,10 +17,10 @@ MOST_EXPANDED = 20  # times the size of a tarball; weights hardly shrink when th
 
 
 def read_tensors(path: pathlib.Path, wanted) -> dict[str, np.ndarray]:
-    """{name: array} of the tensors of which `wanted(name)` is true.
+    """Reads the tensors with `wanted(name)` as {name: array}.
 
-    `path` is a prefix ('DIR/model.ckpt'), its .index file, or a directory or .tar.gz that holds
-    one checkpoint, with or without the index file called `checkpoint`. Raises UserError.
+    `path` is a prefix ('DIR/model.ckpt'), its .index file, or a directory or .tar.gz with one
+    checkpoint, with or without the index file `checkpoint`. Raises UserError for any other file.
     """
     with _prefix(path) as prefix:
         parts = pathlib.Path(prefix)
@@ -46,7 +46,7 @@ def _read(prefix: str, wanted) -> tuple[str, dict[str, np.ndarray]]:
         reader = tf.train.load_checkpoint(prefix)
         names = [name for name in reader.get_variable_to_shape_map() if wanted(name)]
         return '', {name: reader.get_tensor(name) for name in names}
-    except Exception as error:  # of TensorFlow's status codes, some come as Python's exceptions
+    except Exception as error:  # some of TensorFlow's status codes become Python's own exceptions
         return (str(error).splitlines() or [type(error).__name__])[0], {}
 
 
@@ -64,7 +64,7 @@ def _prefix(path: pathlib.Path) -> Iterator[str]:
                 _extract(path, pathlib.Path(directory))
             except UserError:
                 raise
-            except Exception as error:  # of tarfile, of the decompressors, of the disk
+            except Exception as error:  # tarfile, decompressors and disk raise many kinds
                 raise UserError(
                     f'{path} is neither a checkpoint ({path}.index is not there), a directory, '
                     f'nor a readable tarball ({error})'
@@ -73,9 +73,9 @@ def _prefix(path: pathlib.Path) -> Iterator[str]:
 
 
 def _extract(path: pathlib.Path, directory: pathlib.Path) -> None:
-    """Unpacks the plain files of a tarball, each at its place below `directory` and nowhere else.
+    """Unpacks the plain files of a tarball, and writes nowhere else than below `directory`.
 
-    By hand, because extractall takes its safe filter only since Python 3.11.4.
+    extractall has its safe filter only since Python 3.11.4.
     """
     room = MOST_EXPANDED * path.stat().st_size
     with tarfile.open(path) as archive:
@@ -86,7 +86,7 @@ def _extract(path: pathlib.Path, directory: pathlib.Path) -> None:
                 if room < 0:
                     raise UserError(
                         f'{path} would be more than {MOST_EXPANDED} times as large '
-                        'unpacked; it holds something else than weights'
+                        'unpacked; it does not hold weights'
                     )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.extractfile(member) as source, target.open('wb') as file:

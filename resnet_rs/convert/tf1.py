@@ -21,10 +21,10 @@ NAME = re.compile(
 
 
 def read(path: pathlib.Path, which: str) -> Source:
-    """Raw weights and moving averages; with `which` 'raw' the raw ones in both places.
+    """Reads raw weights and moving averages; with `which` 'raw' the raw ones serve as both.
 
-    Where the raw weights are not in the checkpoint, the averages stand in for them. Raises
-    UserError for a checkpoint without the weights asked for or of another network.
+    If the checkpoint has no raw weights, the averages replace them. Raises UserError for a
+    checkpoint without the requested weights or of another network.
     """
     tensors = read_tensors(path, _is_weight)
     averages = {k.removesuffix(AVERAGE): v for k, v in tensors.items() if k.endswith(AVERAGE)}
@@ -34,12 +34,12 @@ def read(path: pathlib.Path, which: str) -> Source:
     if which == 'raw':
         if not raw:
             raise UserError(f'{path} holds only moving averages; leave out --weights=raw')
-        sets, notes = {'raw': raw, 'ema': raw}, ('the raw weights stand in for the averages',)
+        sets, notes = {'raw': raw, 'ema': raw}, ('the raw weights replace the averages',)
     elif raw:
         sets, notes = {'raw': raw, 'ema': averages}, ()
     else:
         sets = {'raw': averages, 'ema': averages}
-        notes = ('the averages stand in for the raw weights, which are not in the checkpoint',)
+        notes = ('the averages replace the raw weights, which are not in the checkpoint',)
     weights, names = {}, {}
     for name, variables in sets.items():
         weights[name], names = arrange(_layers(variables, path), f'{path} ({name} weights)')
@@ -56,7 +56,7 @@ def _layers(tensors, path):
         match = NAME.fullmatch(name)
         if not match:
             raise UserError(
-                f"{path} has a tensor {name!r}, which the authors' ResNet-RS has not; "
+                f"{path} has a tensor {name!r}, which the authors' ResNet-RS does not have; "
                 'it is of another network'
             )
         key = (match['kind'], int(match['number'] or 0))

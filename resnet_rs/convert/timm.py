@@ -27,7 +27,7 @@ NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var':
 
 
 def timm_key(path: str, stem: str, shortcut: str) -> str:
-    """The state-dict key of a leaf named 'stage1/block2/conv3/kernel' and the like.
+    """Returns the state-dict key of a path such as 'stage1/block2/conv3/kernel'.
 
     `stem` and `shortcut` are the fields of `models.resnet.Architecture`. Raises KeyError for a
     path that no network of this project has.
@@ -64,7 +64,7 @@ def _stem_module(module: str, stem: str) -> str:
 
 
 def to_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
-    """An array of ours as timm stores it."""
+    """Converts an array of this project to timm's layout."""
     if not path.endswith('kernel'):
         return array
     if array.ndim == 4:
@@ -74,7 +74,7 @@ def to_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def from_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
-    """An array of timm as ours; the inverse of `to_timm_layout`."""
+    """Converts an array from timm's layout; the inverse of `to_timm_layout`."""
     if not path.endswith('kernel'):
         return array
     if 'squeeze_excite' in path:
@@ -83,15 +83,15 @@ def from_timm_layout(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def read(path: pathlib.Path, which: str) -> Source:
-    """The state dict in a .safetensors file or a torch file; it holds one set of weights.
+    """Reads the one set of weights in a .safetensors file or a torch file.
 
-    Raises UserError for a file that cannot be read and for tensors that are no ResNet's.
+    Raises UserError for a file that cannot be read and for tensors that do not form a ResNet.
     """
     del which
     if path.suffix == '.safetensors':
         try:
             state = safetensors.numpy.load_file(path)
-        except Exception as error:  # SafetensorError, and what NumPy makes of types and shapes
+        except Exception as error:  # SafetensorError, or NumPy's errors about types and shapes
             raise UserError(
                 f'{path} cannot be read as safetensors ({error}); it is damaged or '
                 'of another format'
@@ -102,7 +102,7 @@ def read(path: pathlib.Path, which: str) -> Source:
 
 
 def from_state_dict(state: Arrays, what: str) -> Source:
-    """A timm state dict under our names; `what` names it in messages."""
+    """Converts a timm state dict to this project's names; `what` names it in messages."""
     if state and all(key.startswith('module.') for key in state):  # saved from a parallel wrapper
         state = {key.removeprefix('module.'): array for key, array in state.items()}
     state = {k: v for k, v in state.items() if not k.endswith('.num_batches_tracked')}
@@ -129,9 +129,9 @@ def from_state_dict(state: Arrays, what: str) -> Source:
 
 
 def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
-    """Our leaves by path as the state dict of timm's network, num_batches_tracked included.
+    """Converts leaves by path to the state dict of timm's network, with num_batches_tracked.
 
-    Raises UserError for a network that timm's code cannot build, though its tensors would fit.
+    Raises UserError for a network that timm's code cannot build, although its tensors would fit.
     """
     if problem := _not_in_timm(architecture, arrays):
         raise UserError(
@@ -181,5 +181,5 @@ def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
         if path.endswith('squeeze_excite/reduce/kernel'):
             channels, hidden = array.shape
             if squeeze_excite_width(channels, architecture.squeeze_excite_ratio, 8) != hidden:
-                return 'hidden widths of squeeze-excite that are no multiples of 8'
+                return 'hidden widths of squeeze-excite that are not multiples of 8'
     return None

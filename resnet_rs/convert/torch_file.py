@@ -1,8 +1,8 @@
-"""Reads state dicts that torch.save wrote, without torch and without running their pickles' code.
+"""A reader of state dicts from torch.save, without torch and without running their pickles' code.
 
 A torch file is a pickle that names classes and functions, which an ordinary unpickler would call.
-The one here (data_pickle.py) knows the few that tensors need, as plain data, and refuses every
-other. No number in a file is believed before it was compared with the size of the file.
+data_pickle.py instead treats the few that tensors need as plain data, and refuses all others. Every
+number in a file is checked against the size of the file before its use.
 Source: torch 2.13, torch/serialization.py (_save, _legacy_save) and torch/_utils.py.
 """
 
@@ -33,16 +33,16 @@ STORAGE_DTYPES = {
     'ByteStorage': np.uint8,
     'BoolStorage': np.bool_,
 }
-# Where a training checkpoint keeps the state dict among other things.
+# Keys under which training checkpoints store the state dict.
 WRAPPERS = ('state_dict', 'model')
 MOST_DIMENSIONS = 8
 
 
 def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """{name: array} of a file in torch's zip format, or in the one before it (torch 0.2 to 1.5).
+    """Reads {name: array} from a file in torch's zip format or the older one of torch 0.2 to 1.5.
 
-    Raises UserError for anything else, for a pickle that names other classes or functions (which
-    are not run), and for a damaged file.
+    Raises UserError for any other file, for a pickle that names other classes or functions (none is
+    run), and for a damaged file.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -53,7 +53,7 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     except data_pickle.ForbiddenPickleError as error:
         raise UserError(
             f'{path} is a pickle that asks for {error}, which plain weights do not need; it was '
-            'refused and nothing of it was run. Save only the state dict, best as .safetensors'
+            'refused, and none of its code was run. Save only the state dict, best as .safetensors'
         ) from error
     # RuntimeError: an encrypted member of a zip archive. ValueError: an empty file too.
     except (
@@ -74,14 +74,14 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass
 class _Storage:
-    """One buffer of a file; its bytes may come later than the tensors that look into it."""
+    """A buffer of a file, whose bytes may follow after the tensors that use it."""
 
     dtype: np.dtype
     count: int
     values: np.ndarray | None = None
 
     def fill(self, data: bytes, order: str) -> None:
-        """Takes the bytes of the buffer, in the byte order '<' or '>'."""
+        """Sets the bytes of the buffer, in the byte order '<' or '>'."""
         values = np.frombuffer(data, self.dtype.newbyteorder(order), self.count)
         self.values = values.astype(self.dtype, copy=False)
 
@@ -94,7 +94,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A read-only view of the storage; raises ValueError for a view beyond it."""
+        """Returns a read-only view of the storage; raises ValueError for a view beyond it."""
         if self.storage.values is None:
             raise ValueError('a tensor whose storage is not in the file')
         numbers = (self.offset, *self.shape, *self.strides)
@@ -125,9 +125,9 @@ def _rebuild_parameter(tensor, *unused):
 
 
 def _ordered_dict(items=()):
-    """Python 2 handed the items over at once."""
+    """Returns a dict; a pickle of Python 2 passes all items at once."""
     if not all(isinstance(key, str) for key, _ in items):
-        raise data_pickle.DamagedPickleError('a dict with a key that is no text')
+        raise data_pickle.DamagedPickleError('a dict with a key that is not text')
     return dict(items)
 
 
@@ -140,14 +140,14 @@ FUNCTIONS = {
 
 
 class _Storages(dict):
-    """The storages that a pickle asks for, by their keys, in a file of `size` bytes."""
+    """The storages that a pickle refers to, by their keys, in a file of `size` bytes."""
 
     def __init__(self, size: int):
         super().__init__()
         self._size = size
 
     def find(self, pid) -> _Storage:
-        """The storage of a persistent id, made when it is first asked for."""
+        """Returns the storage of a persistent id, and creates it at the first request."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage':
             raise data_pickle.DamagedPickleError('an unknown kind of storage')
         _, name, key, _, count, *view = pid
@@ -175,7 +175,7 @@ def _read_zip(path):
         storages = _Storages(path.stat().st_size)
 
         def read(name):
-            # torch never compresses: a member cannot hold more than the file does.
+            # torch never compresses, so a member cannot be larger than the file.
             if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f'{name} is compressed')
             return archive.read(name)
@@ -190,7 +190,7 @@ def _read_zip(path):
 
 
 def _read_legacy(file, path):
-    """Five pickles in a row (magic, version, system, object, storage keys), then the storages."""
+    """Reads five pickles (magic, version, system, object, storage keys), then the storages."""
     storages = _Storages(len(file))
 
     def load():
@@ -229,6 +229,6 @@ def _plain_state_dict(state, path):
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, _Tensor):
             raise UserError(
-                f'{path} holds {key!r:.80}, which is no tensor; save only model.state_dict()'
+                f'{path} holds {key!r:.80}, which is not a tensor; save only model.state_dict()'
             )
     return {key: value.array() for key, value in state.items()}

@@ -1,7 +1,7 @@
-"""From the tensors of a file to the variables of one of our networks.
+"""Conversion of a file's tensors to the variables of one of this project's networks.
 
-A source module (timm, keras, tf1, model_garden) reads its format and gives a `Source`. Here the
-network is recognised from the tensors, and every tensor is used exactly once.
+The module of a format (timm, keras, tf1, model_garden) reads a file and returns a `Source`. This
+module recognises the network by the tensors and uses every tensor exactly once.
 """
 
 import collections
@@ -25,13 +25,13 @@ STATISTICS = ('mean', 'var')
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a file holds, under our names and in our layouts.
+    """The weights of a file, under this project's names and in its layouts.
 
-    weights: {'raw': arrays, 'ema': arrays}; the same twice where the file has one set.
-    form: the fields of Architecture that the tensors' names tell or the format implies.
-    name_of: the file's own name of a path, for messages.
+    weights: {'raw': arrays, 'ema': arrays}; the same arrays if the file has only one set.
+    form: the fields of Architecture that follow from the tensors' names or the format.
+    name_of: returns the file's own name of a path, for messages.
     data: settings of config.data that belong to these weights.
-    notes: what the person who converts should know.
+    notes: remarks for the user.
     """
 
     weights: dict[str, Arrays]
@@ -43,7 +43,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network of the table `models.VARIANTS` and the settings that the weights need beside."""
+    """A network of the table `models.VARIANTS` with the other settings that the weights need."""
 
     name: str
     num_classes: int
@@ -55,7 +55,7 @@ class Network:
 
 
 def candidate_paths(stage_sizes: tuple[int, ...], stem: str) -> Iterator[str]:
-    """Every path that some network with these stages and this stem has."""
+    """Yields every path that any network with these stages and this stem has."""
     norm = ('scale', 'bias', 'mean', 'var')
     stem_layers = {'conv7': 1, 'deep': 3, 'deep_strided': 4}[stem]
     layers = [('stem', index) for index in range(1, stem_layers + 1)]
@@ -74,14 +74,14 @@ def candidate_paths(stage_sizes: tuple[int, ...], stem: str) -> Iterator[str]:
 
 
 def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
-    """The network whose weights these are.
+    """Returns the network to which the weights belong.
 
     Args:
-      source: a file's tensors; the names and shapes of its 'ema' set are looked at.
-      variant: 'v1' or 'v1.5', which of the two a bottleneck ResNet with a 7x7 stem is.
-      num_classes: of the classifier to have; None for the file's own, if it tells 1000 classes.
+      source: a file's tensors; the names and shapes of its 'ema' set decide.
+      variant: 'v1' or 'v1.5', the form of a bottleneck ResNet with a 7x7 stem.
+      num_classes: number of classes; None for the file's own if it is 1000.
 
-    Raises UserError when it is none of the table.
+    Raises UserError if the table has no such network.
     """
     arrays = source.weights['ema']
     form = _parts(arrays) | source.form
@@ -108,7 +108,7 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
             f'blocks, stem {form["stem"]!r}, shortcut {form["shortcut"]!r}, form {variant} and '
             f'squeeze-excite {"on" if gated else "off"}; see resnet_rs.models.VARIANTS'
         )
-    if gated:  # some networks differ in nothing but the ratio
+    if gated:  # some networks differ in the ratio alone
         kernel = _array(source, 'stage4/block1/squeeze_excite/reduce/kernel')
         ratio = kernel.shape[-1] / kernel.shape[-2]
         matches.sort(key=lambda name: abs(VARIANTS[name]['squeeze_excite_ratio'] - ratio))
@@ -122,11 +122,10 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
 
 
 def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
-    """({'raw': variables, 'ema': variables}, notes) with float32 leaves.
+    """Returns ({'raw': variables, 'ema': variables}, notes) with float32 leaves.
 
-    A classifier of another number of classes than `network` has is left out, and a new one takes
-    its place. Raises UserError naming tensors that are missing, left over, of another shape or
-    not finite.
+    A new classifier replaces one whose number of classes differs from `network`'s. Raises UserError
+    naming tensors that are missing, unknown, of another shape or not finite.
     """
     model = network.create()
     shapes = jax.eval_shape(lambda: init_variables(model, 64))
@@ -147,7 +146,7 @@ def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
             f'the file has {had}: the one of {count_of(network.num_classes, "class")} is NEWLY '
             'INITIALISED and predicts nothing before it is trained',
         )
-        init = jax.jit(lambda: init_variables(model, 64)['params']['head'])  # only this is run
+        init = jax.jit(lambda: init_variables(model, 64)['params']['head'])  # draws the head alone
         new_head = {f'head/{name}': np.asarray(leaf) for name, leaf in init().items()}
     weights = {}
     for which, arrays in source.weights.items():
@@ -159,7 +158,7 @@ def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
 
 
 def paths_of(variables: dict) -> Arrays:
-    """The leaves of {'params', 'batch_stats'} by path within their collection."""
+    """Returns the leaves of {'params', 'batch_stats'} by path within their collection."""
     flat = flax.traverse_util.flatten_dict(variables, sep='/')
     return {path.split('/', 1)[1]: np.asarray(leaf) for path, leaf in flat.items()}
 
@@ -177,7 +176,7 @@ def check_known(names, known, what: str) -> None:
 
 
 def _parts(arrays):
-    """Block and stage sizes, told from the paths."""
+    """Returns the block and the stage sizes that the paths show."""
     sizes = collections.defaultdict(int)
     for path in arrays:
         if match := re.match(r'stage(\d)/block(\d+)/', path):
@@ -202,7 +201,7 @@ def _squeeze_excite_divisor(source, parts):
             return divisor
     raise UserError(
         f'squeeze-excite has hidden widths {hidden} for {channels} channels; expected is '
-        f'{ratio} of the channels, as it is or rounded to a multiple of 8'
+        f'{ratio} of the channels, exactly or rounded to a multiple of 8'
     )
 
 

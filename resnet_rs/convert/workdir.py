@@ -1,4 +1,4 @@
-"""Weights in and out of a work directory."""
+"""Work directories made of converted weights."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
-# Where the file's name does not tell: the resolution of timm's released weights of that depth.
+# Resolution of timm's released weights by depth, for files whose name does not contain it.
 IMAGE_SIZES = {
     'resnet_rs_50': 160,
     'resnet_rs_101': 192,
@@ -29,16 +29,16 @@ OTHER_IMAGE_SIZE = 224
 
 
 def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
-    """(pixels, why): from 'i160' in the last two parts of the path, else the network's default."""
+    """Returns (pixels, reason): 'i160' in the last two parts of the path, else the default."""
     for part in reversed(path.absolute().parts[-2:]):
         if match := re.search(r'(?<![a-zA-Z0-9])i(\d{2,4})(?![0-9])', part):
-            return int(match[1]), 'as the name of the file says'
+            return int(match[1]), "from the file's name"
     size = IMAGE_SIZES.get(network.name, OTHER_IMAGE_SIZE)
     return size, f'the default of {network.name}; --image_size sets another'
 
 
 def network_config(network: Network, image_size: int, data: dict) -> ml_collections.ConfigDict:
-    """The configuration that builds and evaluates `network`; `data` updates config.data."""
+    """Returns the configuration that builds and evaluates `network`; `data` updates config.data."""
     config = default_config()
     config.model.update(
         {'name': network.name, 'num_classes': network.num_classes, **network.settings}
@@ -48,21 +48,21 @@ def network_config(network: Network, image_size: int, data: dict) -> ml_collecti
 
 
 def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
-    """A work directory with `weights` as its checkpoint at step 0."""
+    """Writes a work directory with `weights` as its checkpoint at step 0."""
     write_config(directory, config)
     with Checkpoints(directory) as checkpoints:
         checkpoints.save_weights(weights, Run(elapsed_seconds=0.0, batch_norm_group_size=None))
 
 
 def check_absent(output: pathlib.Path) -> None:
-    """Raises UserError if `output` is there already."""
+    """Raises UserError if `output` exists."""
     if output.exists() or output.is_symlink():
         raise UserError(f'{output} exists already; give another --output')
 
 
 @contextlib.contextmanager
 def created_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path beside `output` to write to; renamed to `output` if all goes well, else removed."""
+    """Yields a path next to `output`; renames it to `output`, or removes it after an error."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f'.{output.name}.partial-{os.getpid()}')
     try:

@@ -1,1 +1,1 @@
-"""Where examples come from: finding, preparing and ordering datasets, decoding their images."""
+"""Datasets: finding and preparing them, ordering their examples, decoding their images."""

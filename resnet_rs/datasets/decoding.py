@@ -1,4 +1,4 @@
-"""Decodes the images of a split to find those that training or evaluation would refuse."""
+"""Decoding of a split's images, to find those that training or evaluation would refuse."""
 
 import time
 import typing
@@ -12,18 +12,18 @@ from resnet_rs.datasets.images import decode_crop, silent_libraries
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 
-MOST_WHOLE = 10_000  # images of a split all of which are decoded
-SAMPLE = 2_000  # images of a larger split that are
-_RECORDS_AT_ONCE = 20  # of each sampled TFRecord file, at least; it can only be read forward
+MOST_WHOLE = 10_000  # images of the largest split that is decoded whole
+SAMPLE = 2_000  # images that are decoded of a larger split
+_RECORDS_AT_ONCE = 20  # least sample of a TFRecord file, which can only be read from its start
 _PROGRESS_SECONDS = 5
 
 
 class Sample(typing.NamedTuple):
-    """Which examples of a split are decoded.
+    """The examples of a split to decode.
 
     Attributes:
       ranges: disjoint [start, stop) of examples, ascending.
-      text: the same for people: 'all 360 images', '2,000 of 1,281,167 images, evenly spaced'.
+      text: the sample in words: 'all 360 images', '2,000 of 1,281,167 images, evenly spaced'.
     """
 
     ranges: Sequence[tuple[int, int]]
@@ -35,12 +35,12 @@ class Sample(typing.NamedTuple):
 
 
 class Decoded(typing.NamedTuple):
-    """What came of a sample.
+    """The result of decoding a sample.
 
     Attributes:
-      indices: int [size], numbers of the examples in the split.
+      indices: int [size], indices of the examples in the split.
       labels: int [size], class numbers.
-      bad: numbers of the examples that hold no image, or too large or a damaged one.
+      bad: indices of the examples that hold no image, a damaged one, or one that is too large.
     """
 
     indices: np.ndarray
@@ -49,10 +49,10 @@ class Decoded(typing.NamedTuple):
 
 
 def choose_sample(split: SplitInfo, file_format: str) -> Sample:
-    """Returns all examples of a split up to MOST_WHOLE, about SAMPLE of a larger one.
+    """Returns all examples of a split of up to MOST_WHOLE, or about SAMPLE of a larger split.
 
-    Examples of array_record sets and image folders are evenly spaced. Of a TFRecord set they are
-    the first of evenly spaced files.
+    The sample of an array_record set or an image folder is evenly spaced. The sample of a TFRecord
+    set has the first examples of evenly spaced files.
     """
     count = split.num_examples
     if count <= MOST_WHOLE:
@@ -74,14 +74,14 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     )
 
 
-@tf.autograph.experimental.do_not_convert  # there is no Python control flow to look for
+@tf.autograph.experimental.do_not_convert  # the code has no Python control flow on tensors
 def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> Decoded:
-    """Decodes the images of `sample` whole; where that takes seconds, stderr has the progress.
+    """Decodes the whole images of `sample`; prints the progress of a long run to stderr.
 
     Raises UserError, naming the file, for records that cannot be read.
     """
 
-    # Only a result that depends on the pixels keeps TensorFlow from leaving the decoding out.
+    # TensorFlow would skip the decoding if the result did not depend on the pixels.
     def decoded(element):
         whole = decode_crop(
             records.load(split, element['data']),

@@ -1,9 +1,9 @@
 """Copies of a split's files on a local disk (data.cache='disk') or in memory ('memory').
 
-The pipeline reads copies as it would read the originals, so its order and its batches stay what
-they are. A copy on disk lasts: it is used by later runs, and by all processes of the host, as long
-as size and time of modification are those of the original. A copy in memory belongs to its
-process and goes with it, however that ends.
+The pipeline reads copies exactly as it reads the originals, so its batches do not change. Copies on
+disk persist: later runs and all processes of the host use them as long as their size and time of
+modification equal those of the originals. Copies in memory belong to their process and disappear
+with it, even if it is killed.
 """
 
 import concurrent.futures
@@ -18,20 +18,17 @@ import shutil
 from absl import logging
 from etils import epath
 
+from resnet_rs.datasets.memory import GIB
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import allow_open_files
 
-GIB = 2**30
 _COPIES_AT_ONCE = 16
 _BUFFER_BYTES = 16 * 2**20
 
 
 def check_cache(info: DatasetInfo, data) -> None:
-    """Raises UserError for a cache that does not fit.
-
-    Looks at the sizes of the files of both splits of config.data, and copies nothing.
-    """
+    """Raises UserError if the files of both splits of config.data do not fit into the cache."""
     memory_bytes(info.split(data.train_split), data)
     if data.cache == 'disk':
         names = (data.train_split, data.eval_split)
@@ -41,10 +38,10 @@ def check_cache(info: DatasetInfo, data) -> None:
 def cached_split(
     split: SplitInfo, info: DatasetInfo, data, start: int = 0, stop: int | None = None
 ) -> SplitInfo:
-    """`split` reading from copies, which are made where they are missing; itself without a cache.
+    """Returns `split` reading from copies, after making those that are missing.
 
-    On disk only the files of examples [start, stop) are copied. Raises UserError like
-    `check_cache`.
+    Without a cache it returns `split` itself. A disk cache copies only the files of the examples
+    [start, stop). Raises UserError like `check_cache`.
     """
     if data.cache == 'memory':
         return _in_memory(split)
@@ -55,7 +52,7 @@ def cached_split(
 
 
 def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[str, ...]:
-    """The files that hold examples [start, stop); of those that hold none there may be no file."""
+    """Returns the files of the examples [start, stop); files without examples need not exist."""
     if split.images:
         return split.images[start:stop]
     part = split.slice(split.name, start, split.num_examples if stop is None else stop)
@@ -63,9 +60,9 @@ def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[s
 
 
 def memory_bytes(split: SplitInfo, data) -> int:
-    """What data.cache takes of data.host_memory_gib: the size of all files of `split`, or 0.
+    """Returns the bytes of a memory cache of `split`, the size of all its files; else 0.
 
-    Raises UserError where that alone is more.
+    Raises UserError if the cache alone exceeds data.host_memory_gib.
     """
     if data.cache != 'memory':
         return 0
@@ -76,13 +73,13 @@ def memory_bytes(split: SplitInfo, data) -> int:
             f"data.cache is 'memory', which needs {needed / GIB:.4g} GiB for the "
             f'{count_of(len(files), "file")} of {split.name}, but data.host_memory_gib is '
             f'{data.host_memory_gib}: use a larger --config.data.host_memory_gib if the host has '
-            'as much memory, --config.data.cache=disk, or --config.data.cache= for no cache'
+            'enough memory, --config.data.cache=disk, or --config.data.cache= for no cache'
         )
     return needed
 
 
 def _in_memory(split: SplitInfo) -> SplitInfo:
-    """`split` with every file copied into the memory of this process, once in its life."""
+    """Returns `split` with all files in this process's memory; copies each file only once."""
     files = _sizes_and_times(_files(split))
     allow_open_files(2 * len(files))
     logging.info('Cache: reading %s of %s into memory', count_of(len(files), 'file'), split.name)
@@ -92,11 +89,10 @@ def _in_memory(split: SplitInfo) -> SplitInfo:
 
 
 def _on_disk(split: SplitInfo, info: DatasetInfo, data, files: tuple[str, ...]) -> SplitInfo:
-    """`split` with those of its files that are in `files` copied to data.cache_dir.
+    """Returns `split` with `files` read from copies in data.cache_dir.
 
-    Files that are there already are not copied again. One process of a host copies at a time; a
-    copy gets its name when it is whole and on the disk. Raises UserError where the disk is too
-    small.
+    Existing copies are kept. One process of a host copies at a time; a copy gets its name when it
+    is complete and on the disk. Raises UserError if the disk is too small.
     """
     directory = _directory(info, data)
     directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +120,7 @@ def _reading(split: SplitInfo, copies: dict[str, str]) -> SplitInfo:
 def _sizes_and_times(files) -> dict[str, tuple[int, int]]:
     """Returns {file: (bytes, whole seconds of the last modification)} of the files that exist.
 
-    A broken link in an image folder has no copy either, and is treated like a damaged image.
+    A broken link in an image folder has no copy; the pipeline treats it like a damaged image.
     """
 
     def stat(file):
@@ -141,7 +137,7 @@ def _sizes_and_times(files) -> dict[str, tuple[int, int]]:
 
 @functools.cache
 def _copy_in_memory(file: str, size: int, modified: int) -> str:
-    del modified  # tells a file from the one that was there before
+    del modified  # part of the cache key, so that a changed file is copied again
     descriptor = os.memfd_create(os.path.basename(file)[-200:])
     with epath.Path(file).open('rb') as source:
         with open(descriptor, 'wb', closefd=False) as copy:
@@ -151,7 +147,7 @@ def _copy_in_memory(file: str, size: int, modified: int) -> str:
 
 
 def _directory(info: DatasetInfo, data) -> pathlib.Path:
-    """One directory per source, so that sets of the same name are told apart."""
+    """Returns the directory of the copies; each original directory has its own."""
     key = hashlib.sha256(os.path.abspath(info.directory).encode()).hexdigest()[:16]
     return pathlib.Path(data.cache_dir).expanduser() / key
 
@@ -161,7 +157,10 @@ def _place(file: str, info: DatasetInfo, data) -> pathlib.Path:
 
 
 def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, int, int]]:
-    """{file: (place, bytes, time)} of files without a good copy; UserError if they do not fit."""
+    """Returns {file: (path of its copy, bytes, time)} of the files without a valid copy.
+
+    Raises UserError if their copies do not fit on the disk.
+    """
     missing = {}
     for file, (size, modified) in _sizes_and_times(files).items():
         place = _place(file, info, data)

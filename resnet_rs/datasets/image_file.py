@@ -1,4 +1,4 @@
-"""Image files outside of a dataset: upright, and with an error that names the file."""
+"""Reading of single image files: upright, and with an error that names the file."""
 
 import concurrent.futures
 import io
@@ -19,7 +19,7 @@ ORIENTATION_TAG = 274  # of EXIF
 
 
 def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
-    """Returns {file: what is wrong} of those files that cannot be decoded whole."""
+    """Returns {file: what is wrong} for the files that cannot be decoded whole."""
 
     def whole(encoded, orientation):
         return decode_crop(encoded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
@@ -38,9 +38,9 @@ def unreadable(files: Sequence[str | os.PathLike]) -> dict[str, str]:
 
 
 def read_image(path: pathlib.Path, transform: Callable) -> np.ndarray:
-    """Reads an image file and returns what `transform` (images.evaluation_transform) makes of it.
+    """Reads an image file and applies `transform` (images.evaluation_transform) to it.
 
-    Raises UserError for a file that is no image or too large a one.
+    Raises UserError for a file that is not an image, or whose image is too large.
     """
     with silent_libraries():
         return _transformed(path, transform).numpy()
@@ -55,18 +55,18 @@ def _transformed(path: pathlib.Path, transform: Callable):
         return transform(tf.constant(encoded), exif_orientation(encoded))
     except tf.errors.OpError as error:
         raise UserError(
-            f'{path} cannot be decoded: it is damaged, or no JPEG, PNG, WebP, GIF or '
+            f'{path} cannot be decoded: it is damaged, or not a JPEG, PNG, WebP, GIF or '
             f'BMP image, or one of more than {MOST_PIXELS:,} pixels'
         ) from error
 
 
 def exif_orientation(encoded: bytes) -> int:
-    """Returns the EXIF orientation of an image file, 1 to 8; 1 where it has none."""
+    """Returns the EXIF orientation of an image file, 1 to 8; 1 if it has none."""
     if not re.search(rb'exif|tiff:orientation', encoded, re.IGNORECASE):
         return 1
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             value = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # of many kinds; damaged EXIF data turn no image, and its pixels may be good
+    except Exception:  # damaged EXIF data raise many kinds, and the pixels may be intact
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -1,6 +1,6 @@
-"""Folders of images, SPLIT/CLASS/**/FILE: which files are read, in which order, and which are not.
+"""Folders of images, SPLIT/CLASS/**/FILE: the files to read, their order, and the ignored files.
 
-Directories may be local or on a bucket. Nothing here imports TensorFlow.
+Directories may be local or on a bucket. This module does not import TensorFlow.
 """
 
 import collections
@@ -14,9 +14,9 @@ from absl import logging
 from resnet_rs.datasets.splits import MINIVAL, TRAIN_WITHOUT_MINIVAL, DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of, first_of
 
-# Of files that are read as images (datasets.images decodes them), in any case.
+# Suffixes of image files, in lower or upper case; datasets.images decodes these formats.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp')
-# Folders that systems hide, beside those whose name begins with a dot: macOS archives and Synology.
+# System folders that count as hidden although their name has no dot: macOS archives and Synology.
 _HIDDEN_FOLDERS = ('__MACOSX', '@eaDir')
 
 
@@ -24,11 +24,11 @@ _HIDDEN_FOLDERS = ('__MACOSX', '@eaDir')
 def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
     """Returns the splits `wanted` of directory/SPLIT/CLASS/**/FILE; all must have the same classes.
 
-    Classes are ordered by name. Folders that are all numbers, as those of ImageNet-V2, are classes
-    in the order of the numbers: by name, '10' would come before '2'. A folder `val` serves where
-    `validation` is wanted and does not exist. What is ignored is logged, once per split.
+    Classes are ordered by name. If all class names are numbers, as in ImageNet-V2, classes are
+    ordered by number, because by name '10' would come before '2'. A folder `val` replaces a missing
+    `validation`. Ignored files are logged, once per split.
 
-    Raises UserError where there is no such folder, a class has no image or the classes differ.
+    Raises UserError for a missing folder, for a class without images and if the classes differ.
     """
     if not directory.is_dir():
         raise UserError(
@@ -60,10 +60,10 @@ def read_classes(directory: pathlib.Path) -> tuple[list[str], SplitInfo]:
 
 
 class _Split:
-    """One split while it is read: its class folders, and what is ignored in it.
+    """A split while it is read: its class folders, and the files ignored in it.
 
     Attributes:
-      name: of the folder.
+      name: name of the folder.
       classes: names of the class folders in label order.
     """
 
@@ -72,7 +72,7 @@ class _Split:
         self._directory = root / name
         above = (self._directory, root, *root.absolute().parents) if '://' not in str(root) else ()
         self._above = {_identity(directory) for directory in above}
-        self._ignored = []  # (kind, place) of every file that is not read
+        self._ignored = []  # (kind, path) of every file that is not read
         files, folders = _entries(self._directory)
         self.classes = [folder for folder in folders if not _is_hidden_folder(folder)]
         if not self.classes:
@@ -105,7 +105,7 @@ class _Split:
     def _images(self, top, *, hidden: bool = False) -> list[str]:
         """Returns the images below `top`: those of a folder by name, then those of its subfolders.
 
-        No folder is read twice, nor one that holds `top`, so that links cannot lead in circles.
+        Each folder is read once, and no folder that contains `top`, so links cannot form a cycle.
         """
         images = []
         visited = set(self._above)
@@ -160,7 +160,7 @@ class _Split:
 
 
 def _identity(directory) -> tuple[int, int] | None:
-    """Returns what tells a local folder from all others; None on a bucket, which has no links."""
+    """Returns a unique identity of a local folder; None for a bucket, which has no links."""
     if '://' in str(directory):
         return None
     status = os.stat(directory)
@@ -173,7 +173,7 @@ def _entries(directory) -> tuple[list[str], list[str]]:
     try:
         if '://' in str(directory):
             for path in directory.iterdir():
-                # Each question costs a request.
+                # On a bucket each call costs a request.
                 is_folder = not path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_dir()
                 (folders if is_folder else files).append(path.name)
         else:

@@ -1,9 +1,9 @@
 """From encoded bytes to a square uint8 image: crop, decode only the crop, resize.
 
-Accepted are JPEG (grey and CMYK too), PNG, WebP, GIF and BMP; the bytes decide, not the file name.
-Grey becomes three equal channels, alpha is dropped, 16-bit PNG keeps its upper 8 bits, an animation
-is its first frame. The EXIF orientation is ignored, as the authors' code does, unless
-`evaluation_transform` is given one.
+The formats are JPEG (grey and CMYK too), PNG, WebP, GIF and BMP; the bytes decide, not the file
+name. Grey becomes three equal channels, alpha is dropped, 16-bit PNG keeps its upper 8 bits, and an
+animation yields its first frame. As in the authors' code, the EXIF orientation is ignored unless
+the caller of `evaluation_transform` passes one.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ import tensorflow as tf
 
 from resnet_rs.utils.rules import crop_fraction
 
-# A file of a few kilobytes can say that it holds any number of pixels; so many take 1.3 GiB while
-# they are resized. As Pillow's Image.MAX_IMAGE_PIXELS.
+# A file of a few kilobytes can claim any number of pixels. Resizing this many takes 1.3 GiB; the
+# limit is that of Pillow's Image.MAX_IMAGE_PIXELS.
 MOST_PIXELS = 89_478_485
-# How the stored pixels become the upright image, by EXIF orientation (EXIF 2.32, tag 274): whether
-# rows are reversed, whether columns are, and whether both are exchanged then.
+# {EXIF orientation: (reverse the rows, reverse the columns, then transpose)}: how to turn stored
+# pixels upright (EXIF 2.32, tag 274).
 ORIENTATIONS = {
     1: (False, False, False),
     2: (False, True, False),
@@ -33,15 +33,15 @@ ORIENTATIONS = {
     7: (True, True, True),
     8: (False, True, True),
 }
-_HEADER_BYTES = 21  # of a WebP file: up to the flags of its first chunk
+_HEADER_BYTES = 21  # start of a WebP file, up to the flags of its first chunk
 
 
 def _bicubic_tf1(image, size):
-    """The authors' resize: source = target * in / out, a = -0.75, edges clamped, no antialiasing.
+    """Resizes as the authors: source = target * in / out, a = -0.75, clamped, no antialiasing.
 
-    It differs from PIL's, PyTorch's and TF 2's bicubic, which shift by half a pixel.
+    PIL's, PyTorch's and TF 2's bicubic differ: they shift by half a pixel.
     """
-    # The op converts every tap of an integer image anew; from floats it takes half the time.
+    # The op converts every tap of an integer image again; from floats it takes half the time.
     return tf.raw_ops.ResizeBicubic(
         images=tf.cast(image, tf.float32)[None],
         size=[size, size],
@@ -69,20 +69,21 @@ RESIZE = {
 
 
 def center_box(shape, fraction: fractions.Fraction):
-    """The centred square (y, x, height, width), int32 [4], of an image of `shape` (h, w, ...)."""
+    """Returns the centred square (y, x, height, width), int32 [4], for a `shape` (h, w, ...)."""
     height, width = shape[0], shape[1]
     shorter = tf.cast(tf.minimum(height, width), tf.int64)
-    # Whole numbers: a float product may fall just under the integer it should reach.
+    # Integer arithmetic, because a float product may fall just below the exact integer.
     side = tf.cast(shorter * fraction.numerator // fraction.denominator, tf.int32)
     side = tf.maximum(side, 1)
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
 def random_box(shape, fraction, *, area, ratio, seed):
-    """A random (y, x, height, width), int32 [4], of `area` (part of the image) and `ratio` (w/h).
+    """Draws a random (y, x, height, width), int32 [4], for Inception-style cropping.
 
-    After 10 vain attempts TensorFlow's op gives the whole image; like the authors' code this
-    then takes the centre crop (Inception-style cropping, Szegedy et al. 2015).
+    `area` is the range of the box's fraction of the image, `ratio` that of width / height. After 10
+    failed attempts TensorFlow's op returns the whole image; like the authors' code this function
+    then returns the centre crop (Szegedy et al. 2015).
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -99,9 +100,10 @@ def random_box(shape, fraction, *, area, ratio, seed):
 
 
 def decode_crop(encoded, choose_box):
-    """Decodes the box that `choose_box(shape int32 [3])` gives, uint8 [height, width, 3].
+    """Decodes the box that `choose_box(shape int32 [3])` returns, uint8 [height, width, 3].
 
-    Raises tf.errors.InvalidArgumentError where there is no image, or one of more than MOST_PIXELS.
+    Raises tf.errors.InvalidArgumentError for bytes that hold no image, or one of more than
+    MOST_PIXELS.
     """
 
     def crop_jpeg():
@@ -117,10 +119,10 @@ def decode_crop(encoded, choose_box):
 
 
 def _decode_other(encoded):
-    """Decodes an image that is no JPEG, uint8 [height, width, 3]."""
+    """Decodes an image that is not a JPEG, uint8 [height, width, 3]."""
 
-    # tf.io.decode_image takes a palette's numbers for grey levels in BMP, wants the file's own
-    # number of channels in WebP, and overwrites foreign memory with a WebP animation.
+    # tf.io.decode_image reads palette indices of BMP as grey levels, needs WebP's own number of
+    # channels, and writes outside its buffer for a WebP animation.
     def png_or_gif():
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
@@ -128,7 +130,7 @@ def _decode_other(encoded):
         return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
 
     def by_pillow():
-        # As one of several, for a single string arrives in two forms, eagerly and in a graph.
+        # A list of one, because a single string has different types in eager mode and in a graph.
         return tf.numpy_function(_decode_by_pillow, [encoded[None]], tf.uint8, stateful=False)
 
     def webp_or_bmp():
@@ -144,19 +146,19 @@ def _decode_other(encoded):
 
 
 def _decode_by_pillow(encoded: Sequence[bytes]) -> np.ndarray:
-    from PIL import Image  # for few files only
+    from PIL import Image  # few files need it
 
     try:
         with Image.open(io.BytesIO(encoded[0]), formats=('BMP', 'WEBP')) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError('an image of more than MOST_PIXELS')
             return np.asarray(image.convert('RGB'))
-    except Exception as error:  # damaged files give many kinds; TensorFlow passes its own on only
+    except Exception as error:  # of many kinds; TensorFlow passes on its own errors only
         raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
 
 def _checked(shape):
-    """`shape` (h, w, ...), unless it is of too many pixels."""
+    """Returns `shape` (h, w, ...), and raises an error if it has too many pixels."""
     most = tf.constant(MOST_PIXELS, tf.int64)
     pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
     check = tf.debugging.assert_less_equal(pixels, most, 'an image of more than MOST_PIXELS')
@@ -166,7 +168,7 @@ def _checked(shape):
 
 def to_uint8(image, *, rounded: bool):
     """Clips a float image to [0, 255]; truncates unless `rounded`."""
-    # One pass where tf.clip_by_value takes two.
+    # tf.clip_by_value takes two passes, this operation one.
     image = tf.raw_ops.ClipByValue(t=image, clip_value_min=0.0, clip_value_max=255.0)
     return tf.cast(tf.round(image) if rounded else image, tf.uint8)
 
@@ -197,7 +199,7 @@ def random_flip(image, seed):
 
 
 def evaluation_transform(data, size: int):
-    """Returns the function from encoded bytes to the uint8 [size, size, 3] that is evaluated.
+    """Returns evaluation's function from encoded bytes to uint8 [size, size, 3].
 
     `data` is config.data. The function's second argument is an EXIF orientation, 1 by default.
     """
@@ -218,7 +220,7 @@ def evaluation_transform(data, size: int):
 
 
 def _decode_upright_crop(encoded, choose_box, orientation: int):
-    """Decodes the box that `choose_box` gives for the image that stands upright, and turns it."""
+    """Decodes the box that `choose_box` returns for the upright image, and turns it upright."""
     rows, columns, exchanged = ORIENTATIONS[orientation]
 
     def stored_box(shape):
@@ -240,9 +242,9 @@ def _decode_upright_crop(encoded, choose_box, orientation: int):
 
 @contextlib.contextmanager
 def silent_libraries() -> Iterator[io.TextIOBase]:
-    """Keeps libjpeg, libpng and TensorFlow from writing what they find to stderr.
+    """Keeps libjpeg, libpng and TensorFlow from writing to stderr.
 
-    Yields a stream to it for those who have something to say.
+    Yields a stream to stderr for the caller's own messages.
     """
     sys.stderr.flush()
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -1,7 +1,7 @@
-"""Where a dataset lies and what is in it, told from its metadata alone.
+"""The location and the contents of a dataset, read from its metadata alone.
 
-Nothing here imports TensorFlow, so a missing dataset is reported in milliseconds. Directories may
-be local or on a bucket (gs://...), the latter through etils.epath.
+This module does not import TensorFlow, so a missing dataset is reported in milliseconds.
+Directories may be local or, through etils.epath, on a bucket (gs://...).
 """
 
 import fnmatch
@@ -18,36 +18,36 @@ from resnet_rs.utils.files import read_json, read_text
 MOST_EXAMPLES = 2**31 - 1  # of a split; batches number them in int32
 MOST_CLASSES = 1_000_000
 FILE_FORMATS = ('array_record', 'tfrecord')
-# Examples of sets whose size is known, by the name before '/' and ':'.
+# {name before '/' and ':': examples per split} of well-known datasets.
 KNOWN_SIZES = {
     'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
     'imagenet2012_real': {'validation': 50_000},
     'imagenet_v2': {'test': 10_000},
     'digits': {'train': 1_437, 'validation': 360},
 }
-# The features a record may have beside 'image': the class number, and a set of right classes
+# Features of a record in addition to 'image': the class number, and a set of right classes
 # (ImageNet-ReaL, tfds 'imagenet2012_real').
 LABEL_FEATURES = (('label', ''), ('original_label', 'real_label'))
 
 
 def data_dir(data) -> pathlib.Path:
-    """config.data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Returns config.data.data_dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     return as_path(data.data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def prepare_command(data) -> str:
-    """What to type so that the dataset of config.data exists."""
+    """Returns the command that prepares the dataset of config.data."""
     where = f' --data_dir={data.data_dir}' if data.data_dir else ''
     return f'python -m resnet_rs.datasets.prepare {data.name}{where}'
 
 
 def find_dataset(data) -> DatasetInfo:
-    """The dataset of config.data, with the evaluation split known to be there.
+    """Returns the dataset of config.data, after a check that its evaluation split exists.
 
-    Sets made for evaluation, such as imagenet_v2, have no training split: who trains asks for it.
-    Raises UserError, without importing TensorFlow, when the directory, the dataset, the split or
-    one of its files is absent; the message names the command that prepares it. What was found is
-    remembered for the life of the process.
+    Sets for evaluation, such as imagenet_v2, have no training split, so only training checks it.
+    Raises UserError, without importing TensorFlow, if the directory, the dataset, the split or one
+    of its files is missing; the message names the command that prepares it. The result is cached
+    in the process.
     """
     if data.source == 'image_folder':
         info = find_image_folder(as_path(data.data_dir), (data.train_split, data.eval_split))
@@ -59,7 +59,7 @@ def find_dataset(data) -> DatasetInfo:
 
 @functools.lru_cache(maxsize=8)
 def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
-    """The tfds set `name` under `root`; UserErrors tell to run `command`."""
+    """Returns the tfds set `name` under `root`; its UserErrors advise to run `command`."""
     directory = _version_directory(as_path(root), name, command)
     names_there = {path.name for path in directory.iterdir()}
     again = f'delete {directory} and run: {command}'
@@ -102,14 +102,14 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
 
 
 def _shard_files(split: dict, dataset: str, file_format: str) -> list[tuple[str, int]]:
-    """(name, records) of each file of a split of dataset_info.json."""
+    """Returns (name, records) of each file of a split of dataset_info.json."""
     lengths = [int(length) for length in split.get('shardLengths', ())]
     if min(lengths, default=0) < 0 or sum(lengths) > MOST_EXAMPLES:
         raise ValueError(f'split {split["name"]!r} of {sum(lengths)} examples')
     template = split.get('filepathTemplate') or '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
     files = []
     for number, length in enumerate(lengths):
-        file = template  # str.format would also obey a width of 10^10 that the file asks for
+        file = template  # str.format would obey a width of 10^10 in a damaged file
         for key, value in (
             ('DATASET', dataset),
             ('SPLIT', split['name']),
@@ -141,7 +141,7 @@ def _class_names(directory, label_feature, features, names_there, again) -> tupl
 
 
 def _version_directory(root, name: str, command: str):
-    """The newest prepared version of 'name', 'name/config', or either with ':version'."""
+    """Returns the newest prepared version of 'name', 'name/config', or either with ':version'."""
     base, _, wanted = name.partition(':')
     directory = root / base
     if not root.is_dir() or not any(root.iterdir()):
@@ -173,9 +173,9 @@ def _version_names(directory) -> list[str]:
 
 
 def as_path(text: str):
-    """A pathlib.Path, or for a bucket (gs://...) the etils.epath.Path that behaves like one."""
+    """Returns a pathlib.Path, or for a bucket (gs://...) the etils.epath.Path that replaces it."""
     if '://' in text:
-        # Only buckets need the import, which takes as long as everything else here.
+        # Only buckets need the import, which takes as long as everything else in this module.
         from etils import epath
 
         return epath.Path(text)

@@ -1,4 +1,4 @@
-"""How much host memory the training input of one process takes, told from its settings alone."""
+"""The host memory of one process's training input, computed from its settings."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError
 
 GIB = 2**30
-# While a window is opened it exists as serialized records, as the same in their new order, and as
-# the images parsed from them, and the next one is being read; all streams do so at the same step.
+# A window exists as serialized records, as reordered records and as the images parsed from them,
+# while the next window is read; all streams reach this point at the same step.
 WINDOW_COPIES = 4
-# Batches beside the prefetched ones: one is being assembled, one trained on, two are on their way
-# to the devices (resnet_rs.training.device_prefetch).
+# Batches in addition to the prefetched ones: one is assembled, one trained on, two on their way to
+# the devices (resnet_rs.training.device_prefetch).
 OTHER_BATCHES = 4
 # An image being decoded, resized and augmented, with its intermediate results.
 BYTES_PER_THREAD = 16 * 2**20
@@ -45,21 +45,21 @@ def plan_memory(
     threads: int,
     cache: int = 0,
 ) -> MemoryPlan:
-    """What one process takes, with as many prefetched batches as config.data asks for and fit.
+    """Returns the memory of one process, with up to data.prefetch_batches that fit.
 
-    The order of examples depends on data.shuffle_window, so a window that does not fit is refused
-    and not made smaller; prefetching less changes nothing but speed.
+    The order of examples depends on data.shuffle_window, so a window that does not fit is an error
+    and is not reduced; fewer prefetched batches only cost speed.
 
     Args:
-      split: of which a few files are asked for their size.
+      split: the training split; a few of its files are asked for their size.
       data: config.data.
-      file_format: of the dataset; only 'tfrecord' has windows.
-      streams: of this process.
+      file_format: format of the dataset; only 'tfrecord' has windows.
+      streams: number of streams of this process.
       local_batch: images of this process in one batch.
-      threads: of the pipeline.
-      cache: bytes of the files that are held in memory.
+      threads: number of threads of the pipeline.
+      cache: bytes of the files in the memory cache.
 
-    Raises UserError where data.host_memory_gib is too small even for one prefetched batch.
+    Raises UserError if data.host_memory_gib is too small even for one prefetched batch.
     """
     budget = int(data.host_memory_gib * GIB) - cache
     record = bytes_per_record(split) if file_format == 'tfrecord' else 0
@@ -80,7 +80,7 @@ def plan_memory(
         raise UserError(
             f'the input needs {needed:.3g} GiB of memory, but data.host_memory_gib is '
             f'{data.host_memory_gib}: use a larger --config.data.host_memory_gib if the host '
-            f'has as much memory, or {advice}'
+            f'has enough memory, or {advice}'
         )
     prefetch = min(data.prefetch_batches, fitting)
     batches = (prefetch + OTHER_BATCHES) * batch
@@ -101,7 +101,7 @@ def plan_memory(
 
 
 def bytes_per_record(split: SplitInfo) -> int:
-    """Mean size of a serialized example, rounded up, from the sizes of a few record files."""
+    """Returns the mean size of a serialized example, rounded up, from a few record files."""
     shards = [shard for shard in split.shards if shard.examples_in_shard][:SAMPLED_FILES]
     size = sum(epath.Path(shard.filename).stat().length for shard in shards)
     return -(-size // sum(shard.examples_in_shard for shard in shards))

@@ -1,37 +1,37 @@
-"""Which example stands at which position: the order of training as pure functions.
+"""The order of training examples, as pure functions.
 
-A batch is a function of (seed, step, global batch size) and of nothing else. Every function here
-takes and returns integer tensors (int64), runs eagerly and inside tf.data, and keeps no state, so
-training may begin at any step.
+A batch is a function of (seed, step, global batch size) alone. Every function here takes and
+returns integer tensors (int64), runs eagerly and inside tf.data, and keeps no state, so training
+may start at any step.
 
-Sets with random access (array_record, image folders) run through a permutation of all examples
-per epoch. TFRecord files can only be read forward, so their records are dealt to a fixed number S
-of logical streams; S depends on the global batch size alone, and each stream owns a fixed slice
-of every global batch. In epoch e the files are permuted, and stream s reads the next
+Sets with random access (array_record, image folders) use a permutation of all examples per epoch.
+TFRecord files can only be read forward, so their records are distributed over a fixed number S of
+streams. S depends on the global batch size alone, and each stream owns a fixed slice of every
+global batch. In epoch e the files are permuted, and stream s reads the next
 
     L(s, e) = floor(((e + 1) n + s) / S) - floor((e n + s) / S)
 
 records of their concatenation. These lengths sum to the n examples of the set (Hermite's
-identity), so an epoch holds every record once, and the running totals of two streams never differ
-by more than one record. Consecutive windows of a stream are shuffled within.
+identity), so an epoch contains every record once, and the running totals of two streams never
+differ by more than one record. Each window of consecutive records of a stream is shuffled.
 """
 
 import tensorflow as tf
 
-# TensorFlow's index_shuffle fixes 4 rounds of its cipher. At 1,281,167 examples that leaves the
-# orders of two consecutive epochs correlated (Spearman 0.3); from 8 rounds on nothing is seen.
+# TensorFlow's index_shuffle has 4 rounds of its cipher. With 1,281,167 examples the orders of two
+# consecutive epochs are then correlated (Spearman 0.3); with 8 rounds no correlation is left.
 _ROUNDS = 16
 _EXAMPLES, _FILES, _WINDOW, _AUGMENTATION = range(4)
 
 
 def permuted(index, size, *, seed, purpose, part):
-    """The image of `index` [k] under a permutation of range(size) drawn from the three seeds.
+    """Maps `index` [k] by a permutation of range(size) that the last three arguments determine.
 
     Args:
       index: int64 [k] in [0, size).
       size: int64 scalar.
       seed: the run's seed, a Python int.
-      purpose: a small Python int that keeps unrelated draws apart.
+      purpose: a small Python int that separates unrelated draws.
       part: int64 [] or [k]: the epoch, or another number for each permutation.
     """
     index = tf.convert_to_tensor(index, tf.int64)
@@ -52,7 +52,7 @@ def permuted(index, size, *, seed, purpose, part):
 
 
 def example_at(position, num_examples, *, seed):
-    """(epoch, example), int64 [k] each, at global positions [k] of a set with random access."""
+    """Returns (epoch, example), int64 [k] each, at positions [k] of a set with random access."""
     epoch = position // num_examples
     example = permuted(
         position % num_examples, num_examples, seed=seed, purpose=_EXAMPLES, part=epoch
@@ -61,26 +61,26 @@ def example_at(position, num_examples, *, seed):
 
 
 def files_of_epoch(num_files, epoch, *, seed):
-    """The order of the files in one epoch, int64 [num_files]."""
+    """Returns the order of the files in one epoch, int64 [num_files]."""
     return permuted(
         tf.range(num_files, dtype=tf.int64), num_files, seed=seed, purpose=_FILES, part=epoch
     )
 
 
 def within_window(size, epoch, stream, window, *, seed):
-    """The order in which the `size` records of one window are given out, int64 [size]."""
-    # 2^20 windows and 2^12 streams would need a billion records in one stream's epoch.
+    """Returns the order of the `size` records of one window, int64 [size]."""
+    # Only a stream with a billion records per epoch would exceed 2^20 windows and 2^12 streams.
     part = (epoch * 2**12 + stream) * 2**20 + window
     return permuted(tf.range(size, dtype=tf.int64), size, seed=seed, purpose=_WINDOW, part=part)
 
 
 def stream_count(batch_size: int, wanted: int) -> int:
-    """The largest divisor of the global batch size that is at most `wanted`, at least 1."""
+    """Returns the largest divisor of the global batch size that is at most `wanted`."""
     return max(n for n in range(1, max(1, min(wanted, batch_size)) + 1) if batch_size % n == 0)
 
 
 def stream_range(stream, epoch, num_examples, streams):
-    """[begin, end) of a stream in one epoch's concatenation of files, two int64 scalars."""
+    """Returns (begin, end) of a stream in one epoch's concatenation of files, int64 scalars."""
     numbers = tf.range(streams, dtype=tf.int64)
     before = (epoch * num_examples + numbers) // streams
     after = ((epoch + 1) * num_examples + numbers) // streams
@@ -89,16 +89,16 @@ def stream_range(stream, epoch, num_examples, streams):
 
 
 def stream_position(stream: int, taken: int, num_examples: int, streams: int) -> tuple[int, int]:
-    """(epoch, offset in the epoch) of a stream that has given out `taken` records."""
+    """Returns (epoch, offset in the epoch) of a stream after `taken` records."""
     epochs_begun = -((stream - (taken + 1) * streams) // num_examples)  # rounded up
     epoch = epochs_begun - 1
     return epoch, taken - (epoch * num_examples + stream) // streams
 
 
 def augmentation_seeds(epoch, example, copy=0, *, seed):
-    """Seeds for crop, flip and augmentation of one example in one epoch, int32 [3, 2].
+    """Returns seeds for crop, flip and augmentation of an example in an epoch, int32 [3, 2].
 
-    `copy` (int64, from 0) tells the views of repeated augmentation apart.
+    `copy` (int64, from 0) distinguishes the views of repeated augmentation.
     """
     return tf.random.stateless_uniform(
         [3, 2],

@@ -1,6 +1,6 @@
 """Prepares a tfds dataset: python -m resnet_rs.datasets.prepare NAME [--data_dir=DIR] ...
 
-The only place of this project that may download. Running it again does nothing.
+This is the only command of the project that downloads data. Running it again does nothing.
 """
 
 import shutil
@@ -15,7 +15,7 @@ _ARCHIVES = {
     'imagenet2012': ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'),
     'imagenet2012_real': ('ILSVRC2012_img_val.tar',),
 }
-# tfds waits 0.2 s times 2 to the n-th between tries; its own 10 take minutes without a network.
+# tfds waits 0.2 s * 2^n before retry n; its default of 10 takes minutes without a network.
 _DOWNLOAD_RETRIES = 4
 
 
@@ -26,18 +26,19 @@ def prepare(
     file_format: str = '',
     num_shards: int | None = None,
 ) -> locate.DatasetInfo:
-    """Writes the records of tfds set `name` unless they are there already.
+    """Writes the records of the tfds set `name` unless they exist.
 
     Args:
-      name: of the set, with '/config' and ':version' if wanted.
-      data_dir: where sets live; empty for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      manual_dir: where archives that need an account lie; empty for data_dir/downloads/manual.
+      name: name of the set, optionally with '/config' and ':version'.
+      data_dir: directory of the sets; empty for $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      manual_dir: directory of archives that need an account; empty for
+        data_dir/downloads/manual.
       file_format: 'array_record' (the default: random access, so that training resumes at once)
         or 'tfrecord'.
       num_shards: files per split; by default tfds chooses from the size.
 
-    Raises UserError when the set is unknown, archives are missing, the disk is too small, the
-    download fails, or the set is there in another format than the one asked for.
+    Raises UserError if the set is unknown, archives are missing, the disk is too small, the
+    download fails, or the set exists in another format.
     """
     data = types.SimpleNamespace(data_dir=data_dir, name=name)
     root = locate.data_dir(data)
@@ -63,7 +64,7 @@ def prepare(
     import resnet_rs.datasets.digits  # noqa: F401  registers the builder
 
     downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
-    allow_open_files(1000)  # tfds sorts a large set through as many
+    allow_open_files(1000)  # tfds sorts a large set with as many files
     try:
         builder = tfds.builder(name, data_dir=str(root), file_format=file_format or 'array_record')
     except tfds.core.DatasetNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Host batches of a tf.data pipeline, watched for images and labels that cannot be used."""
+"""Reading of host batches from a tf.data pipeline, with handling of invalid images and labels."""
 
 import re
 from collections.abc import Iterator
@@ -12,20 +12,22 @@ from resnet_rs.datasets.examples import is_unlabelled
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 
-# Opening a pipeline twice takes seconds; so many batches in the slow form take longer.
-CALM_BATCHES = 50
+# Batches in guarded mode without an undecodable image before the plain mode returns. Switching
+# modes takes seconds, and this many guarded batches take about as long.
+GUARDED_BATCHES = 50
 
 
 class Reader(Iterator):
-    """Batches from `open_at(position, guarded, undecodable)`, watched for bad data.
+    """Iterator over the batches of `open_at(position, guarded, undecodable)`.
 
-    The plain pipeline fails at the first image it cannot decode, and says neither which nor
-    where. It is then opened again at the same batch in its guarded form, slower, which puts a
-    blank in the image's place, so that the image can be named and, if so configured, skipped.
-    After CALM_BATCHES without another one it is plain again, with blanks for the images
-    (`undecodable`, numbers in the split) that are known by then.
+    The plain pipeline fails at the first undecodable image and does not name it. The reader then
+    opens the pipeline again at the same batch in guarded mode, which is slower and replaces the
+    image by a blank, so that the image can be named and, if so configured, skipped. After
+    GUARDED_BATCHES without another undecodable image the reader returns to plain mode, with blanks
+    for the images that it knows by then (`undecodable`, indices in the split).
 
-    `source` is the split as it is read, from copies if there is a cache; `split` names the places.
+    `source` is the split to read, from cached copies if there are any; `split` is the original, for
+    messages.
     """
 
     def __init__(
@@ -47,18 +49,17 @@ class Reader(Iterator):
         self._skips = corrupt_policy == 'skip'
         self._undecodable = set()
         self._guarded = False
-        self._calm_at = 0
+        self._plain_at = 0
         self._iterator = self._open()
 
     def _open(self):
         known = tuple(sorted(self._undecodable))
-        # No transform has Python control flow that depends on tensors, and looking for some takes
-        # autograph seconds.
+        # No transform has Python control flow on tensors, and autograph's search takes seconds.
         open_at = tf.autograph.experimental.do_not_convert(self._open_at)
         return open_at(self.position, self._guarded, known).as_numpy_iterator()
 
     def __next__(self):
-        if self._guarded and self.position >= self._calm_at:
+        if self._guarded and self.position >= self._plain_at:
             self._guarded = False
             self._iterator = self._open()
         try:
@@ -78,7 +79,7 @@ class Reader(Iterator):
                 'batch %d failed (%s); reading it again to find the image', self.position, reason
             )
             self._guarded = True
-            self._calm_at = self.position + CALM_BATCHES
+            self._plain_at = self.position + GUARDED_BATCHES
             self._iterator = self._open()
             try:
                 return next(self._iterator)
@@ -114,5 +115,5 @@ class Reader(Iterator):
             )
         for index in new:
             logging.warning('skipping undecodable image: %s', self._split.describe(index))
-            self._calm_at = self.position + 1 + CALM_BATCHES
+            self._plain_at = self.position + 1 + GUARDED_BATCHES
         self._undecodable.update(new)

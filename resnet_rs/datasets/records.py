@@ -1,9 +1,9 @@
 """Encoded examples as tf.data datasets, in training order from any step, or in file order.
 
-Elements are {'epoch', 'index': int64, 'data': string, 'label': int64}: `index` counts the examples
-of the split in file order, `data` is the encoded image, or its path for an image folder (`load`
-turns either into encoded bytes, late, so that an unreadable file is treated like a corrupt one).
-Sets with several right labels have 'label_set' too: int64 [k], filled up with -1.
+Elements are {'epoch', 'index': int64, 'data': string, 'label': int64}. `index` counts the examples
+of the split in file order. `data` is the encoded image, or its path for an image folder; `load`
+turns both into encoded bytes, late, so that an unreadable file is treated like a corrupt image.
+Sets with several right labels also have 'label_set': int64 [k], padded with -1.
 """
 
 import os
@@ -18,21 +18,21 @@ from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import allow_open_files
 
-# Records asked of an array_record set at once: enough to make the call into Python cheap.
+# Records per read of an array_record set: enough to make the call into Python cheap.
 _READ_CHUNK = 32
 _BUFFER_BYTES = 2**20
-_FRAME_BYTES = 16  # around each record of a TFRecord file: its length and two checksums
-# What reading records raises. TensorFlow's message may quote bytes of a record that are no text.
+_FRAME_BYTES = 16  # per record of a TFRecord file: its length and two checksums
+# Errors of reading records. TensorFlow's message may quote bytes of a record that are not text.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def load(split: SplitInfo, data):
-    """Encoded image bytes of an element's `data`, string scalar."""
+    """Returns the encoded image bytes of an element's `data`, a string scalar."""
     return tf.io.read_file(data) if split.images else data
 
 
 def damaged_file(split: SplitInfo, file_format: str) -> str | None:
-    """Reads the split's record files to find one that is missing, damaged or short, and says so."""
+    """Reads the split's record files; describes the first one that is missing, damaged or short."""
     for shard in split.shards:
         if not tf.io.gfile.exists(shard.filename):
             return f'{shard.filename} is missing: prepare the dataset again'
@@ -63,11 +63,10 @@ def damaged_file(split: SplitInfo, file_format: str) -> str | None:
 
 
 def overlong_record(path: str) -> str | None:
-    """Says which record of a local TFRecord file is longer than the file, by the stated lengths.
+    """Describes the record of a local TFRecord file whose stated length exceeds the file.
 
-    TensorFlow takes the stated length in memory at once and ends the process when it cannot, if
-    the length's checksum was made to fit. Files of a bucket are not looked at: each length would
-    be a request.
+    TensorFlow allocates the stated length at once, if its checksum is correct, and aborts the
+    process if it cannot. Files of a bucket are not checked, because each length costs a request.
     """
     if '://' in path:
         return None
@@ -88,7 +87,7 @@ def overlong_record(path: str) -> str | None:
 
 
 def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
-    # In Python and not by TensorFlow's op, which takes many times as long for a single record.
+    # TensorFlow's op takes many times as long for a single record.
     try:
         features = tf.train.Example.FromString(record).features.feature
     except google.protobuf.message.DecodeError:
@@ -112,10 +111,10 @@ def training_records(
     process_count: int,
     threads: int,
 ) -> tf.data.Dataset:
-    """The endless records of one process, from its first of `first_step` on.
+    """Returns the endless records of one process, beginning with `first_step`.
 
     Process k of P gets elements [k B/P, (k+1) B/P) of each global batch of B = batch_size.
-    Raises UserError when the streams of a TFRecord set cannot be dealt to the processes.
+    Raises UserError if the streams of a TFRecord set do not divide over the processes.
     """
     if file_format == 'tfrecord':
         return _streamed(
@@ -143,14 +142,14 @@ def training_records(
 def sequential_records(
     split: SplitInfo, file_format: str, start: int, stop: int, *, threads: int
 ) -> tf.data.Dataset:
-    """Examples [start, stop) of the split in file order, once; `epoch` is 0."""
+    """Returns the examples [start, stop) of the split in file order, once; `epoch` is 0."""
     return records_of_ranges(split, file_format, [(start, stop)], threads=threads)
 
 
 def records_of_ranges(
     split: SplitInfo, file_format: str, ranges: Sequence[tuple[int, int]], *, threads: int
 ) -> tf.data.Dataset:
-    """Examples [start, stop) of each of `ranges` in file order, one range after another."""
+    """Returns the examples [start, stop) of each of `ranges` in file order, range by range."""
     ends = tf.data.Dataset.from_tensor_slices(np.array(ranges, np.int64))
     if file_format == 'tfrecord':
         records = ends.flat_map(
@@ -177,7 +176,7 @@ def records_of_ranges(
 
 
 def _random_reader(split: SplitInfo):
-    """A function from indices int64 [k] to {'data': string [k], 'label': int64 [k]}."""
+    """Returns a function from indices int64 [k] to {'data': string [k], 'label': int64 [k]}."""
     if split.images:
         images = tf.constant([os.fsencode(image) for image in split.images])  # any bytes
         labels = tf.constant(split.labels, tf.int64)
@@ -187,7 +186,7 @@ def _random_reader(split: SplitInfo):
     remote = '://' in split.shards[0].filename
 
     def read_records(indices):
-        # Many requests at once hide the latency of a bucket; local files are faster without.
+        # Parallel requests hide the latency of a bucket; local files are faster without them.
         if remote:
             found = source.__getitems__(indices.tolist())
         else:
@@ -269,13 +268,13 @@ def _streamed(
                     **_parsed(split, tf.gather(record, permutation)),
                 }
 
-            # All streams reach the ends of their windows at the same step: without the next window
-            # at hand, all of them would read at once while everything else waits.
+            # All streams end their windows at the same step. Without a prefetched window all of
+            # them would read at once, and everything else would wait.
             windows = records.batch(window).prefetch(1)
             return windows.enumerate(window_number).map(shuffle).unbatch()
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        # Within its first window a resumed stream reads again what it has given out.
+        # A resumed stream reads its first window again, with the records it has already returned.
         return epochs.flat_map(records_of_epoch).skip(start['offset'] % window)
 
     return starts.interleave(
@@ -288,7 +287,7 @@ def _streamed(
 
 
 def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
-    """Records [begin, end) of the concatenation of the split's shards in the order of `files`.
+    """Returns the records [begin, end) of the split's shards, concatenated in the order of `files`.
 
     Elements are (index of the example in the split, int64; serialized example, string).
     """
@@ -305,7 +304,7 @@ def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
 
     def read(filename, skip, take, index):
         records = tf.data.TFRecordDataset(filename, buffer_size=_BUFFER_BYTES)
-        # A file with fewer records than its metadata says must not shift the order silently.
+        # A file with fewer records than its metadata states must not silently shift the order.
         records = records.skip(skip).take(take).apply(tf.data.experimental.assert_cardinality(take))
         return records.enumerate(index)
 

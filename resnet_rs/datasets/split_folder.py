@@ -2,10 +2,11 @@
 
     python -m resnet_rs.datasets.split_folder SOURCE --output=DIR [--validation=0.1] [--test=0.1]
 
-Every class is split by itself, and each part gets at least one image of it. The seed, the name of
-the class and the path of an image below it decide into which part it goes, so that the same command
-gives the same parts on any machine. DIR holds hard links where the file system allows them, copies
-elsewhere. SOURCE stays as it is; an image changed in place changes in both, where it is linked.
+The command splits every class separately, and each part gets at least one image of each class. The
+seed, the name of the class and the path of the image in it determine the part, so that the same
+command makes the same parts on every machine. DIR gets hard links if the file system allows them,
+else copies. SOURCE does not change; but an image that is edited in place changes on both sides of
+a hard link.
 """
 
 import argparse
@@ -27,13 +28,13 @@ def split_folder(
     """Writes the parts of `source` into `output`, all or nothing.
 
     Args:
-      source: holds one folder per class; subfolders of a class are kept.
-      output: does not exist or is empty.
-      validation: part of each class's images, rounded; at least one image.
+      source: a folder with one folder per class; subfolders of a class are kept.
+      output: a new or an empty folder.
+      validation: fraction of each class's images, rounded to at least one image.
       test: the same; 0 for no test split.
-      seed: another one gives other parts.
+      seed: seed of the random split.
 
-    Returns (number of images by part, how many files were copied because they cannot be linked).
+    Returns ({part: number of images}, number of files that were copied instead of linked).
     Raises UserError for a class with too few images, and for an output that holds anything.
     """
     _check_places(source, output)
@@ -69,7 +70,7 @@ def split_folder(
 
 def _check_places(source: pathlib.Path, output: pathlib.Path) -> None:
     if not source.is_dir():
-        raise UserError(f'{source} is no folder')
+        raise UserError(f'{source} is not a folder')
     if output.resolve().is_relative_to(source.resolve()):
         raise UserError(f'--output={output} lies in {source}, which stays as it is; name another')
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -77,12 +78,12 @@ def _check_places(source: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def _key(image: str, seed: int) -> bytes:
-    """Returns the place of an image in the order of its class: random, but the same everywhere."""
+    """Returns the sort key of an image in its class: random, but equal on every machine."""
     return hashlib.sha256(b'%d/%s' % (seed, os.fsencode(image))).digest()
 
 
 def _counts(images: int, fractions: dict[str, float]) -> dict[str, int]:
-    """Returns how many of `images` go into each part, at least one, so that one is left over."""
+    """Returns the number of images per part, at least one, with at least one left to train on."""
     counts = {
         part: max(math.floor(images * fraction + 0.5), 1) for part, fraction in fractions.items()
     }
@@ -92,7 +93,7 @@ def _counts(images: int, fractions: dict[str, float]) -> dict[str, int]:
 
 
 def _write(source: pathlib.Path, output: pathlib.Path, parts: dict[str, list[str]]) -> int:
-    """Links or copies all files into `output`, which gets its name last; returns the copies."""
+    """Links or copies all files, then renames the folder to `output`; returns the copies."""
     partial = output.with_name(f'{output.name}.partial-{os.getpid()}')
     copied = 0
     try:
@@ -113,15 +114,15 @@ def _write(source: pathlib.Path, output: pathlib.Path, parts: dict[str, list[str
 def _link_or_copy(source: pathlib.Path, target: pathlib.Path) -> bool:
     """Makes `target` the same file as `source` or a copy; returns whether it is a copy."""
     try:
-        os.link(os.path.realpath(source), target)  # of the file itself, where `source` is a link
-    except OSError:  # another disk, or a file system or system that allows no hard link
+        os.link(os.path.realpath(source), target)  # links the file, not a symbolic link to it
+    except OSError:  # another disk, or no support for hard links
         shutil.copy2(source, target)
         return True
     return False
 
 
 def _path(text: str) -> pathlib.Path:
-    return pathlib.Path(text).expanduser()  # the shell leaves ~ in --output=~/images
+    return pathlib.Path(text).expanduser()  # the shell does not expand ~ in --output=~/images
 
 
 def _fraction(text: str) -> float:
@@ -130,12 +131,12 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no number between 0 and 1')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number between 0 and 1')
     return value
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; a mistake is one line and exit status 2."""
+    """Runs the command; a user error prints one line and exits with status 2."""
     parser = CommandParser(prog='python -m resnet_rs.datasets.split_folder', description=__doc__)
     parser.add_argument('source', type=_path, help='the folder that holds CLASS/*.jpg')
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What a dataset consists of: splits, their slices and sums, and where each example lies."""
+"""The contents of a dataset: splits, their slices and sums, and the location of each example."""
 
 import dataclasses
 import itertools
@@ -6,7 +6,7 @@ import re
 
 from resnet_rs.utils.errors import UserError
 
-# The part of the training split that the paper holds out to tune on: 20 of ImageNet's 1024 files.
+# The paper's held-out part of the training split, for tuning: 20 of ImageNet's 1024 files.
 MINIVAL, TRAIN_WITHOUT_MINIVAL = 'minival', 'train_without_minival'
 _MINIVAL_FILES, _MINIVAL_OF = 20, 1024
 
@@ -26,13 +26,13 @@ class SplitInfo:
     """A split or a slice of one: either shards of records or image files.
 
     Attributes:
-      name: as asked for, such as 'train' or 'train[:99%]'.
+      name: the name in the configuration, such as 'train' or 'train[:99%]'.
       num_examples: number of examples.
       shards: the record files in order; empty for an image folder.
       images: the paths of an image folder, ordered by class, then name; empty otherwise.
       labels: class numbers of `images`.
-      label_feature: of a record, holds its class number.
-      label_set_feature: of a record, holds any number of right classes; '' where there is none.
+      label_feature: the feature of a record with its class number.
+      label_set_feature: the feature of a record with its set of right classes; '' for none.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SplitInfo:
         return self.images or tuple(shard.filename for shard in self.shards)
 
     def describe(self, index: int) -> str:
-        """The place of example `index`: an image file, or a record (from 0) of a record file."""
+        """Describes the location of example `index`: an image file, or a record of a file."""
         if self.images:
             return f'{self.images[index]} (example {index} of split {self.name})'
         first = 0
@@ -64,7 +64,7 @@ class SplitInfo:
         raise IndexError(index)
 
     def slice(self, name: str, start: int, stop: int) -> 'SplitInfo':
-        """Examples [start, stop) of a split of shards."""
+        """Returns the examples [start, stop) of a split of shards."""
         shards = []
         first = 0
         for shard in self.shards:
@@ -77,12 +77,12 @@ class SplitInfo:
         return dataclasses.replace(self, name=name, num_examples=count, shards=tuple(shards))
 
     def minival(self) -> tuple['SplitInfo', 'SplitInfo']:
-        """The training split in two: (held out, the rest); no example is in both.
+        """Divides the training split into two disjoint parts, (held out, the rest).
 
-        Held out are 20 of every 1024 files where that is a whole number, the first ones: tfds
-        mixes the examples of nearly every set before it writes them. With any other number of
-        files they are the first 20/1024 of the examples, rounded; in an image folder, whose
-        images are ordered by class, 20/1024 of the images at even distances.
+        The held-out part is the first 20 of every 1024 files if that is a whole number, because
+        tfds shuffles the examples of nearly every set before it writes them. For any other number
+        of files it is the first 20/1024 of the examples, rounded. In an image folder, whose images
+        are ordered by class, it is 20/1024 of the images at even distances.
         """
         names = (MINIVAL, TRAIN_WITHOUT_MINIVAL)
         if self.images:
@@ -116,8 +116,8 @@ class DatasetInfo:
     """A prepared dataset.
 
     Attributes:
-      name: as in the config.
-      directory: of the prepared version, or the root of the image folder.
+      name: the name in the configuration.
+      directory: directory of the prepared version, or the root of the image folder.
       file_format: 'array_record', 'tfrecord' or 'image_folder'.
       class_names: one per class, in label order.
       splits: whole splits by name.
@@ -134,11 +134,11 @@ class DatasetInfo:
         return len(self.class_names)
 
     def split(self, name: str) -> SplitInfo:
-        """Returns a split by name; of sets of records also slices and sums, written as in tfds.
+        """Returns a split by name; sets of records also have slices and sums, written as in tfds.
 
-        For instance 'train[:99%]', 'train[100:]', 'train[:25%]+train[50%:]'. Percentages are
+        Examples are 'train[:99%]', 'train[100:]' and 'train[:25%]+train[50%:]'. Percentages are
         rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
-        Raises UserError for a split that does not exist, is empty or holds an example twice.
+        Raises UserError for a split that does not exist, is empty or contains an example twice.
         """
         if self.file_format == 'image_folder' and {'[', '+'} & set(name):
             raise UserError(
@@ -183,7 +183,7 @@ class DatasetInfo:
 
 
 def _bound(text: str | None, default: int, total: int) -> int:
-    """One end of a slice as a number of examples in [0, total]."""
+    """Parses one end of a slice to a number of examples in [0, total]."""
     if not text:
         return default
     value = round(total * int(text[:-1]) / 100) if text.endswith('%') else int(text)

@@ -1,9 +1,8 @@
 """The networks of ResNet-RS and its relatives; `create_model` builds one by its name.
 
-families.py lists the families, registry.py builds a network of any of them, layers.py holds the
-parts that they share. Of ResNets variants.py is the table of names and resnet.py the modules. JAX
-is imported when one of the functions is first used, so that a command can look up a name without
-it.
+families.py lists the families, registry.py builds a network of any family, and layers.py holds the
+shared parts. For ResNets, variants.py has the table of names and resnet.py the modules. JAX is
+imported when one of the functions is first used, so that a command can look up a name without it.
 """
 
 from resnet_rs.models.variants import VARIANTS

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a network, counted from its program and not from a formula."""
+"""Parameters and multiply-adds of a network, counted in its traced program, not by a formula."""
 
 import dataclasses
 import math
@@ -12,12 +12,12 @@ from resnet_rs.models.resnet import ResNet
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one network costs for one image."""
+    """The size of a network and its cost for one image."""
 
     parameters: int  # trainable scalars
     statistics: int  # scalars of running batch statistics
-    # Of convolutions and dense layers, one image: the unit of timm and of most papers' "FLOPs".
-    # The ResNet-RS paper prints twice this number.
+    # Multiply-adds of convolutions and dense layers for one image, which timm and most papers call
+    # "FLOPs"; the ResNet-RS paper prints twice this number.
     multiply_adds: int
 
 

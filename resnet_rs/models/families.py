@@ -10,10 +10,10 @@ from resnet_rs.models.variants import VARIANTS
 class Family:
     """Networks that one file builds.
 
-    module: the file, imported when a network is built. It has the dataclass `Architecture`, of the
-      settings that a network of the family takes, and `build(**settings)`, which returns a
-      flax.linen module that is called as resnet.ResNet is.
-    names: for each network the settings that its name stands for.
+    module: the file, imported when a network is built. It has the dataclass `Architecture` with
+      the settings of the family's networks, and `build(**settings)`, which returns a flax.linen
+      module with the call of resnet.ResNet.
+    names: {name of a network: its settings}.
     """
 
     module: str

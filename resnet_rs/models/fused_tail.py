@@ -88,7 +88,7 @@ class WideningConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
-        """y [batch, height, width, features] in `dtype`; its moments where `train` needs them."""
+        """Returns y [batch, height, width, features] in `dtype`, and its moments in training."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param('kernel', fan_in_truncated_normal, shape, self.param_dtype)[0, 0]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
@@ -100,7 +100,7 @@ class WideningConvolution(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def widen(x: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """y = `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its two Moments."""
+    """Returns `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its moments."""
     return _forward(x, kernel, groups)[0]
 
 

@@ -1,9 +1,8 @@
-"""Initializers whose draws share a few compiled programs.
+"""Initializers that share a few compiled programs.
 
-A network has dozens of shapes of kernels, and a program that draws costs far more time to compile
-than to run. So a draw is made of a power of two of numbers, of which the first ones are kept:
-with `jax_threefry_partitionable`, jax's default, the n-th number does not depend on how many there
-are.
+A network has kernels of dozens of shapes, and compiling a random draw takes far longer than
+running it. So an initializer draws a power of two of numbers and keeps the first ones: with
+`jax_threefry_partitionable`, JAX's default, the n-th number does not depend on the total.
 """
 
 import math
@@ -18,7 +17,7 @@ _FEWEST_DRAWN = 4096
 
 
 def fan_in_truncated_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-    """Draws a kernel of variance 1 / fan-in, cut off at two standard deviations.
+    """Draws a kernel of variance 1 / fan-in, truncated at two standard deviations.
 
     This is tf.variance_scaling_initializer() with its defaults, the initializer of the authors'
     TF1 code. The last axis of `shape` is that of the outputs.

@@ -1,4 +1,4 @@
-"""Parts that every network is combined from, for any number of spatial axes.
+"""The parts that all networks share, for any number of spatial axes.
 
 Arrays are [batch, spatial axes ..., channels]. Convolutions compute in `dtype`; batch statistics
 are taken in float32 (float64 where the input is), whatever `dtype` is. Norm, gate and stochastic
@@ -22,12 +22,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'sw
 
 
 def accumulation_dtype(dtype: Dtype) -> Dtype:
-    """float32, or float64 where `dtype` is: what sums, logits and losses are kept in."""
+    """Returns the dtype of sums, logits and losses: float32, or float64 if `dtype` is."""
     return jnp.promote_types(jnp.float32, dtype)
 
 
 def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, int], ...]:
-    """The padding argument of a square convolution or pool.
+    """Returns the padding argument of a square convolution or pool.
 
     'symmetric' pads (k-1)//2 before and the rest after, whatever the stride, as the authors'
     code and PyTorch do. 'same' is TensorFlow's rule, which on even sizes pads a strided 3x3
@@ -95,10 +95,10 @@ class Moments:
 
 
 def moments(x: jax.Array, groups: int) -> Moments:
-    """The moments of `x` in equal `groups`.
+    """Returns the moments of `x` in equal `groups`.
 
-    Sums are taken per example first: the compiler puts those into the convolution that makes x,
-    and squeeze-excite needs the same ones.
+    It sums per example first: the compiler fuses these sums into the convolution that makes x,
+    and squeeze-excite needs the same sums.
     """
     mean = spatial_mean(x)
     mean_square = spatial_mean(jnp.square(x.astype(mean.dtype)))
@@ -107,12 +107,12 @@ def moments(x: jax.Array, groups: int) -> Moments:
 
 
 def group_means(of_examples: jax.Array, groups: int) -> jax.Array:
-    """[groups, channels] of [batch, channels], over equal groups of consecutive examples."""
+    """Averages [batch, channels] over equal groups of consecutive examples: [groups, channels]."""
     return of_examples.reshape(groups, -1, of_examples.shape[-1]).mean(1)
 
 
 def group_count(x: jax.Array, group_size: int | None) -> int:
-    """Groups of `group_size` examples in a batch; None: one group."""
+    """Returns the number of groups of `group_size` examples in a batch; None: one group."""
     return x.shape[0] // (group_size or x.shape[0])
 
 
@@ -165,7 +165,7 @@ class BatchNorm(nn.Module):
 
 
 def squeeze_excite_width(channels: int, ratio: float, divisor: int) -> int:
-    """max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
+    """Returns max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
 
     timm rounds to 8 in the plain SE-ResNets; the paper's networks do not round (divisor 1).
     """

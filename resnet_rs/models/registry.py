@@ -53,15 +53,15 @@ def _dtype(dtype) -> jnp.dtype:
 
 
 def init_variables(model: nn.Module, image_size: int, seed: int = 0) -> dict:
-    """Parameters and batch statistics, float32, for square images of `image_size` pixels.
+    """Draws parameters and batch statistics, float32, for square images of `image_size` pixels.
 
-    Called outside jit this draws leaf by leaf with a few small programs (`initializers`), of which
-    the deepest network needs no more than the shallowest.
+    Outside jit it draws leaf by leaf with a few small programs (`initializers`), and the deepest
+    network needs no more programs than the shallowest.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), model.architecture.dtype)
     return model.lazy_init(jax.random.key(seed), images, train=False)
 
 
 def count_parameters(tree) -> int:
-    """The number of scalars in a tree of arrays or of shapes."""
+    """Returns the number of scalars in a tree of arrays or of shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

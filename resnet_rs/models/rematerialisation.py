@@ -1,10 +1,10 @@
-"""What the backward pass keeps of the forward pass, and what it computes again.
+"""Rematerialisation: what the backward pass saves of the forward pass, and what it recomputes.
 
-''              whatever differentiation asks for; XLA recomputes what it finds cheap
-'conv_outputs'  per block its input, the outputs of its convolutions and all sums; again: what is
-                elementwise, and the convolution that widens (a bottleneck's last), whose output
-                costs as much to store as to compute
-'block'         per block its input; again: everything else
+''              saves what differentiation needs; XLA recomputes what it finds cheap
+'conv_outputs'  saves, for each block, its input, the outputs of its convolutions and all sums;
+                recomputes elementwise operations and the widening convolution (a bottleneck's
+                last), whose output costs as much to store as to compute
+'block'         saves the input of each block; recomputes everything else
 """
 
 import flax.linen as nn
@@ -12,11 +12,11 @@ import jax
 
 from resnet_rs.utils.errors import UserError
 
-CONV_OUTPUT = 'conv_output'  # the jax.ad_checkpoint.checkpoint_name of what 'conv_outputs' keeps
+CONV_OUTPUT = 'conv_output'  # jax.ad_checkpoint.checkpoint_name of what 'conv_outputs' saves
 
 
 def _small(primitive, *_, **__) -> bool:
-    """Sums of batch norm and squeeze-excite: next to nothing to keep, a pass to take again."""
+    """Saves sums of batch norm and squeeze-excite, which are tiny but cost a pass to recompute."""
     return primitive.name in ('reduce_sum', 'dot_general')
 
 
@@ -30,9 +30,9 @@ POLICIES = {
 
 
 def parse(text: str, stages: int) -> tuple[str, ...]:
-    """'block' as ('block',) and 'block,block,,' as a name for each of four stages.
+    """Parses 'block' to ('block',), and 'block,block,,' to a name for each of four stages.
 
-    Raises UserError for another number of names.
+    Raises UserError for any other number of names.
     """
     names = tuple(name.strip() for name in text.split(','))
     if len(names) not in (1, stages):
@@ -44,13 +44,13 @@ def parse(text: str, stages: int) -> tuple[str, ...]:
 
 
 def of_stage(names: tuple[str, ...], number: int) -> str:
-    """The policy of stage 1, 2, ..."""
+    """Returns the policy of stage 1, 2, ..."""
     return names[number - 1] if len(names) > 1 else names[0]
 
 
 def apply(function, name: str, *, in_loop: bool = False):
-    """`function(module, ...)` under the policy `name`."""
+    """Applies the policy `name` to `function(module, ...)`."""
     if not name:
         return function
-    # Outside a loop XLA would otherwise see that both computations are one, and keep the first.
+    # Outside a loop XLA would otherwise merge the two equal computations and save the first.
     return nn.remat(function, policy=POLICIES[name], prevent_cse=not in_loop)

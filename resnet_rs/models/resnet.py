@@ -1,7 +1,7 @@
 """ResNet v1, v1.5 (B), C, D, SE and ResNet-RS, from one stem, two blocks and two shortcuts.
 
-Follows the authors' released TF1 network (tensorflow/tpu, models/official/resnet/resnet_model.py);
-docs/fidelity.md lists where the public implementations differ.
+The code follows the authors' TF1 network (tensorflow/tpu, models/official/resnet/resnet_model.py).
+docs/fidelity.md lists the differences between the public implementations.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ OUTPUTS = ('logits', 'pooled', 'stages')
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What a network is made of; every module of the network reads it."""
+    """The settings of a network, which all of its modules read."""
 
     stage_sizes: tuple[int, ...]
     block: str = 'bottleneck'  # or 'basic'
@@ -60,12 +60,12 @@ class Architecture:
         return int(features * self.width_multiplier)
 
     def stage_drop_rate(self, stage: int) -> float:
-        """Stochastic depth of stage 1..4: 0.4, 0.6, 0.8, 1.0 of the network's rate."""
+        """Returns the drop rate of stage 1..4: 0.4, 0.6, 0.8 and 1.0 of the network's rate."""
         return self.stochastic_depth_rate * (stage + 1) / (len(self.stage_sizes) + 1)
 
 
 def build(remat: str = '', **settings) -> 'ResNet':
-    """Returns the network of `settings`, fields of Architecture; `remat` is that of the config."""
+    """Returns the network with these fields of Architecture; `remat` is config.model.remat."""
     stages = len(settings['stage_sizes'])
     return ResNet(Architecture(remat=rematerialisation.parse(remat, stages), **settings))
 
@@ -103,7 +103,7 @@ class ArchitectureModule(nn.Module):
 
 
 class Stem(ArchitectureModule):
-    """Images to features at a quarter of the resolution."""
+    """The first layers, from images to features at a quarter of the resolution."""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -125,9 +125,9 @@ class Stem(ArchitectureModule):
 class Block(ArchitectureModule):
     """A residual block: activation(shortcut + branch).
 
-    A branch ends in the tail: convolution, norm that starts at scale zero, squeeze-excite,
-    stochastic depth, which draws with `key` and without it drops nothing. `features` is the width
-    of the stage.
+    A branch ends in the tail: a convolution, a norm whose scale starts at zero, squeeze-excite,
+    and stochastic depth, which draws with `key` and drops nothing without it. `features` is the
+    width of the stage.
     """
 
     features: int
@@ -209,7 +209,8 @@ class Stage(ArchitectureModule):
         architecture = self.architecture
         features = architecture.width(STAGE_WIDTHS[self.number - 1])
         drop_rate = architecture.stage_drop_rate(self.number)
-        # Keys by position and not by name: a block draws the same in a loop and outside of one.
+        # A key depends on the position and not on the name, so that a block draws the same numbers
+        # in a loop and outside of it.
         keys = [None] * self.size
         if train and drop_rate:
             keys = jax.random.split(self.make_rng('stochastic_depth'), self.size)
@@ -254,10 +255,10 @@ class ResNet(ArchitectureModule):
           images: [batch, height, width, 3], normalised, of any float dtype.
           train: whether to use the statistics of the batch, dropout and stochastic depth.
           output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
-            both float32 (float64 where `dtype` is); or 'stages', a tuple of every stage's output
+            both float32 (float64 if `dtype` is); or 'stages', a tuple of every stage's output
             [batch, height / (4, 8, 16, 32), width / ..., channels] in `dtype`.
 
-        Raises UserError, when the call is traced, for other images and another output.
+        Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
         if output not in OUTPUTS:
@@ -265,7 +266,7 @@ class ResNet(ArchitectureModule):
         if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
             raise UserError(
                 f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-                'ones of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+                'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
             )
         x = Stem(architecture, name='stem')(images.astype(architecture.dtype), train)
         features = []

@@ -1,11 +1,11 @@
-"""The two layouts of the variables of a stage, converted into one another without loss.
+"""Lossless conversion between the two layouts of the variables of a stage.
 
-Unrolled: {'block1': ..., 'block2': ..., ..., 'blockN': ...}; so are all checkpoints.
+Unrolled: {'block1': ..., 'block2': ..., ..., 'blockN': ...}, the layout of all checkpoints.
 Stacked, in networks with `scan_blocks`: {'block1': ..., 'blocks': {...}}, where every leaf of
-'blocks' holds those of block 2 to N along a new first axis.
+'blocks' stacks the leaves of block 2 to N along a new first axis.
 
-Both functions take any tree that has such stages in it (parameters, batch statistics, averages,
-an optimiser's state) and leave the rest as it is. Leaves are arrays or jax.ShapeDtypeStruct.
+Both functions take any tree that contains such stages (parameters, batch statistics, averages,
+optimiser state) and leave the rest unchanged. Leaves are arrays or jax.ShapeDtypeStruct.
 """
 
 from functools import partial
@@ -18,14 +18,14 @@ FIRST_STACKED = 2
 
 
 def unstack_blocks(tree):
-    """`tree` with every stacked stage unrolled."""
+    """Returns `tree` with every stacked stage unrolled."""
     return jax.tree.map(
         lambda part: _unrolled(part) if _is_stacked(part) else part, tree, is_leaf=_is_stacked
     )
 
 
 def stack_blocks_like(tree, like):
-    """The unrolled `tree` with those stages stacked that are so in `like`, sharded as there."""
+    """Stacks the stages of the unrolled `tree` that `like` stacks, with the shardings of `like`."""
     return jax.tree.map(
         lambda wanted, part: _stacked(part, wanted) if _is_stacked(wanted) else part,
         like,
@@ -61,7 +61,7 @@ def _stacked(stage: dict, like: dict) -> dict:
 
 
 def _take(index: int, leaf):
-    """One block's part of a stacked leaf; a shape keeps its sharding over the other axes."""
+    """Returns one block's slice of a stacked leaf; a shape keeps its sharding of the other axes."""
     if not isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf[index]
     sharding = leaf.sharding

@@ -1,1 +1,1 @@
-"""The hosts of a run: they connect, meet at barriers, compare their facts and end together."""
+"""The hosts of a run: connecting them, barriers, consistency checks, and ending together."""

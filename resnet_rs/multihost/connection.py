@@ -1,4 +1,4 @@
-"""Connecting the processes of a pod slice."""
+"""Connection of the processes of a pod slice."""
 
 import glob
 import os
@@ -6,7 +6,7 @@ import typing
 
 import jax
 from absl import logging
-from jax._src.clusters import ClusterEnv
+from jax._src.clusters import ClusterEnv  # JAX has no public function that only detects a cluster
 
 from resnet_rs.multihost import hosts
 from resnet_rs.multihost.rendezvous import wait_for_all
@@ -15,8 +15,8 @@ from resnet_rs.utils.errors import UserError
 COORDINATOR, COUNT, INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
 
 
-class Place(typing.NamedTuple):
-    """Which process of a run this one is, as jax.distributed.initialize wants to know it."""
+class Process(typing.NamedTuple):
+    """The identity of this process, in the arguments of jax.distributed.initialize."""
 
     address: str  # HOST:PORT of process 0
     count: int
@@ -25,35 +25,39 @@ class Place(typing.NamedTuple):
 
 
 def connect(start_timeout_seconds: float, lost_after_seconds: float) -> None:
-    """Joins the other processes of this run, where there are any, before a device is touched.
+    """Connects the processes of this run, if there are several, before a device is touched.
 
-    On a TPU VM, on GKE and under Slurm jax finds them itself. Elsewhere the environment says so:
-    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    On a TPU VM, on GKE and under Slurm JAX finds the other processes. Elsewhere the environment
+    names them: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID.
 
-    Raises UserError naming the processes that did not arrive within `start_timeout_seconds`. From
-    then on a process that stops answering for `lost_after_seconds` ends all the others.
+    Raises UserError naming the processes that do not arrive within `start_timeout_seconds`. After
+    that, a process that does not answer for `lost_after_seconds` ends all the others.
     """
-    place = find_place(os.environ, start_timeout_seconds)
-    if place is None:
+    process = find_process(os.environ, start_timeout_seconds)
+    if process is None:
         return
-    if place.count > 1:
-        wait_for_all(place.address, place.count, place.index, start_timeout_seconds)
+    if process.count > 1:
+        wait_for_all(process.address, process.count, process.index, start_timeout_seconds)
     jax.distributed.initialize(
-        place.address,
-        place.count,
-        place.index,
-        local_device_ids=place.local_devices,
+        process.address,
+        process.count,
+        process.index,
+        local_device_ids=process.local_devices,
         initialization_timeout=int(start_timeout_seconds) + 1,
-        # jax's own watch ends processes with a stack trace; it is there for when ours hangs.
+        # JAX's own watchdog ends processes with a stack trace, so it only backs up ours.
         heartbeat_timeout_seconds=int(lost_after_seconds) + 60,
     )
     hosts.start_watch(lost_after_seconds)
 
 
-def find_place(environment, timeout_seconds: float) -> Place | None:
-    """None for a process that is alone. Raises UserError where the environment contradicts."""
+def find_process(environment, timeout_seconds: float) -> Process | None:
+    """Returns the identity of this process, None if it runs alone.
+
+    Raises UserError for an incomplete or contradictory environment.
+    """
     if COORDINATOR in environment:
-        return _explicit_place(environment)
+        return _explicit_process(environment)
     if not _in_a_cluster(environment):
         return None
     try:
@@ -66,12 +70,12 @@ def find_place(environment, timeout_seconds: float) -> Place | None:
             f'{COORDINATOR}, {COUNT} and {INDEX}'
         ) from error
     if found[0] is None:
-        logging.warning('no other hosts are known here: this process runs alone')
+        logging.warning('no other hosts were found: this process runs alone')
         return None
-    return Place(*found)
+    return Process(*found)
 
 
-def _explicit_place(environment) -> Place:
+def _explicit_process(environment) -> Process:
     if missing := [name for name in (COUNT, INDEX) if name not in environment]:
         raise UserError(f'{COORDINATOR} is set, but {" and ".join(missing)} not; set all three')
     for name in (COUNT, INDEX):
@@ -80,7 +84,7 @@ def _explicit_place(environment) -> Place:
     count, index = int(environment[COUNT]), int(environment[INDEX])
     if index >= count:
         raise UserError(f'{INDEX} is {index}, but {COUNT} is {count}; processes count from 0')
-    return Place(environment[COORDINATOR], count, index)
+    return Process(environment[COORDINATOR], count, index)
 
 
 def _in_a_cluster(environment) -> bool:

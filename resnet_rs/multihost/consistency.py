@@ -1,7 +1,7 @@
-"""Do the hosts of a run agree? Checked before a device is touched or anything is compiled.
+"""Checks that the hosts of a run agree, before a device is touched or anything is compiled.
 
-Hosts that run other code, another configuration or other data than process 0 wait for each other
-in different collectives, or train on something nobody asked for.
+Hosts whose code, configuration or data differ from those of process 0 would wait for each other in
+different collectives, or train on the wrong data.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_PLATFORMS')  # change the c
 
 
 def check_hosts(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
-    """Raises UserError naming the host that differs from process 0, and the first thing that does.
+    """Raises UserError naming a host that differs from process 0 and the first difference.
 
-    Compared are the code, the versions, the resolved configuration and the dataset. On every host
-    TensorFlow must see no accelerator.
+    The check compares the code, the versions, the resolved configuration and the dataset. On every
+    host TensorFlow must see no accelerator.
     """
     agree('TensorFlow leaves the accelerators alone', tensorflow_problem())
     facts = describe(config, info) if hosts.count() > 1 else {}
@@ -47,7 +47,7 @@ def agree(what: str, problem: str) -> None:
 
 
 def describe(config: ml_collections.ConfigDict, info: DatasetInfo) -> dict[str, str]:
-    """What has to be the same on all hosts: {thing: value}, things named for people."""
+    """Returns {name in words: value} of everything that must be equal on all hosts."""
     facts = {f'file {name}': _digest(path.read_bytes()) for name, path in _code().items()}
     facts['git commit'] = (git_commit() or 'unknown').removesuffix('+changes')
     facts['version of python'] = sys.version.split()[0]
@@ -67,7 +67,7 @@ def describe(config: ml_collections.ConfigDict, info: DatasetInfo) -> dict[str, 
 
 
 def first_difference(facts: dict[str, str], reference: dict[str, str]) -> str:
-    """'' where both are the same; a git commit that one side does not know is no difference."""
+    """Returns the first difference in words, or ''; an unknown git commit is no difference."""
     for thing in sorted(facts.keys() | reference.keys()):
         here, there = facts.get(thing, 'absent'), reference.get(thing, 'absent')
         if here != there and not (thing == 'git commit' and 'unknown' in (here, there)):
@@ -79,7 +79,7 @@ def first_difference(facts: dict[str, str], reference: dict[str, str]) -> str:
 
 
 def tensorflow_problem() -> str:
-    """TensorFlow takes the whole memory of every accelerator it sees, and JAX finds none left."""
+    """Returns an error if TensorFlow sees accelerators, whose memory it would take; else ''."""
     seen = [
         device.name for device in tf.config.list_physical_devices() if device.device_type != 'CPU'
     ]
@@ -94,7 +94,7 @@ def tensorflow_problem() -> str:
 def check_shared_workdir(workdir: str | os.PathLike) -> None:
     """Raises UserError unless every host can write to `workdir` and all see the same directory.
 
-    Each host writes a file there, process 0 looks for all of them, and each removes its own.
+    Each host writes a file there, process 0 checks that all exist, and each host removes its own.
     """
     token = hosts.gather('token', uuid.uuid4().hex)[0]
     directory = epath.Path(workdir)
@@ -103,7 +103,7 @@ def check_shared_workdir(workdir: str | os.PathLike) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         mine.write_text(token)
-    except Exception as error:  # of the file system, or of whatever library serves the bucket
+    except Exception as error:  # the file system or the bucket's library may raise any kind
         problem = f'--workdir={directory} cannot be written ({error}); name another'
     try:
         agree('work directory written', problem)
@@ -132,7 +132,10 @@ def _code() -> dict[str, pathlib.Path]:
 
 
 def _file_list(info: DatasetInfo, split) -> bytes:
-    """Names and lengths of record files, or names and labels of images, without the directory."""
+    """Lists names and lengths of record files, or names and labels of images, as bytes.
+
+    The names do not contain the directory, which may differ between hosts.
+    """
     names = [name.removeprefix(info.directory) for name in split.files]
     numbers = split.shard_lengths or split.labels
     return json.dumps([names, numbers]).encode()

@@ -1,12 +1,12 @@
-"""Several processes as one run: they wait for each other by name, and end together.
+"""Barriers between the processes of a run, and a watchdog that ends them together.
 
-The processes of a pod slice (one per host) share the key-value store of jax's coordination
-service, which process 0 keeps. Everything here goes through it and no device is touched, so it
-works before a backend is there and while the devices wait for a process that is gone.
+The processes of a pod slice (one per host) share the key-value store of JAX's coordination
+service, which runs in process 0. This module uses the store alone and touches no device, so it
+works before a backend exists and while the devices wait for a lost process.
 
-A process that raises tells the others why; one that falls silent is named by process 0. Either
-way all of them end within seconds, with one line each, instead of waiting in a collective. When
-process 0 itself is killed jax ends the others at once, with lines of its own beside ours.
+A process that fails tells the others why; process 0 names a process that stops answering. In both
+cases all processes end within seconds, with one line each, instead of waiting in a collective. If
+process 0 itself is killed, JAX ends the others at once and prints lines of its own.
 """
 
 import atexit
@@ -22,19 +22,19 @@ import threading
 import time
 import traceback
 
-from jax._src.distributed import global_state
+from jax._src.distributed import global_state  # JAX has no public door to its key-value store
 from jax.errors import JaxRuntimeError
 
 from resnet_rs.utils.errors import Stopped, UserError, count_of, print_line
 
 BARRIER_SECONDS = 600  # the slowest host may read a dataset's metadata or restore a checkpoint
-HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: nothing is wrong with the run, start it again
+HOST_LOST_STATUS = os.EX_TEMPFAIL  # 75: the run itself has no error and can be resumed
 BEAT_SECONDS = 1
-# How XLA's errors begin when a peer is gone, as JaxRuntimeError or as ValueError.
+# The first words of XLA's errors after the loss of a peer, as JaxRuntimeError or as ValueError.
 FAILED_COLLECTIVE = re.compile(
     'UNKNOWN|UNAVAILABLE|ABORTED|CANCELLED|INTERNAL|DEADLINE_EXCEEDED|FAILED_PRECONDITION'
 )
-GRACE_SECONDS = 2  # for a process to end by its own error, and for process 0 to be heard
+GRACE_SECONDS = 2  # lets a process end by its own error, and process 0 reach the others
 
 _BEATS, _HOSTS, _END = 'resnet_rs/beat', 'resnet_rs/host', 'resnet_rs/end'
 _DONE = 'done'
@@ -44,7 +44,7 @@ _uses = collections.defaultdict(itertools.count)
 
 
 def count() -> int:
-    """Processes of this run; unlike jax.process_count() it starts no backend."""
+    """Returns the number of processes; unlike jax.process_count() it starts no backend."""
     return global_state.num_processes
 
 
@@ -53,12 +53,12 @@ def index() -> int:
 
 
 def name(process: int) -> str:
-    """'process 2 of 4 (HOSTNAME)'."""
+    """Returns 'process 2 of 4 (HOSTNAME)'."""
     if process == index():
         return _name(process, socket.gethostname())
     try:
         host = global_state.client.key_value_try_get(f'{_HOSTS}/{process}')
-    except JaxRuntimeError:  # it has not said so yet
+    except JaxRuntimeError:  # the process has not stored its host yet
         host = 'host not known'
     return _name(process, host)
 
@@ -68,10 +68,10 @@ def _name(process: int, host: str) -> str:
 
 
 def gather(what: str, value: str, timeout_seconds: float = BARRIER_SECONDS) -> list[str]:
-    """`value` of every process, in their order, when all of them have come to this place.
+    """Waits for all processes at this call and returns the `value` of each, in their order.
 
-    `what` says in words what is gathered; the processes have to gather the same things in the
-    same order. Raises UserError with the processes that did not come within `timeout_seconds`.
+    `what` describes the value in words; all processes must gather the same values in the same
+    order. Raises UserError naming the processes that do not arrive within `timeout_seconds`.
     """
     if count() == 1:
         return [value]
@@ -94,7 +94,7 @@ def gather(what: str, value: str, timeout_seconds: float = BARRIER_SECONDS) -> l
 
 
 def barrier(what: str, timeout_seconds: float = BARRIER_SECONDS) -> None:
-    """Returns when every process is here; raises UserError naming those that did not come."""
+    """Waits for all processes; raises UserError naming those that do not arrive."""
     gather(what, '', timeout_seconds)
 
 
@@ -112,21 +112,22 @@ def _read(place: str) -> dict[int, str]:
 
 
 def start_watch(lost_after_seconds: float) -> None:
-    """From now on, ends this process when another one ends by an error or stops answering."""
+    """Starts a thread that ends this process when another one fails or stops answering."""
     global _watch
     if count() > 1:
         _watch = _Watch(lost_after_seconds)
         _watch.start()
-        atexit.register(_watch.close)  # runs before jax leaves the service
+        atexit.register(_watch.close)  # runs before JAX leaves the service
 
 
 @contextlib.contextmanager
-def ending_together(*mistakes: type[Exception]):
-    """An error in here ends every process, each with the reason.
+def ending_together(*types: type[Exception]):
+    """Ends all processes, each with the reason, when an error is raised in this context.
 
-    With one process errors pass through. With several, those of the kind `mistakes` are one line
-    and status 2, as `one_line_errors` has it; others keep their traceback. A collective that
-    failed is no error of this process until it is known that all the others are still there.
+    In a run of one process errors pass through. With several processes, errors of one of the
+    `types` print one line and have status 2, as in `one_line_errors`; others keep their
+    traceback. A failed collective is blamed on this process only after the watchdog has seen all
+    other processes alive.
     """
     try:
         yield
@@ -138,12 +139,12 @@ def ending_together(*mistakes: type[Exception]):
         if FAILED_COLLECTIVE.match(str(error)):
             print_line(f'to see if a process was lost, after {_first_line(error)}', 'waiting')
             _watch.wait_for_verdict()
-        is_mistake = isinstance(error, mistakes)
-        if is_mistake:
+        is_user_error = isinstance(error, types)
+        if is_user_error:
             print_line(error)
         else:
             traceback.print_exc()
-        status = 2 if is_mistake else 1
+        status = 2 if is_user_error else 1
         _watch.close()
         _tell(f'{name(index())} ended: {_first_line(error)}', status)
         time.sleep(2 * GRACE_SECONDS)
@@ -163,19 +164,19 @@ def _tell(reason: str, status: int) -> None:
 
 
 def _leave(status: int) -> None:
-    """Ends the process at once: the usual way waits for processes that may be gone."""
+    """Ends the process at once, because a normal exit waits for processes that may be lost."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:  # nobody may be reading any more
+    finally:  # the pipes may be closed
         os._exit(status)
 
 
 class _Watch(threading.Thread):
-    """Beats in the key-value store, and waits there for the reason to end.
+    """Watchdog thread: stores heartbeats, and waits for a reason to end.
 
-    Process 0 looks at all beats. The others only wait, so that the traffic grows with the number
-    of hosts and not with its square.
+    Process 0 checks the heartbeats of all processes. The others only wait, so that the traffic
+    grows linearly with the number of hosts.
     """
 
     def __init__(self, lost_after_seconds: float):
@@ -216,25 +217,27 @@ class _Watch(threading.Thread):
                 time.sleep(GRACE_SECONDS * (2 if index() == 0 else 1))
             if self._closing.is_set():
                 return
-            hint = '; the same command resumes from the last checkpoint'
+            line = end['reason']
+            if end['status'] == HOST_LOST_STATUS:
+                line += '; the same command resumes from the last checkpoint'
             try:
-                print_line(end['reason'] + hint * (end['status'] == HOST_LOST_STATUS))
+                print_line(line)
             finally:
                 _leave(end['status'])
 
     def wait_for_verdict(self):
-        """Does not return if another process was lost: the watch ends this one."""
+        """Waits until all processes have been seen alive; never returns if one was lost."""
         if self._ending.wait(self.lost_after_seconds + 10 * BEAT_SECONDS):
             self.join()
 
     def close(self):
-        """Says that this process is well and needs no answering for any more."""
+        """Marks this process as finished, so that it need not answer any more, and stops."""
         with self._beating:
             if not self._closing.is_set():
                 self._closing.set()
                 with contextlib.suppress(JaxRuntimeError):  # process 0 may have left already
                     self._beat(_DONE)
-        # A thread that waits inside jax while Python ends aborts the process.
+        # A thread that waits inside JAX while Python exits aborts the process.
         self.join(10 * BEAT_SECONDS)
 
     def _beat(self, value: str):

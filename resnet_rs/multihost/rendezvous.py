@@ -1,8 +1,9 @@
-"""Waiting until every process of a run has started, and naming those that have not.
+"""Rendezvous of the processes of a run, which names the processes that do not start.
 
-jax.distributed.initialize waits too, but does not tell for whom. So the processes first report to
-process 0 on the port that jax's coordination service takes afterwards. Plain text over TCP: a
-process sends one line, 'resnet_rs INDEX COUNT HOSTNAME', and reads one line, 'go' or what is wrong.
+jax.distributed.initialize also blocks, but its timeout does not name the missing processes. So the
+processes first report to process 0 on the port that JAX's coordination service takes afterwards.
+The protocol is plain text over TCP: a process sends one line, 'resnet_rs INDEX COUNT HOSTNAME', and
+reads one line, 'go' or an error.
 """
 
 import contextlib
@@ -12,18 +13,18 @@ import time
 
 from resnet_rs.utils.errors import UserError
 
-# The end of a process that greeted and died reaches process 0 a moment after its greeting.
+# Process 0 sees the end of a process that greeted and died a moment after the greeting.
 SETTLING_SECONDS = 0.25
 RETRY_SECONDS = 0.5
 _GREETING, _GO = 'resnet_rs', 'go'
 
 
 def wait_for_all(address: str, count: int, index: int, timeout_seconds: float) -> None:
-    """Returns on every process once all `count` of them are here.
+    """Waits on every process until all `count` of them have started.
 
-    `address` is HOST:PORT of process 0. Raises UserError, the same on all that did start, naming
-    the processes that did not within `timeout_seconds` or that were started with another count or
-    the same index.
+    `address` is HOST:PORT of process 0. Raises the same UserError on all started processes; it
+    names those that do not start within `timeout_seconds`, or that have another count or the same
+    index.
     """
     host, _, port = address.rpartition(':')
     if not host or not port.isdecimal():
@@ -37,7 +38,7 @@ def wait_for_all(address: str, count: int, index: int, timeout_seconds: float) -
 
 
 def _receive(port: int, count: int, timeout_seconds: float) -> str:
-    """Process 0: collects the others, answers them all alike and returns what is wrong or ''."""
+    """Collects the other processes in process 0, answers all alike and returns an error or ''."""
     deadline = time.monotonic() + timeout_seconds
     arrived, problem = {}, ''
     with contextlib.ExitStack() as closing:
@@ -52,22 +53,23 @@ def _receive(port: int, count: int, timeout_seconds: float) -> str:
             arrived = {index: process for index, process in arrived.items() if _is_open(process[0])}
         missing = [str(index) for index in range(1, count) if index not in arrived]
         if missing and not problem:
+            noun = 'process' if len(missing) == 1 else 'processes'
             problem = (
-                f'process{"es" * (len(missing) > 1)} {", ".join(missing)} of {count} did not '
-                f'arrive within {timeout_seconds:g} s; start the same command on every host'
+                f'{noun} {", ".join(missing)} of {count} did not arrive within '
+                f'{timeout_seconds:g} s; start the same command on every host'
             )
         for connection, _ in arrived.values():
-            with contextlib.suppress(OSError):  # gone since; jax will miss it
+            with contextlib.suppress(OSError):  # the process is lost, and JAX will report it
                 connection.sendall(f'{problem or _GO}\n'.encode())
     return problem
 
 
 def _register(connection: socket.socket, arrived: dict, count: int) -> str:
-    """Adds index: (connection, hostname) to `arrived`; returns what is wrong with it or ''."""
+    """Adds index: (connection, hostname) to `arrived`; returns an error or ''."""
     connection.settimeout(5)
     words = _read_line(connection).split()
     if len(words) != 4 or words[0] != _GREETING:
-        return ''  # not one of ours: a port scan, or jax's client of another run
+        return ''  # a port scan, or JAX's client of another run
     index, its_count, host = int(words[1]), int(words[2]), words[3]
     if its_count != count or not 0 < index < count:
         problem = (
@@ -88,7 +90,7 @@ def _register(connection: socket.socket, arrived: dict, count: int) -> str:
 
 
 def _report(address: tuple[str, int], count: int, index: int, timeout_seconds: float) -> str:
-    """Any other process: reports to process 0 and returns its answer, '' for go."""
+    """Reports to process 0 from another process and returns its error, '' for go."""
     deadline = time.monotonic() + timeout_seconds
     answered = False
     while (left := deadline - time.monotonic()) > 0:
@@ -97,12 +99,12 @@ def _report(address: tuple[str, int], count: int, index: int, timeout_seconds: f
                 greeting = f'{_GREETING} {index} {count} {socket.gethostname()}\n'
                 connection.sendall(greeting.encode())
                 answered = True
-                # Process 0 may have begun to wait later than this one.
+                # Process 0 may have started to wait later than this process.
                 connection.settimeout(timeout_seconds + 5)
                 if line := _read_line(connection):
                     return '' if line == _GO else line
         except OSError:
-            pass  # process 0 is not there yet
+            pass  # process 0 has not started yet
         time.sleep(RETRY_SECONDS)
     if answered:
         return f'process {index} of {count} reached process 0, which did not answer'
@@ -132,7 +134,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _read_line(connection: socket.socket) -> str:
-    """The first line sent, without its end; '' when the other side has closed or said nothing."""
+    """Reads the first line, without its end; '' if the other side closed or sent nothing."""
     received = b''
     with contextlib.suppress(OSError):
         while not received.endswith(b'\n') and len(received) < 4096:

@@ -14,13 +14,14 @@ from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
+from resnet_rs.plan import host
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of, one_line_errors
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Plans for every topology; a mistake is one line and exit status 2."""
+    """Plans for every topology; a user error prints one line and exits with status 2."""
     arguments = sys.argv if arguments is None else [sys.argv[0], *arguments]
     with one_line_errors(UserError, flags.Error, OSError):
         options = parse(arguments)
@@ -37,6 +38,7 @@ def run(options: flags.FlagValues) -> None:
     if not options.topology:
         raise UserError('--topology is missing; for instance --topology=v3:2x2')
     validation.check_settings(config)
+    cost = host.input_cost(config, options.input_ms_per_image)
     config = preflight.with_sizes_of_data(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])
@@ -67,6 +69,7 @@ def run(options: flags.FlagValues) -> None:
             verbose=options.verbose,
             stage=Stage,
         )
+        plan.host = host.host_record(plan.topology, plan.steps.get('train'), cost)
         plans.append(plan)
         print(report.describe(plan, options.details), flush=True)
     if len(plans) > 1:
@@ -79,7 +82,7 @@ def run(options: flags.FlagValues) -> None:
 
 
 def parse(arguments: list[str]) -> flags.FlagValues:
-    """The command's flags, in a FlagValues of their own; raises flags.Error."""
+    """Parses the command's flags into a new FlagValues; raises flags.Error."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         'config',
@@ -91,10 +94,10 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_multi_string(
         'topology',
         [],
-        'Generation and slice, for instance v3:2x2; several with commas or again.',
+        'Generation and slice, such as v3:2x2; several with commas or by repetition.',
         **values_of,
     )
-    flags.DEFINE_integer('devices', None, 'Only the first so many devices.', 1, **values_of)
+    flags.DEFINE_integer('devices', None, 'The first N devices alone.', 1, **values_of)
     flags.DEFINE_integer('processes', None, 'Processes of the run.', 1, **values_of)
     flags.DEFINE_integer(
         'batch_per_device',
@@ -107,15 +110,21 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_boolean(
         'search',
         True,
-        'Look for a batch and options that fit where the step does not.',
+        'If a step does not fit, look for a batch and options that fit.',
         **values_of,
     )
     flags.DEFINE_integer('examples', None, 'Training examples of the dataset.', 1, **values_of)
     flags.DEFINE_integer('eval_examples', None, 'Evaluation examples.', 1, **values_of)
+    flags.DEFINE_float(
+        'input_ms_per_image',
+        None,
+        'CPU milliseconds of the input pipeline per training image, instead of the measured ones.',
+        **values_of,
+    )
     flags.DEFINE_string('output', None, 'Directory of plan.json and plan.csv.', **values_of)
     flags.DEFINE_string('hlo_dump', None, 'Directory for the optimised HLO.', **values_of)
     flags.DEFINE_string(
-        'cache_dir', str(topologies.CACHE_DIRECTORY), 'Where results are kept.', **values_of
+        'cache_dir', str(topologies.CACHE_DIRECTORY), 'Directory of the cache.', **values_of
     )
     flags.DEFINE_boolean('no_cache', False, 'Neither use nor keep results.', **values_of)
     flags.DEFINE_boolean(
@@ -132,9 +141,9 @@ def parse(arguments: list[str]) -> flags.FlagValues:
 
 
 def split_sizes(config, examples: int | None, eval_examples: int | None) -> tuple[int, int]:
-    """Examples of the training and the evaluation split; the dataset need not be on this machine.
+    """Returns the examples of the training and the evaluation split, which need not be here.
 
-    Raises UserError where neither the flags, nor the known sizes, nor a prepared dataset say.
+    Raises UserError if the sizes are neither in the flags, nor known, nor in a prepared dataset.
     """
     known = {}
     if config.data.source == 'tfds':
@@ -157,7 +166,7 @@ def split_sizes(config, examples: int | None, eval_examples: int | None) -> tupl
 
 
 def check_processes(topology: topologies.Topology, processes: int | None) -> None:
-    """Raises UserError for more processes than hosts, and for a number that hosts do not split."""
+    """Raises UserError unless `processes` equals the number of hosts of the slice."""
     if processes and processes != topology.hosts:
         raise UserError(
             f'--processes={processes}, but {topology.name} has {count_of(topology.hosts, "host")}; '
@@ -166,7 +175,7 @@ def check_processes(topology: topologies.Topology, processes: int | None) -> Non
 
 
 def default_output(settings: dict, names: list[str], options: flags.FlagValues) -> str:
-    """runs/plan/..., another one for other settings, so that no plan is written over."""
+    """Returns a directory runs/plan/... that differs for other settings."""
     asked = [settings, names, options.devices, options.batch_per_device, options.steps]
     digest = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()[:8]
     pixels = settings['data']['image_size']
@@ -174,7 +183,7 @@ def default_output(settings: dict, names: list[str], options: flags.FlagValues) 
 
 
 class Stage:
-    """A line on stderr: the current work and its seconds; updated each second on a terminal."""
+    """A line on stderr with the current work and its seconds; a terminal shows each second."""
 
     def __init__(self, what: str):
         self.what = what

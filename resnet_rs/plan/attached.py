@@ -1,4 +1,4 @@
-"""The steps of a run, compiled before it starts if they fit the memory at hand."""
+"""Compilation of a run's steps for the attached devices, with a check of their memory."""
 
 import dataclasses
 import os
@@ -23,12 +23,12 @@ CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.l
 class Memory:
     """The memory that programs may use.
 
-    place: whose it is, for messages.
-    limit: in bytes; None where nothing is known of the device.
-    shares: devices of this process that share it: all virtual CPUs of a machine.
+    owner: the device or machine with the memory, for messages.
+    limit: bytes; None if the device does not report it.
+    shares: number of devices of this process that share it, as the virtual CPUs of a machine do.
     """
 
-    place: str
+    owner: str
     limit: int | None
     shares: int = 1
 
@@ -43,10 +43,10 @@ def compile_steps(
     evaluators: list[Evaluator],
     devices: list[jax.Device],
 ) -> tuple[Program, list[Evaluator], str]:
-    """Compiles the training step and the evaluation steps for `devices`; no array is made.
+    """Compiles the training step and the evaluation steps for `devices` without making an array.
 
-    Returns the program and the evaluators with compiled steps, and a line on the memory that they
-    take. Raises UserError for a step that needs more than there is.
+    Returns the program and the evaluators with compiled steps, and a line on their memory. Raises
+    UserError for a step that needs more memory than is available.
     """
     memory = memory_of(devices)
     state = program.state
@@ -63,7 +63,7 @@ def compile_steps(
         dataclasses.replace(program, train_step=train_step),
         evaluators,
         (
-            f'memory: {memory.describe(train_bytes)} of {memory.place} for a training step, '
+            f'memory: {memory.describe(train_bytes)} of {memory.owner} for a training step, '
             f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
         ),
     )
@@ -72,22 +72,22 @@ def compile_steps(
 def compile_evaluators(
     evaluators: list[Evaluator], variables: dict, devices: list[jax.Device]
 ) -> tuple[list[Evaluator], str]:
-    """Compiles the steps of `evaluators` for shapes of `variables`; no array is made.
+    """Compiles the steps of `evaluators` for shapes of `variables` without making an array.
 
-    Returns the evaluators with compiled steps and a line on the memory that the largest takes.
-    Raises UserError for a step that needs more than there is.
+    Returns the evaluators with compiled steps and a line on the memory of the largest. Raises
+    UserError for a step that needs more memory than is available.
     """
     compiled, needed = _compile_evaluators(evaluators, variables, devices)
     memory = memory_of(devices)
     return compiled, (
-        f'memory: {memory.describe(needed)} of {memory.place} for an evaluation '
+        f'memory: {memory.describe(needed)} of {memory.owner} for an evaluation '
         'step, by the compiler'
     )
 
 
 def _compile_evaluators(evaluators, variables, devices):
     """Returns the evaluators with compiled steps, one for all of the same shapes, and the bytes."""
-    # Evaluation takes whole copies of both weights, wherever the state is between steps.
+    # Evaluation replicates both weights, however the state is sharded between steps.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     steps, found, most = {}, [], 0
     for evaluator in evaluators:
@@ -142,7 +142,7 @@ def _compile_fitting(
         needed = f', {needed / GIB:.2f} GiB are needed' if needed else ''
         limit = f' has {memory.limit / GIB:.2f} GiB' if memory.limit else ' has less'
         raise UserError(
-            f'{what} per device does not fit{needed}: {memory.place}{limit}; use {remedy} '
-            '(python -m resnet_rs.plan says what fits a TPU)'
+            f'{what} per device does not fit{needed}: {memory.owner}{limit}; use {remedy} '
+            '(python -m resnet_rs.plan shows what fits a TPU)'
         )
     return compiled, needed

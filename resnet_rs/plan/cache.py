@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, found again by what they were compiled from."""
+"""A cache of compilation results on disk."""
 
 import dataclasses
 import gzip
@@ -10,14 +10,15 @@ import tempfile
 
 from resnet_rs.plan.topology import CACHE_DIRECTORY, Topology, check_libtpu
 
-FORMAT = '3'  # raised when Compilation has other fields, or steps other compiler options
+FORMAT = '3'  # increases with new fields of Compilation and new compiler options of the steps
 COMPILER_SETTINGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS')
 
 
 class DoesNotFit(Exception):
-    """The compiler found no way to fit a program; bytes as its message says, None if it does not.
+    """The compiler's error for a program that does not fit the memory of a device.
 
-    The message is the compiler's own, and long.
+    `needed` and `available` are the bytes in its message, None if it has none. The message is the
+    compiler's own, and long.
     """
 
     def __init__(self, message: str, needed: int | None, available: int | None):
@@ -27,11 +28,11 @@ class DoesNotFit(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """What is kept of a compiled program: sizes in bytes of one device, optimised HLO text.
+    """The cached result of a compilation: sizes in bytes of one device, optimised HLO text.
 
-    peak: the most that is alive at once, and the code. temporaries are all that is ever allocated;
-    in a program with loops they can be more than the device has, although it fits.
-    flops and bytes_accessed are XLA's cost analysis, which takes the body of a loop once.
+    peak: the most memory in use at once, plus the code. temporaries: the sum of all allocations,
+    which in a program with loops can exceed the device's memory although the program fits.
+    flops and bytes_accessed are XLA's cost analysis, which counts the body of a loop once.
     """
 
     arguments: int
@@ -47,13 +48,13 @@ class Compilation:
 
 
 class PlanCache:
-    """Results of compiling, one file each, in `directory`; nothing is kept where it is None."""
+    """A cache of compilations, one file each, in `directory`; None caches nothing."""
 
     def __init__(self, directory: str | os.PathLike | None = CACHE_DIRECTORY):
         self.directory = pathlib.Path(directory) if directory else None
 
     def key(self, lowered, topology: Topology) -> str:
-        """Of the StableHLO text, the devices, the compiler and what changes its mind."""
+        """Returns a hash of the StableHLO, the topology, the compiler's version and its flags."""
         parts = [
             FORMAT,
             lowered.as_text(),
@@ -65,13 +66,13 @@ class PlanCache:
         return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]
 
     def load(self, key: str) -> Compilation | None:
-        """The result of an earlier compilation; raises DoesNotFit where that was it."""
+        """Returns the result of an earlier compilation, or raises its DoesNotFit."""
         if self.directory is None or not (path := self._path(key)).exists():
             return None
         try:
             kept = json.loads(gzip.decompress(path.read_bytes()))
         except (OSError, EOFError, ValueError):
-            return None  # cut short or of another program: compiled again, and written over
+            return None  # a truncated file, or that of another program: compile and replace it
         if 'needed' in kept:
             raise DoesNotFit(**kept)
         return Compilation(**kept)

@@ -1,28 +1,29 @@
-"""From compiled steps to seconds, images per second, days and chip-hours."""
+"""Estimates of time for compiled steps: seconds, images per second, days and chip-hours."""
 
 import dataclasses
 import math
 
 import ml_collections
 
+from resnet_rs.config import eval_image_size
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import Topology
 from resnet_rs.training.steps import model_of
 
-EXCLUDED = 'input, checkpoints, start-up, logging and waiting for other hosts are not in it'
+EXCLUDED = 'input, checkpoints, start-up, logging and waiting for other hosts are not included'
 
 
 @dataclasses.dataclass(frozen=True)
 class StepTime:
-    """The estimate of one step; seconds are None where the clock of the generation is not known.
+    """The estimate of a step; its seconds are None if the clock of the generation is unknown.
 
-    compute_seconds: the compiler's cycles over the clock.
-    collective_seconds: bytes of collectives at the full bandwidth of the links, so a lower bound;
-      0 without collectives, None where that bandwidth is not known.
-    model_flops: of convolutions and dense layers for the batch, on one device; three times those
-      of the forward pass for a training step.
+    compute_seconds: the compiler's cycles divided by the clock.
+    collective_seconds: a lower bound from the bytes of collectives and the full bandwidth of the
+      links; 0 without collectives, None if the bandwidth is unknown.
+    model_flops: FLOPs of convolutions and dense layers for the batch, on one device; a training
+      step counts three times the forward pass.
     """
 
     images: int
@@ -43,18 +44,16 @@ class StepTime:
 
     @property
     def utilisation(self) -> float | None:
-        """Model FLOPs per second over the peak of bfloat16."""
+        """The model FLOPs per second divided by the peak of bfloat16."""
         return self.model_flops / self.seconds / self.peak_flops if self.seconds else None
 
 
 def step_time(
     config: ml_collections.ConfigDict, topology: Topology, step: CompiledStep
 ) -> StepTime:
-    """The estimate of a step that compile_step has compiled for these."""
+    """Returns the estimate of a step that compile_step compiled for `config` and `topology`."""
     hardware, training = topology.hardware, step.which == 'train'
-    pixels = config.data.image_size
-    if not training:
-        pixels = config.eval.image_size or pixels
+    pixels = config.data.image_size if training else eval_image_size(config)
     cost = count_cost(model_of(config, batch_norm_group_size=None), pixels)
     images = config.batch_size if training else config.eval.batch_size
     passes = {'train': 3, 'eval': 2, 'inference': 1}[step.which]  # eval: two sets of weights
@@ -69,7 +68,7 @@ def step_time(
 
 
 def collective_seconds(step: CompiledStep, topology: Topology) -> float | None:
-    """What the collectives take when every link of a chip is busy all the time."""
+    """Returns the time of the collectives if they use all links of a chip all the time."""
     collectives = step.program.collectives
     bandwidth = topology.hardware.link_bytes_per_second
     if not collectives:
@@ -86,7 +85,7 @@ def collective_seconds(step: CompiledStep, topology: Topology) -> float | None:
 
 
 def sent_bytes(kind: str, size: int, group: int) -> float:
-    """What a device of a ring sends in a collective whose result is `size` bytes."""
+    """Returns the bytes that a device of a ring sends; `size` is the bytes of the result."""
     if group <= 1:
         return 0.0
     others = (group - 1) / group
@@ -101,7 +100,7 @@ def sent_bytes(kind: str, size: int, group: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class RunTime:
-    """A whole run: training steps and evaluations, without what EXCLUDED names."""
+    """The time of a run for training steps and evaluations; EXCLUDED names the rest."""
 
     steps: int
     evaluations: int
@@ -126,7 +125,7 @@ def run_time(
     train: StepTime,
     evaluate: StepTime | None,
 ) -> RunTime | None:
-    """The run of `config`; None where the steps' seconds are not known."""
+    """Returns the time of the run of `config`, None if the seconds of a step are unknown."""
     if train.seconds is None:
         return None
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)

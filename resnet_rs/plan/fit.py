@@ -1,4 +1,4 @@
-"""What would make a training step fit that does not: a smaller batch, or other options."""
+"""A search for a smaller batch, or other options, with which a training step fits."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.training.steps import batch_norm_group_size
 from resnet_rs.utils.errors import UserError, count_of
 
-# Settings to try, in turn; those that the configuration does not have are left out.
+# Settings to try, in turn; a setting that the configuration does not have is skipped.
 OPTIONS = (
-    ('gradient accumulation, 2 passes', {'optimizer.accumulation_steps': 2}),
-    ('gradient accumulation, 4 passes', {'optimizer.accumulation_steps': 4}),
-    ('gradient accumulation, 8 passes', {'optimizer.accumulation_steps': 8}),
-    ('rematerialised, convolution outputs kept', {'model.remat': 'conv_outputs'}),
-    ('rematerialised block by block', {'model.remat': 'block'}),
-    ('optimiser state and EMA split over devices', {'sharding.strategy': 'zero1'}),
+    ('gradient accumulation, 2 micro-batches', {'optimizer.accumulation_steps': 2}),
+    ('gradient accumulation, 4 micro-batches', {'optimizer.accumulation_steps': 4}),
+    ('gradient accumulation, 8 micro-batches', {'optimizer.accumulation_steps': 8}),
+    ('rematerialisation, saving convolution outputs', {'model.remat': 'conv_outputs'}),
+    ('rematerialisation of whole blocks', {'model.remat': 'block'}),
+    ('optimiser state and EMA sharded over devices', {'sharding.strategy': 'zero1'}),
     ('parameters split too', {'sharding.strategy': 'fsdp'}),
 )
 
@@ -26,7 +26,7 @@ Try = Callable[[ml_collections.ConfigDict, str], object]
 def with_settings(
     config: ml_collections.ConfigDict, settings: dict
 ) -> ml_collections.ConfigDict | None:
-    """An unlocked copy of `config` with dotted `settings`; None where it lacks one of them."""
+    """Returns an unlocked copy of `config` with dotted `settings`; None if it lacks one."""
     known = flatten(config.to_dict())
     if any(name not in known for name in settings):
         return None
@@ -38,7 +38,7 @@ def with_settings(
 def with_batch(
     config: ml_collections.ConfigDict, devices: int, per_device: int
 ) -> ml_collections.ConfigDict:
-    """`config` with `per_device` images on each device, in training and evaluation."""
+    """Returns `config` with `per_device` images on each device, in training and evaluation."""
     size = devices * per_device
     return with_settings(config, {'batch_size': size, 'eval.batch_size': size})
 
@@ -46,10 +46,10 @@ def with_batch(
 def largest_batch(
     config: ml_collections.ConfigDict, devices: int, error: DoesNotFit, attempt: Try
 ) -> int | None:
-    """The largest divisor of the per-device batch that fits; None where not even one image does.
+    """Returns the largest divisor of the per-device batch that fits; None if not one image fits.
 
-    attempt(config, what) compiles, and raises DoesNotFit. The first try is what the missing
-    memory suggests, for most of it grows with the batch; then the interval is halved.
+    attempt(config, what) compiles, and raises DoesNotFit. The missing memory suggests the first
+    attempt, because most of the memory grows with the batch; then the interval is halved.
     """
     whole = config.batch_size // devices
     sizes = [size for size in range(1, whole) if whole % size == 0]
@@ -76,7 +76,7 @@ def largest_batch(
 def options_that_fit(
     config: ml_collections.ConfigDict, devices: int, attempt: Try
 ) -> dict[str, dict | None]:
-    """Name of each option that applies -> its settings where it makes the batch fit, else None."""
+    """Returns {option that applies: its settings if the batch then fits, else None}."""
     found, solved = {}, set()
     for name, settings in OPTIONS:
         changed = with_settings(config, settings)

@@ -7,10 +7,10 @@ from resnet_rs.plan.hlo_text import Instruction, dimensions
 
 
 def multiply_add_flops(instruction: Instruction, operands: list[Instruction]) -> int:
-    """Twice the multiply-adds of a `convolution` or `dot`, 0 for another instruction.
+    """Returns twice the multiply-adds of a `convolution` or `dot`, 0 for any other instruction.
 
-    As in XLA's cost analysis, positions of a kernel that lie in the padding or between dilated
-    elements do not count.
+    As in XLA's cost analysis, positions of a kernel in the padding or between dilated elements do
+    not count.
     """
     if instruction.opcode == 'dot':
         contracted = instruction.attribute('lhs_contracting_dims') or ''
@@ -38,7 +38,7 @@ def multiply_add_flops(instruction: Instruction, operands: list[Instruction]) ->
 
 
 def _window(instruction, rank):
-    """size, stride, padding below, dilation of the input and of the kernel, along each axis."""
+    """Returns size, stride, lower padding, input dilation and kernel dilation of each axis."""
     window = re.search(r'window=\{([^}]*)\}', instruction.attributes)
     given = dict(each.split('=') for each in window[1].split()) if window else {}
     integers = {
@@ -63,7 +63,7 @@ def _window(instruction, rank):
 
 @functools.cache
 def _pairs(inputs, outputs, size, stride, padding, input_dilation, kernel_dilation):
-    """Pairs of an output and a kernel position that meet an element of the input, on one axis."""
+    """Counts, on one axis, the pairs of output and kernel position that meet an input element."""
     count = 0
     for output in range(outputs):
         for position in range(size):

@@ -1,8 +1,8 @@
-"""What a compiled TPU program executes: estimated cycles, bytes and collectives, loops unrolled.
+"""The operations of a compiled TPU program: estimated cycles, bytes and collectives.
 
-The compiler writes its estimate into each fusion. A computation is counted as often as it runs:
-the body of a loop times its trips, of a conditional the costliest branch. What lies inside a
-fusion is part of the fusion's estimate and is not counted again.
+The compiler writes its estimate into each fusion. A computation counts as often as it runs: the
+body of a loop once per trip, a conditional by its costliest branch. Instructions inside a fusion
+are part of the fusion's estimate and are not counted again.
 """
 
 import collections
@@ -23,7 +23,7 @@ COLLECTIVES = (
     'collective-permute',
     'collective-broadcast',
 )
-# Take no time of their own, or time that is counted elsewhere.
+# Instructions that take no time, or whose time is counted elsewhere.
 _FREE = (
     'parameter',
     'constant',
@@ -45,11 +45,11 @@ _FREE = (
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One instruction of the program, executed `executions` times in a step.
+    """An instruction of the program that a step executes `executions` times.
 
-    cycles, bytes and flops are of one execution: bytes of operands and results, flops of
-    convolutions and matrix products. `cycles` is 0 where the compiler gives no estimate.
-    `source` is 'file:line' and `op_name` the path of JAX and linen names.
+    cycles, bytes and flops are those of one execution: the bytes of operands and results, the flops
+    of convolutions and matrix products. `cycles` is 0 if the compiler gives no estimate. `source`
+    is 'file:line' and `op_name` the path of JAX and linen names.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """A while instruction: trips of one execution, None where unknown (it is counted once)."""
+    """A while instruction; trips is None if it is unknown, and the body then counts once."""
 
     name: str
     trips: int | None
@@ -89,7 +89,7 @@ class Loop:
 
 @dataclasses.dataclass(frozen=True)
 class CompiledProgram:
-    """What `read_program` finds, in the order of the schedule."""
+    """The operations, collectives and loops of a program, in the order of the schedule."""
 
     operations: tuple[Operation, ...]
     collectives: tuple[Collective, ...]
@@ -97,18 +97,18 @@ class CompiledProgram:
 
     @property
     def cycles(self) -> int:
-        """Estimated cycles of one step on one device, collectives and async copies left out."""
+        """The estimated cycles of a step on one device, without collectives and async copies."""
         return sum(operation.total_cycles for operation in self.operations)
 
     def repetition(self, quantity: str) -> float:
-        """How many times the 'bytes' or 'flops' of one pass over every loop body a step takes."""
+        """Returns executed 'bytes' or 'flops' divided by those with every loop run once."""
         once = sum(getattr(operation, quantity) for operation in self.operations)
         total = sum(getattr(each, quantity) * each.executions for each in self.operations)
         return total / once if once else 1.0
 
     @property
     def unestimated_bytes(self) -> int:
-        """Bytes of operations for which the compiler gives no cycles (plain copies, slices)."""
+        """The bytes of operations for which the compiler gives no cycles (plain copies, slices)."""
         return sum(
             operation.bytes * operation.executions
             for operation in self.operations
@@ -116,7 +116,7 @@ class CompiledProgram:
         )
 
     def by_source(self) -> list[tuple[str, str, int, int]]:
-        """(source, an op_name, executions, cycles) of every source line, costliest first."""
+        """Returns (source, op_name, executions, cycles) per source line, costliest first."""
         cycles, executions, names = collections.Counter(), collections.Counter(), {}
         for operation in self.operations:
             cycles[operation.source] += operation.total_cycles
@@ -129,7 +129,7 @@ class CompiledProgram:
 
 
 def read_program(text: str) -> CompiledProgram:
-    """The program of `compiled.as_text()`. Raises ValueError for text that is no HLO module."""
+    """Reads the program in `compiled.as_text()`; raises ValueError if it is not an HLO module."""
     module = parse(text)
     reader = _Reader(module)
     reader.walk(module.entry, 1)
@@ -202,8 +202,8 @@ class _Reader:
     def _collectives_inside(self, computation, executions, begun):
         """Adds collectives that are part of a fusion, once for each channel.
 
-        One that runs beside other work stands in the fusion that starts it, in those that it
-        runs beside and in the one that ends it.
+        A collective that overlaps other work appears in the fusion that starts it, in those that it
+        overlaps and in the fusion that ends it.
         """
         for instruction in self.module.computations[computation].values():
             kind = instruction.opcode.removesuffix('-start')
@@ -243,7 +243,7 @@ class _Reader:
 
 
 def group_size(attributes: str) -> int:
-    """Devices that one group of a collective spans; 1 where the text names none."""
+    """Returns the number of devices in a group of a collective; 1 if the text has no groups."""
     if named := re.search(r'replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}', attributes):
         sizes = dict(re.findall(r"'([^']*)'=(\d+)", named[1]))
         size = 1

@@ -1,4 +1,4 @@
-"""Reads the text of a compiled HLO module: computations, instructions, shapes, source lines."""
+"""A parser of compiled HLO text: computations, instructions, shapes and source lines."""
 
 import dataclasses
 import functools
@@ -19,10 +19,10 @@ _TABLE_ROW = re.compile(r'(\d+) (.*)')
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of a computation.
+    """A line of a computation.
 
     shape and attributes are as printed; operands are the names of instructions of the same
-    computation, `literal` what stands between the parentheses (of a constant: its value).
+    computation; `literal` is the text in the parentheses, which is the value of a constant.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Instruction:
 
     @property
     def estimated_cycles(self) -> int | None:
-        """The compiler's estimate of one execution; None where it gives none."""
+        """The compiler's estimate of one execution; None without an estimate."""
         found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
         return int(found[1]) if found else None
 
@@ -48,12 +48,12 @@ class Instruction:
         ]
 
     def attribute(self, name: str) -> str | None:
-        """The value of `name=value`, a bare word or what stands in braces."""
+        """Returns the value of `name=value`, a bare word or the text in braces."""
         found = re.search(rf'(?:^|, ){name}=(\{{[^}}]*\}}|[^,\s]+)', self.attributes)
         return found[1] if found else None
 
     def called(self, name: str) -> list[str]:
-        """The computations that the attribute `name` refers to."""
+        """Returns the computations to which the attribute `name` refers."""
         value = self.attribute(name)
         return re.findall(r'[\w.\-]+', value.replace('%', '')) if value else []
 
@@ -71,9 +71,9 @@ class Module:
         return next(each for each in instructions if each.is_root)
 
     def source(self, instruction: Instruction) -> tuple[str, str]:
-        """('file:line', op_name) of the Python call it comes from; '' where it is not known.
+        """Returns ('file:line', op_name) of the Python call of an instruction; '' if unknown.
 
-        The line is the innermost one outside installed packages, where there is one.
+        The line is the innermost one outside installed packages, if there is one.
         """
         attributes = instruction.attributes
         name = re.search(r'op_name="([^"]*)"', attributes)
@@ -88,7 +88,7 @@ class Module:
 
 
 def parse(text: str) -> Module:
-    """The module of `compiled.as_text()`. Raises ValueError for text without an ENTRY."""
+    """Parses the module in `compiled.as_text()`; raises ValueError for text without an ENTRY."""
     computations, entry, current = {}, None, None
     tables, table = {}, None
     for line in text.splitlines():
@@ -127,7 +127,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
-    """Stack frame -> (file, line), from the tables at the head of the text."""
+    """Returns {stack frame: (file, line)} from the tables at the start of the text."""
 
     def number(row, name):
         found = re.search(rf'\b{name}=(\d+)', row)
@@ -139,7 +139,7 @@ def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
         location = locations.get(number(row, 'file_location_id'), '')
         file = files.get(number(location, 'file_name_id'), '').strip('"')
         places[frame] = file, number(location, 'line')
-        parents[frame] = number(row, 'parent_frame_id') - 1  # printed one too high; 0: no parent
+        parents[frame] = number(row, 'parent_frame_id') - 1  # printed plus 1; 0: none
 
     def is_library(frame):
         file = places[frame][0]
@@ -154,13 +154,13 @@ def _frames(tables: dict[str, dict[int, str]]) -> dict[int, tuple[str, int]]:
 
 
 def dimensions(shape: str) -> list[int]:
-    """The sizes of an array's printed shape: [128, 80] of 'bf16[128,80]{1,0}'."""
+    """Returns the sizes in an array's printed shape: [128, 80] for 'bf16[128,80]{1,0}'."""
     return [int(size) for size in _ARRAY.match(shape)[2].split(',') if size]
 
 
 @functools.cache
 def _bits(kind: str) -> int:
-    """Bits of an element type: f32 32, bf16 16, pred 8, s4 4."""
+    """Returns the bits of an element type: f32 32, bf16 16, pred 8, s4 4."""
     if kind in ('token', 'opaque'):
         return 0
     return 8 if kind == 'pred' else int(_BITS.match(kind)[1])

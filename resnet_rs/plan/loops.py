@@ -1,7 +1,7 @@
-"""How often the loops of a compiled module run.
+"""Trip counts of the loops of a compiled module.
 
-The text of a TPU program's while instruction does not say it, so it is worked out from the
-condition (a compare with a constant), the first value and the step of the counter.
+The text of a TPU program does not state them, so they are derived from the loop's condition (a
+comparison with a constant), and from the first value and the increment of its counter.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ _MIRRORED = {'LT': 'GT', 'LE': 'GE', 'GT': 'LT', 'GE': 'LE', 'NE': 'NE', 'EQ': '
 
 @dataclasses.dataclass(frozen=True)
 class _Scope:
-    """A computation with what its parameters stand for, resolved in `caller`."""
+    """A computation with the arguments of its parameters, which `caller` resolves."""
 
     computation: str
     arguments: tuple[Instruction, ...] = ()
@@ -24,7 +24,7 @@ class _Scope:
 
 
 def trip_count(module: Module, computation: str, loop: Instruction) -> int | None:
-    """Executions of the body of `loop`, a while instruction of `computation`; None if unknown."""
+    """Returns how often the body of `loop`, a while instruction, runs; None if unknown."""
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if known:
         return int(known[1])
@@ -35,7 +35,7 @@ def trip_count(module: Module, computation: str, loop: Instruction) -> int | Non
         return None
     index, direction, limit = compare
     outside = _Scope(computation)
-    if isinstance(limit, tuple):  # carried through the loop unchanged
+    if isinstance(limit, tuple):  # the loop carries it unchanged
         limit = _constant(module, outside, _element(module, outside, loop, limit[0]))
     start = _constant(module, outside, _element(module, outside, loop, index))
     step = _step(module, body, index)
@@ -53,7 +53,7 @@ def trip_count(module: Module, computation: str, loop: Instruction) -> int | Non
 
 
 def _counter_and_limit(module, condition):
-    """(element of the loop's tuple, direction, constant or (element,)) of the condition."""
+    """Returns (element of the loop's tuple, direction, constant or (element,)) of a condition."""
     scope, root = _resolve(module, _Scope(condition), module.root(condition))
     negated = False
     while root is not None and root.opcode == 'not':
@@ -73,7 +73,7 @@ def _counter_and_limit(module, condition):
 
 
 def _value(module, scope, instruction):
-    """An integer, (element,) of the parameter of the outermost scope, or None."""
+    """Returns an integer, (element,) of the parameter of the outermost scope, or None."""
     scope, found = _resolve(module, scope, instruction)
     if found is None:
         return None
@@ -86,7 +86,7 @@ def _value(module, scope, instruction):
 
 
 def _step(module, body, index):
-    """What one iteration adds to element `index` of the tuple."""
+    """Returns the increment of element `index` of the tuple per iteration."""
     scope = _Scope(body)
     scope, added = _resolve(module, scope, _element(module, scope, None, index))
     if added is None or added.opcode not in ('add', 'subtract'):
@@ -100,7 +100,7 @@ def _step(module, body, index):
 
 
 def _element(module, scope, loop, index):
-    """Element `index` of what goes into `loop`, or, without one, comes out of the computation."""
+    """Returns element `index` of the input of `loop`, or else of the computation's result."""
     made = _operand(module, scope, loop, 0) if loop else module.root(scope.computation)
     scope, made = _resolve(module, scope, made)
     if made is None or made.opcode != 'tuple':
@@ -114,7 +114,7 @@ def _constant(module, scope, instruction):
 
 
 def _resolve(module, scope, instruction):
-    """Follows an instruction to where its value is made, through copies, fusions and tuples."""
+    """Follows an instruction to the origin of its value, through copies, fusions and tuples."""
     while instruction is not None:
         if instruction.opcode in _PASSES_ON:
             instruction = _operand(module, scope, instruction, 0)

@@ -1,4 +1,4 @@
-"""Makes the plan of one topology: compiles, estimates, and looks for what fits."""
+"""The plan of a topology: compilation, estimates, and a search for settings that fit."""
 
 import pathlib
 import sys
@@ -26,10 +26,10 @@ def make_plan(
     verbose: bool,
     stage,
 ) -> report.Plan:
-    """The plan of `config` on `topology`.
+    """Makes the plan of `config` on `topology`.
 
-    sizes: training and evaluation examples. per_device: images per device instead of the
-    configuration's batches. stage(text) is a context that shows what is being done.
+    sizes: training and evaluation examples. per_device: images per device that replace the
+    configuration's batches. stage(text) returns a context manager that shows the current work.
     Raises UserError for batches that do not divide over the devices.
     """
     devices = len(topology.devices)
@@ -66,7 +66,7 @@ def make_plan(
 
 
 def fit_record(which: str, error: DoesNotFit) -> dict:
-    """What the compiler says is missing, and room for what would help."""
+    """Returns the missing memory by the compiler's message, with empty entries for remedies."""
     missing = 'the compiler ran out of HBM; --verbose shows its message'
     if error.needed:
         missing = (

@@ -1,4 +1,4 @@
-"""The steps of a configuration, compiled for a topology."""
+"""Compilation of a configuration's steps for a topology."""
 
 import dataclasses
 import re
@@ -7,22 +7,23 @@ import time
 import jax
 import ml_collections
 
+from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import batch_shapes, create_inference_step, create_program
 
-STEPS = ('train', 'eval', 'inference')
-IMAGENET_EXAMPLES = 1_281_167  # sets nothing but the learning rate's schedule
+STEP_KINDS = ('train', 'eval', 'inference')
+IMAGENET_EXAMPLES = KNOWN_SIZES['imagenet2012']['train']  # sets only the learning-rate schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
     """A step on one device of a topology; sizes in bytes.
 
-    flops and hbm_bytes are XLA's cost analysis, with the bodies of loops as often as they run.
-    from_cache says that nothing was compiled for it now.
+    flops and hbm_bytes are XLA's cost analysis, corrected for the trips of loops. from_cache says
+    that the compilation came from the cache.
     """
 
     which: str
@@ -56,33 +57,38 @@ def compile_step(
     examples_per_epoch: int = IMAGENET_EXAMPLES,
     cache: PlanCache | None = None,
 ) -> CompiledStep:
-    """Compiles one of STEPS over all devices of `topology`; batch sizes are those of `config`.
+    """Compiles one of STEP_KINDS over all devices of `topology`; batch sizes are those of `config`.
 
     'train' is the training step, 'eval' the evaluation step (raw and EMA weights, per-example
-    results), 'inference' the EMA weights alone: eval.batch_size images to float32 logits.
-    Without `cache` nothing is kept or found. Raises DoesNotFit, and UserError for a batch that
-    does not divide over the devices.
+    results), 'inference' the step from eval.batch_size images to float32 logits by the EMA weights.
+    Raises DoesNotFit, and UserError for a batch that does not divide over the devices.
     """
     cache = cache or PlanCache(None)
     start = time.monotonic()
     lowered = lower_step(config, topology, which, examples_per_epoch=examples_per_epoch)
     lower_seconds = time.monotonic() - start
+    compilation, from_cache = compile_or_load(lowered, topology, cache)
+    program = read_program(compilation.text)
+    return CompiledStep(which, compilation, program, lower_seconds, from_cache)
+
+
+def compile_or_load(
+    lowered: jax.stages.Lowered, topology: Topology, cache: PlanCache
+) -> tuple[Compilation, bool]:
+    """Returns a compiled program, and whether `cache` had it; stores a new one there.
+
+    Raises DoesNotFit, which the cache keeps too.
+    """
     key = cache.key(lowered, topology)
-    kept = cache.load(key)
-    if kept is None:
-        try:
-            compilation = compilation_of(lowered)
-        except DoesNotFit as error:
-            cache.store(key, error)
-            raise
-        cache.store(key, compilation)
-    return CompiledStep(
-        which,
-        kept or compilation,
-        read_program((kept or compilation).text),
-        lower_seconds,
-        from_cache=kept is not None,
-    )
+    if kept := cache.load(key):
+        return kept, True
+    try:
+        compilation = compilation_of(lowered)
+    except DoesNotFit as error:
+        cache.store(key, error)
+        raise
+    cache.store(key, compilation)
+    return compilation, False
 
 
 def lower_step(
@@ -92,7 +98,7 @@ def lower_step(
     *,
     examples_per_epoch: int = IMAGENET_EXAMPLES,
 ) -> jax.stages.Lowered:
-    """One of STEPS, traced on shapes; no array is made."""
+    """Traces one of STEP_KINDS on shapes, without an array."""
     mesh = create_mesh(list(topology.devices), config.sharding.slices)
     program = create_program(config, mesh, examples_per_epoch)
     state = jax.eval_shape(program.init)
@@ -105,7 +111,7 @@ def lower_step(
 
 
 def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compiles a step. Raises DoesNotFit where its compiler finds that a device is too small."""
+    """Compiles a step; raises DoesNotFit if it exceeds the memory of a device."""
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -115,9 +121,10 @@ def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
 
 
 def peak_bytes(compiled: jax.stages.Compiled) -> int:
-    """Returns the most bytes of a device's memory that a program takes at once, and its code.
+    """Returns the most bytes of a device's memory that a program uses at once, with its code.
 
-    Only TPU compilers know what is alive at once; for others it is the sum of all allocations.
+    Only TPU compilers report the memory in use at once; for others it is the sum of all
+    allocations.
     """
     sizes = compiled.memory_analysis()
     allocated = (
@@ -134,7 +141,7 @@ def peak_bytes(compiled: jax.stages.Compiled) -> int:
 
 
 def compilation_of(lowered: jax.stages.Lowered) -> Compilation:
-    """Compiles a step and returns what is kept of it; raises DoesNotFit like `compile_lowered`."""
+    """Compiles a step and returns its cached form; raises DoesNotFit like `compile_lowered`."""
     start = time.monotonic()
     compiled = compile_lowered(lowered)
     sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
@@ -153,7 +160,7 @@ def compilation_of(lowered: jax.stages.Lowered) -> Compilation:
 
 
 def does_not_fit(message: str) -> DoesNotFit:
-    """The error of a RESOURCE_EXHAUSTED message, with the sizes that stand in it."""
+    """Returns the error for a RESOURCE_EXHAUSTED message, with the sizes in it."""
     size = r'([\d.]+)([BKMGT])'
     found = re.search(rf'Used {size} of {size}', message) or re.search(
         rf'\({size}\) exceeds available \w+ \({size}\)', message

@@ -1,4 +1,4 @@
-"""What a plan says: text, JSON and CSV."""
+"""Plans as text, JSON and CSV."""
 
 import csv
 import dataclasses
@@ -18,16 +18,17 @@ ROOT = f'{pathlib.Path(__file__).resolve().parents[2]}{os.sep}'
 
 @dataclasses.dataclass
 class Plan:
-    """What was found out for one topology; plain values, as they go into JSON.
+    """The results for a topology, as plain values for JSON.
 
-    steps: by name, see step_record. run: see run_record; None where the time is not known.
-    fit: None where everything fits, else what fit_record says.
+    steps: {name: step_record}. run: run_record, None if the time is unknown. fit: None if all
+    steps fit, else fit_record. host: host.host_record, None without a training step.
     """
 
     topology: dict
     steps: dict[str, dict]
     run: dict | None = None
     fit: dict | None = None
+    host: dict | None = None
 
 
 def topology_record(topology: Topology) -> dict:
@@ -38,6 +39,7 @@ def topology_record(topology: Topology) -> dict:
         'devices': len(topology.devices),
         'chips': topology.chips,
         'hosts': topology.hosts,
+        'chips_per_host': topology.chips_per_host,
         'hbm_bytes': hardware.hbm_bytes,
         'clock_hz': hardware.clock_hz,
         'peak_flops': hardware.peak_flops,
@@ -45,7 +47,7 @@ def topology_record(topology: Topology) -> dict:
 
 
 def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
-    """Everything about one compiled step; bytes, seconds and FLOPs of one device."""
+    """Returns all figures of a compiled step; bytes, seconds and FLOPs of one device."""
     kept, program = step.compilation, step.program
     hbm = topology.hardware.hbm_bytes
     return {
@@ -93,7 +95,7 @@ def run_record(run: RunTime, duration: str) -> dict:
 
 
 def describe(plan: Plan, details: bool = False) -> str:
-    """Returns a sentence on the plan and on what would help where it does not fit.
+    """Returns a sentence on the plan, and remedies for steps that do not fit.
 
     `details` adds a table of all steps, the collectives and the costliest fusions.
     """
@@ -102,7 +104,7 @@ def describe(plan: Plan, details: bool = False) -> str:
 
 
 def sentence(plan: Plan) -> str:
-    """Returns whether the plan fits its topology, and what a run takes there."""
+    """Returns whether the plan fits its topology, and the time of a run there."""
     topology = plan.topology
     parts = ['does not fit' if plan.fit else 'fits']
     if step := plan.steps.get('train') or next(iter(plan.steps.values()), None):
@@ -116,14 +118,23 @@ def sentence(plan: Plan) -> str:
             parts.append(f'{step["cycles"]:,} cycles a step')
     if plan.run:
         parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
+    if plan.host and plan.host['bound_by_input']:
+        parts.append(
+            f'bound by input: at {plan.host["input_ms_per_image"]:g} CPU ms per image each host '
+            f'needs {plan.host["vcpus_needed"]:,.0f} vCPUs and has {plan.host["vcpus"]}, so a step '
+            f'takes at least {plan.host["slowdown"]:.2f} times as long'
+        )
     return f'{_place(topology)}: {", ".join(parts)}'
 
 
 def comparison(plans: list[Plan]) -> str:
     """Returns a table with a line for each topology."""
-    rows = [('slice', 'devices', 'fits', 'GiB', 'of', 'step', 'images/s', 'run', 'chip-hours')]
+    names = 'slice devices fits GiB of step images/s run chip-hours vCPUs of'
+    rows = [(*names.split(), 'bound by')]
     for plan in plans:
         topology, step, run = plan.topology, plan.steps.get('train'), plan.run
+        host = plan.host or {}
+        bound = {True: 'input', False: 'TPU', None: 'not known'}[host.get('bound_by_input')]
         rows.append(
             (
                 topology['name'],
@@ -135,6 +146,9 @@ def comparison(plans: list[Plan]) -> str:
                 f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
                 _time(86400 * run['days']) if run else '-',
                 f'{run["chip_hours"]:,.2f}' if run else '-',
+                f'{host["vcpus_needed"]:,.1f}' if host.get('vcpus_needed') else '-',
+                str(host.get('vcpus') or '-'),
+                bound,
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -157,6 +171,8 @@ def _all_details(plan):
         )
     for name, step in plan.steps.items():
         lines += _details(name, step)
+    if plan.host:
+        lines.append(host_line(plan.host))
     if plan.run:
         run = plan.run
         lines.append(
@@ -188,7 +204,7 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
 
 
 def _table(steps):
-    """A line per quantity, a column per step."""
+    """Returns a table with a line per quantity and a column per step."""
     quantities = (
         ('images of all devices', 'images', '{:,}'.format),
         ('arguments', 'argument_bytes', _size),
@@ -230,7 +246,7 @@ def _details(name, step):
     if step['unestimated_bytes'] > 0.01 * step['hbm_bytes']:
         lines.append(
             f'  {name}: {_size(step["unestimated_bytes"])} are moved by operations for which the '
-            'compiler gives no cycles; the step takes longer than said'
+            'compiler gives no cycles; the step takes longer than estimated'
         )
     lines.append(f'  {name}: costliest fusions')
     for each in step['costliest']:
@@ -240,6 +256,22 @@ def _details(name, step):
             f'{each["op_name"]}'
         )
     return lines
+
+
+def host_line(host: dict) -> str:
+    """Returns what the input pipeline of each host costs, needs and has."""
+    rate, needed, vcpus = host['images_per_second'], host['vcpus_needed'], host['vcpus']
+    cost = f'{host["input_ms_per_image"]:g} CPU ms per image ({host["input_source"]})'
+    has = 'how many a TPU VM has is not known'
+    if vcpus:
+        has = (
+            f'a TPU VM has {vcpus}, which deliver at most '
+            f'{host["input_images_per_second"]:,.0f} images per second'
+        )
+    needs = 'how many vCPUs a host needs is not known without the time of a step'
+    if needed:
+        needs = f'{rate:,.0f} images per second need {needed:,.1f} vCPUs'
+    return f'  input of each host: {cost}; {needs}; {has}'
 
 
 def _fit(fit):

@@ -1,4 +1,4 @@
-"""TPUs that are not attached: what libtpu can compile for, and what is known of the hardware."""
+"""TPUs that are not attached: the topologies of libtpu, and published figures of the hardware."""
 
 import dataclasses
 import importlib.metadata
@@ -17,17 +17,18 @@ CUBE = 64  # chips of v4 and v5p
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """One device of a generation: a core of v2, v3 and TPU7x, a chip of the others.
+    """A device of a TPU generation: a core of v2, v3 and TPU7x, a chip of the others.
 
-    kind: the device_kind that JAX gives.
-    hbm_bytes: what the compiler lets a program use, as libtpu 0.0.42.1 says it for one that is
-      too large.
-    clock_hz: of the TensorCore; None where the sources disagree.
-    peak_flops, hbm_bytes_per_second: of bfloat16 and per device, as Google publishes them.
-    link_bytes_per_second: what a chip sends over all its links; None where no source was found.
-    devices_per_chip: 2 where a core is a device.
-    example: a slice of it.
-    chip_config: how libtpu has to be asked for the chip as Google Cloud sets it up.
+    kind: the device_kind in JAX.
+    hbm_bytes: the memory that a program may use, from the error of libtpu 0.0.42.1 for a program
+      that is too large.
+    clock_hz: clock of the TensorCore; None if the sources disagree.
+    peak_flops, hbm_bytes_per_second: per device, with peak_flops for bfloat16, as published by
+      Google.
+    link_bytes_per_second: bandwidth of a chip over all its links; None without a source.
+    devices_per_chip: 2 if a core is a device.
+    example: a slice of this generation.
+    chip_config: libtpu's name for the configuration of the chip on Google Cloud.
     """
 
     kind: str
@@ -56,12 +57,12 @@ def _hardware(kind, hbm_gib, clock_mhz, peak_tera, hbm_giga, link_giga, devices,
     )
 
 
-# Peak and bandwidth are of a chip: docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e, tpu7x;
-# of v2, and the bandwidth of TPU7x, the table of chips in jax.experimental.pallas.tpu. Links: half
-# of the bidirectional bandwidth; of v3 and v4 the all-reduce bandwidth of a pod over its chips.
-# Clocks: the peak over the multiply-adds of the documented 128x128 units (v2 2, v3 4, v4 8, v5e 4,
-# v5p 8 to a chip), rounded to 10 MHz. By the same pages v6e and TPU7x would run at 3.5 and 4.4 GHz,
-# which contradicts the compiler (docs/plan.md), so theirs are left open.
+# Peak and bandwidth are per chip, from docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e, tpu7x;
+# for v2, and for the bandwidth of TPU7x, from the table of chips in jax.experimental.pallas.tpu.
+# Links: half of the bidirectional bandwidth; for v3 and v4 a pod's all-reduce bandwidth over its
+# chips. Clocks: the peak divided by the multiply-adds of the documented 128x128 units (v2 2, v3
+# 4, v4 8, v5e 4, v5p 8 per chip), rounded to 10 MHz. By the same pages v6e and TPU7x would run at
+# 3.5 and 4.4 GHz, which contradicts the compiler (docs/plan.md), so their clocks are unknown.
 HARDWARE = {
     'v2': _hardware('TPU v2', 7.48, 700, 46, 716, None, 2, 'v2:2x2'),
     'v3': _hardware('TPU v3', 15.48, 940, 123, 900, 332, 2, 'v3:2x2'),
@@ -75,11 +76,15 @@ HARDWARE = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice, or the first devices of one, that programs can be compiled for."""
+    """A slice, or its first devices, as a target of compilation.
+
+    chips_per_host: of the whole slice, as libtpu divides it.
+    """
 
     name: str
     devices: tuple
     hardware: Hardware
+    chips_per_host: int = 4
 
     @property
     def hosts(self) -> int:
@@ -91,11 +96,11 @@ class Topology:
 
 
 def prepare_environment() -> None:
-    """What libtpu reads when it is loaded; to be called before JAX is imported.
+    """Sets the environment variables of libtpu; call it before JAX is imported.
 
-    Without these it looks for the metadata server of a TPU VM and complains that there is none,
-    and refuses to be loaded while another process has it: only one may have the TPU, but nothing
-    here touches one.
+    Without them libtpu looks for the metadata server of a TPU VM and prints errors, and it refuses
+    to be loaded while another process uses it, because only one may use the TPU; compiling uses
+    none.
     """
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['TPU_SKIP_MDS_QUERY'] = '1'
@@ -105,7 +110,7 @@ def prepare_environment() -> None:
 
 
 def check_libtpu() -> str:
-    """The version of libtpu. Raises UserError unless it is the one that the installed JAX wants."""
+    """Returns the version of libtpu; raises UserError unless it fits the installed JAX."""
     try:
         version = importlib.metadata.version('libtpu')
     except importlib.metadata.PackageNotFoundError as error:
@@ -117,7 +122,7 @@ def check_libtpu() -> str:
     ]
     if wanted and not f'{version}.'.startswith(wanted[0]):
         raise UserError(
-            f'libtpu is {version}, but jax {importlib.metadata.version("jax")} wants '
+            f'libtpu is {version}, but jax {importlib.metadata.version("jax")} needs '
             f'{wanted[0]}*; run: {INSTALL}'
         )
     return version
@@ -126,10 +131,10 @@ def check_libtpu() -> str:
 def slice_name(name: str) -> str:
     """Returns the topology 'v3:4x4' of Google Cloud's accelerator type 'v3-32'; others unchanged.
 
-    The number is of cores for v2 to v5p and of chips for v5e (also v5litepod) and v6e. Shapes are
-    those of the tables in docs.cloud.google.com/tpu/docs/v5e and v5p; for v4 the page
-    types-topologies gives v4-32 and the rule, the shape that is most like a cube. Those pages have
-    no table for v2, v3 and v6e: a square or twice as long as wide, as for v5e.
+    The number counts cores for v2 to v5p and chips for v5e (also v5litepod) and v6e. Shapes are
+    those of the tables in docs.cloud.google.com/tpu/docs/v5e and v5p. For v4 the page
+    types-topologies gives v4-32 and the rule: the shape closest to a cube. The pages have no table
+    for v2, v3 and v6e, so their shape is a square or twice as long as wide, as for v5e.
     """
     found = re.fullmatch(r'(v2|v3|v4|v5p|v5e|v5litepod|v6e)-(\d+)', name)
     if not found:
@@ -143,7 +148,7 @@ def slice_name(name: str) -> str:
 
 
 def _rectangle(chips: int) -> tuple[int, ...]:
-    """Returns the sides of a slice in two dimensions, () for a number that has none."""
+    """Returns the sides of a slice in two dimensions, () if no slice has so many chips."""
     if chips < 1 or chips & (chips - 1) or chips == 2:
         return ()
     power = chips.bit_length() - 1
@@ -151,9 +156,9 @@ def _rectangle(chips: int) -> tuple[int, ...]:
 
 
 def _box(chips: int) -> tuple[int, ...]:
-    """Returns the sides of a slice in three dimensions, () for a number that has none.
+    """Returns the sides of a slice in three dimensions, () if no slice has so many chips.
 
-    Larger ones are made of cubes of 4x4x4.
+    Large slices consist of cubes of 4x4x4.
     """
     if chips < CUBE:
         return {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4)}.get(chips, ())
@@ -169,7 +174,7 @@ def _box(chips: int) -> tuple[int, ...]:
 
 
 def check_name(name: str) -> Hardware:
-    """The hardware of slice `name`; raises UserError, with those there are, for another."""
+    """Returns the hardware of slice `name`; raises UserError, with examples, for any other name."""
     generation, _, slice_shape = name.partition(':')
     if generation not in HARDWARE or not re.fullmatch(r'\d+(x\d+){1,2}', slice_shape):
         examples = ', '.join(hardware.example for hardware in HARDWARE.values())
@@ -181,10 +186,9 @@ def check_name(name: str) -> Hardware:
 
 
 def open_topology(name: str, devices: int | None = None) -> Topology:
-    """The slice `name`, 'v3:2x2' for instance, or its first `devices` devices.
+    """Opens the slice `name`, such as 'v3:2x2', or its first `devices` devices.
 
-    Raises UserError for one that libtpu does not know, with those it does, and for more devices
-    than it has.
+    Raises UserError for a slice that libtpu does not know, and for more devices than it has.
     """
     hardware = check_name(name)
     check_libtpu()
@@ -192,7 +196,7 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
     from jax.experimental import topologies
 
     options = {'chip_config_name': hardware.chip_config} if hardware.chip_config else {}
-    if name.endswith(':1x1'):  # libtpu takes four chips to a host unless it is told
+    if name.endswith(':1x1'):  # libtpu's default is four chips per host
         options['chips_per_host_bounds'] = [1, 1, 1]
     try:
         found = topologies.get_topology_desc(platform='tpu', topology_name=name, **options)
@@ -200,7 +204,7 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
         if 'lockfile' in str(error):
             raise UserError(
                 'another process has libtpu and its lock file /tmp/libtpu_lockfile; set '
-                'ALLOW_MULTIPLE_LIBTPU_LOAD=1, for nothing here uses a TPU'
+                'ALLOW_MULTIPLE_LIBTPU_LOAD=1, because planning uses no TPU'
             ) from error
         raise UserError(
             f'libtpu refuses topology {name!r}: {first_line(error)}; for instance '
@@ -211,9 +215,15 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
         raise UserError(
             f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice'
         )
-    return Topology(name, tuple(found.devices[:devices]), hardware)
+    hosts = len({device.process_index for device in found.devices})
+    return Topology(
+        name,
+        tuple(found.devices[:devices]),
+        hardware,
+        chips_per_host=count // hosts // hardware.devices_per_chip,
+    )
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a compiler's message, without its status code."""
+    """Returns the first line of a compiler's message, without its status code."""
     return re.sub(r'^[A-Z_]+: ', '', str(error).strip().splitlines()[0])

@@ -1,4 +1,4 @@
-"""Checkpoints: one object per step, holding everything that a run is.
+"""Checkpoints: one per step, with the complete state of a run.
 
 WORKDIR/config.json is the resolved configuration; WORKDIR/checkpoints/STEP/ holds three items:
   weights   {'raw': variables, 'ema': variables}, variables = {'params', 'batch_stats'}, float32
@@ -37,7 +37,7 @@ def score_name(evaluation: str, metric: str = BEST_METRIC) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run knows beside its arrays."""
+    """The metadata of a run that a checkpoint holds in addition to its arrays."""
 
     elapsed_seconds: float
     batch_norm_group_size: int | None
@@ -100,7 +100,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def find(self, which: str) -> int:
-        """The step meant by 'last', 'best' or a number; UserError if there is none."""
+        """Returns the step of 'last', 'best' or a number; raises UserError if it is absent."""
         steps = self.steps()
         if not steps:
             raise UserError(
@@ -184,7 +184,7 @@ class Checkpoints:
         return stack_blocks_like(state, like), run
 
     def restore_weights(self, step: int, like: dict, names: Sequence[str] = ('raw', 'ema')) -> dict:
-        """{name: variables} at `step` for 'raw' and 'ema', or the one of `names`; reads no other.
+        """Reads {name: variables} at `step` for `names`, and no other weights.
 
         `like` is one set of variables: arrays, or jax.ShapeDtypeStruct with a sharding. Raises
         UserError when the weights are those of another architecture.
@@ -249,7 +249,7 @@ class Checkpoints:
         return self._read(step, lambda: float(self._score_of(self._manager.metrics(step))))
 
     def _stored_weights(self, step: int, names: Iterable[str]) -> dict:
-        """{name: variables} with the shapes at `step`, of 'raw' or 'ema' or both."""
+        """Returns {name: variables} with the shapes at `step`, for 'raw', 'ema' or both."""
 
         def read():
             tree = self._manager.item_metadata(step).weights.tree
@@ -336,7 +336,7 @@ def _restore_arguments(tree: dict, *, whole: bool = False) -> ocp.args.PyTreeRes
 
 
 def _run_of(stored: dict) -> Run:
-    """The `run` item of a checkpoint; raises TypeError for one that is damaged."""
+    """Parses the `run` item of a checkpoint; raises TypeError for a damaged one."""
     run = Run(**{name: value for name, value in stored.items() if name != 'seed'})
     if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
         raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')

@@ -1,4 +1,4 @@
-"""What the classes of a network are called."""
+"""The names of the classes of a network."""
 
 import os
 
@@ -10,10 +10,10 @@ from resnet_rs.utils.errors import UserError, count_of
 
 
 def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[str, ...]:
-    """Returns the names of the classes of the network in `workdir`; none where they are not known.
+    """Returns the names of the classes of the network in `workdir`, or () if they are unknown.
 
-    They come from the training run (class_names.txt), else they are the synsets of ImageNet for
-    1000 classes. Raises UserError for a class_names.txt of another number of classes.
+    The names are those of the training run (class_names.txt), else the synsets of ImageNet for
+    1000 classes. Raises UserError for a class_names.txt with another number of classes.
     """
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     if path.exists():
@@ -29,10 +29,10 @@ def stored_class_names(workdir: str | os.PathLike, num_classes: int) -> tuple[st
 
 
 def class_names(workdir: str | os.PathLike, num_classes: int) -> list[str]:
-    """Returns one name for each class of the network in `workdir`, for people.
+    """Returns a readable name for each class of the network in `workdir`.
 
-    They are those of `stored_class_names`, else numbers. Synsets of ImageNet are followed by their
-    names. Raises UserError for a class_names.txt of another number of classes.
+    The names are those of `stored_class_names`, with words added to ImageNet's synsets, else
+    numbers. Raises UserError for a class_names.txt with another number of classes.
     """
     names = stored_class_names(workdir, num_classes)
     known = imagenet_names()

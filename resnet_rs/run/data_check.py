@@ -1,4 +1,4 @@
-"""What --mode=check finds out about the data: counts, files, labels, and what the network sees."""
+"""The checks of --mode=check on the data: counts, files, labels, and the network's input."""
 
 import concurrent.futures
 import os
@@ -15,8 +15,9 @@ from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
 from resnet_rs.utils.errors import UserError, count_of, first_of
+from resnet_rs.utils.figures import encode_figure
 
-SAMPLED_FILES = 3  # per split that are read whole
+SAMPLED_FILES = 3  # files of a split that are read whole
 SHEET_ROWS, SHEET_COLUMNS = 4, 8
 
 
@@ -26,17 +27,17 @@ def check_data(
     train_batches: Callable,
     eval_batches: Callable,
 ) -> list[str]:
-    """Looks at every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
+    """Checks every split and writes WORKDIR/check/train.png and eval.png; returns lines of text.
 
-    All record files must be there and not be empty; a few of each split are read whole and must
-    hold as many records as the metadata says. All images of small splits are decoded, a sample of
-    large ones (`datasets.decoding`). Raises UserError, naming the file, where that is not so, and
-    for images and labels that training or evaluation would refuse.
+    All record files must exist and must not be empty. A few files of each split are read whole and
+    must have the number of records that the metadata states. All images of small splits are
+    decoded, and a sample of large ones (`datasets.decoding`). Raises UserError, naming the file,
+    if a check fails, and for images and labels that training or evaluation would refuse.
 
     `train_batches` and `eval_batches` are the functions of input_pipeline.
     """
     config = config.copy_and_resolve_references().unlock()
-    config.data.cache = ''  # a look at the data is no reason to copy all of it
+    config.data.cache = ''  # a check must not copy all of the data
     info = find_dataset(config.data)
     place = '' if info.name == info.directory else f', in {info.directory}'
     lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
@@ -75,14 +76,13 @@ def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: e
     """Writes a picture of the images of `batch` under their classes; returns a line on it."""
     titles = [class_title(info.class_names[label]) for label in batch['label']]
     title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
-    report.save_figure(
-        report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS), path
-    )
+    figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
+    path.write_bytes(encode_figure(figure, 'png'))
     return f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}'
 
 
 def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
-    """Two lines: how many examples and bytes against how many there should be; labels."""
+    """Returns two lines: examples and bytes next to the expected number of examples; labels."""
     if not split.num_examples:
         return [f'{split.name}: empty']
     text = (
@@ -108,9 +108,9 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
 
 
 def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> list[str]:
-    """Decodes images of `splits`; returns how many, and which ones will be skipped.
+    """Decodes images of `splits`; returns lines with their number and the images to be skipped.
 
-    Raises UserError naming such images where data.corrupt_images is 'fail'.
+    Raises UserError naming undecodable images if data.corrupt_images is 'fail'.
     """
     lines, problems = [], []
     threads = config.data.threads or len(os.sched_getaffinity(0))
@@ -143,7 +143,7 @@ def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
 
 
 def total_bytes(split: SplitInfo) -> int:
-    """Size of the record files. Raises UserError for one that is missing or empty."""
+    """Returns the size of the record files; raises UserError for a missing or empty one."""
 
     def size(shard: Shard) -> int:
         try:
@@ -154,13 +154,16 @@ def total_bytes(split: SplitInfo) -> int:
             raise UserError(f'{shard.filename} is empty: prepare the dataset again')
         return length
 
-    # A bucket answers slowly, but many questions at once.
+    # A bucket has a high latency, so the requests run in parallel.
     with concurrent.futures.ThreadPoolExecutor(32) as threads:
         return sum(threads.map(size, (shard for shard in split.shards if shard.take)))
 
 
 def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
-    """(examples per class int [classes], of which examples) of a folder or of a few whole files."""
+    """Returns (examples per class int [classes], the counted examples in words).
+
+    It counts all images of a folder, or the records of a few whole files.
+    """
     if split.images:
         return np.bincount(split.labels, minlength=info.num_classes), 'all examples'
     filled = [shard for shard in split.shards if shard.take]
@@ -196,7 +199,7 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
 
 
 def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) -> dict:
-    """Returns the first images of a run, augmented; what the device does (mixup) is not in them."""
+    """Returns the first images of a run, augmented, but without mixup, which the device does."""
     config = config.copy_and_resolve_references().unlock()
     wanted = SHEET_ROWS * SHEET_COLUMNS
     config.batch_size = max(wanted - wanted % config.data.repeated_augmentation, 1)
@@ -205,7 +208,7 @@ def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) 
 
 
 def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable) -> dict:
-    """Returns evaluation crops from the whole split, so that they are of many classes."""
+    """Returns evaluation crops from the whole split, so that they show many classes."""
     batches = [
         eval_batches(
             config,
@@ -220,7 +223,7 @@ def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable)
 
 
 def class_title(name: str) -> str:
-    """A class's name short enough to stand over a small picture."""
+    """Shortens a class's name to the width of a small picture."""
     name = imagenet_names().get(name, name).partition(',')[0]
     return name if len(name) <= 18 else f'{name[:17]}…'
 

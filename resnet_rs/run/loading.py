@@ -1,4 +1,4 @@
-"""The network of a work directory in Python, ready for images (docs/library.md)."""
+"""Loading of a trained network for use in Python (docs/library.md)."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from resnet_rs.config import SETTINGS
+from resnet_rs.config import SETTINGS, eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
@@ -24,12 +24,12 @@ Images = np.ndarray | jax.Array | str | os.PathLike | Sequence[np.ndarray | str 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What evaluation does with an image before the network: crop, resize, normalise.
+    """The preprocessing of evaluation: crop, resize, normalise.
 
     image_size: side of the network's input in pixels.
     crop: the centre crop, 'padding 32' or 'fraction 0.875' (config.data.eval_crop).
-    kernel: of the interpolation, such as 'bicubic_tf1' (config.data.resize).
-    mean, deviation: of red, green and blue, for pixels of 0 to 255.
+    kernel: the interpolation, such as 'bicubic_tf1' (config.data.resize).
+    mean, deviation: those of red, green and blue, for pixels of 0 to 255.
     """
 
     image_size: int
@@ -46,13 +46,13 @@ class Preprocessing:
         return normalise(jax.numpy.asarray(self.crop_images(images)), self._settings())
 
     def crop_images(self, images: Images) -> np.ndarray:
-        """Returns the pixels before they are normalised, uint8 [batch, image_size, image_size, 3].
+        """Returns the pixels before normalisation, uint8 [batch, image_size, image_size, 3].
 
         Args:
-          images: uint8 [batch, height, width, 3] with values of 0 to 255, of any height and width;
-            or a sequence of names of image files and of uint8 [height, width, 3]; or one name.
+          images: uint8 [batch, height, width, 3] of any height and width; or a sequence of names of
+            image files and of uint8 [height, width, 3]; or one name.
 
-        Raises UserError for other arrays and for files that are no images.
+        Raises UserError for other arrays and for files that are not images.
         """
         import tensorflow as tf  # takes seconds
 
@@ -103,14 +103,14 @@ def _wrong(array) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedNetwork:
-    """The network of a work directory with what it was trained to see and to tell apart.
+    """A trained network with its preprocessing and the names of its classes.
 
     network: a flax.linen module, called as network.apply(variables, images, train=False).
     variables: {'params', 'batch_stats'}, float32, on the first device.
-    preprocessing: from images or files to the network's input.
-    class_names: of each column of the logits.
+    preprocessing: converts images or files to the network's input.
+    class_names: the name of each column of the logits.
 
-    Call it with images or names of files (see Preprocessing.crop_images) to get float32 logits
+    A call with images or names of files (see Preprocessing.crop_images) returns float32 logits
     [batch, classes].
     """
 
@@ -135,18 +135,18 @@ def load(
     image_size: int | None = None,
     dtype: str = 'float32',
 ) -> LoadedNetwork:
-    """Loads the network of a work directory: of a run, or of converted weights.
+    """Loads the network of a work directory, from a run or from converted weights.
 
     Args:
       workdir: the directory.
       weights: 'ema' (averaged over the run) or 'raw'.
       checkpoint: 'last', 'best' (by EMA top-1) or a step.
-      image_size: pixels; None for the evaluation's of the run.
-      dtype: of activations, 'float32' or 'bfloat16'; the logits are float32 with both.
+      image_size: pixels; None for the run's resolution of evaluation.
+      dtype: dtype of the activations, 'float32' or 'bfloat16'; the logits are always float32.
 
-    Where libtpu is installed and no TPU is attached, JAX is told to use the CPU alone
-    (JAX_PLATFORMS=cpu, for this process and those that it starts): it would load libtpu, which
-    complains. Set JAX_PLATFORMS yourself to decide it.
+    If libtpu is installed and no TPU is attached, the function restricts JAX to the CPU
+    (JAX_PLATFORMS=cpu, for this process and its children), because libtpu would print errors. A
+    JAX_PLATFORMS of your own takes precedence.
 
     Raises UserError for a directory without such a checkpoint.
     """
@@ -154,7 +154,7 @@ def load(
     skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
     preprocessing = Preprocessing(
-        image_size=image_size or config.eval.image_size or config.data.image_size,
+        image_size=image_size or eval_image_size(config),
         crop=config.data.eval_crop,
         kernel=config.data.resize,
         mean=tuple(config.data.mean_rgb),

@@ -1,8 +1,8 @@
 """A lock on a work directory, so that two runs or two sweeps never write to the same one.
 
-On a file system the lock is the kernel's (flock, also over NFS): it is free as soon as the process
-that holds it has ended, however that happened. A bucket has no such lock; there the owner renews
-a file every RENEWAL_SECONDS, and another process takes over a file that is STALE_SECONDS old.
+On a file system it is a lock of the kernel (flock, also over NFS), which is released when its owner
+ends for any reason. A bucket has no such lock; there the owner renews a file every RENEWAL_SECONDS,
+and another process takes over a file that is STALE_SECONDS old.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ STALE_SECONDS = 120
 def locked(workdir: str | os.PathLike, file_name: str) -> Iterator[int | None]:
     """Holds the lock WORKDIR/file_name; yields its descriptor, or None on a bucket.
 
-    A child process that inherits the descriptor holds the lock too. Raises UserError naming host
-    and process of the owner when the lock is held.
+    A child process that inherits the descriptor also holds the lock. Raises UserError naming the
+    owner's host and process if the lock is held.
     """
     if '://' in os.fspath(workdir):
         with _renewed(epath.Path(workdir) / file_name):
@@ -64,10 +64,10 @@ def _owner() -> str:
 
 @contextlib.contextmanager
 def _renewed(path) -> Iterator[None]:
-    """Holds a lock whose age tells whether its owner is alive.
+    """Holds a lock whose age shows whether its owner is alive.
 
-    Two processes that start within a second of each other both write; the later one keeps the
-    lock, because each reads the file again before it goes ahead.
+    Two processes that start within a second of each other both write the file. The later one keeps
+    the lock, because each reads the file again before it proceeds.
     """
     token = uuid.uuid4().hex
 

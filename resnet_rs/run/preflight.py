@@ -33,7 +33,7 @@ STEPS_PER_EPOCH = 20
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
-    """Raises UserError for whatever would stop this run later; returns what the dataset is."""
+    """Raises UserError for any error that would stop this run later; returns the dataset."""
     info = check_dataset(config)
     if info.num_classes != config.model.num_classes:
         raise UserError(
@@ -56,11 +56,11 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
 
 
 def with_sizes_of_data(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns `config` with the sizes that it leaves to the data, where it leaves any.
+    """Returns `config` with the sizes that depend on the data.
 
     model.num_classes = 0 becomes the dataset's number of classes; batch_size = 0 the largest power
-    of two that makes at least STEPS_PER_EPOCH steps of an epoch, from 8 to 256. Raises UserError
-    where the dataset is not there.
+    of two from 8 to 256 with at least STEPS_PER_EPOCH steps per epoch. Raises UserError if the
+    dataset does not exist.
     """
     if config.model.num_classes and config.batch_size:
         return config
@@ -81,10 +81,10 @@ def with_sizes_of_data(config: ml_collections.ConfigDict) -> ml_collections.Conf
 def find_head(
     config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str | os.PathLike
 ) -> HeadTransfer | None:
-    """Returns what this run will take of the classifier in config.init_from.
+    """Returns the part of the classifier in config.init_from that this run starts with.
 
-    None for a run that starts from new weights or resumes its own. Raises UserError where
-    config.init_from holds no network.
+    The result is None for a run that starts from new weights or resumes its own. Raises UserError
+    if config.init_from holds no network.
     """
     if not config.init_from or has_checkpoint(workdir):
         return None
@@ -104,7 +104,7 @@ def find_head(
 
 
 def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
-    """Returns what tells a dataset from others: its name, or the place of an image folder."""
+    """Returns the identity of a dataset: its name, or the path of an image folder."""
     data = config.data
     if data.source == 'image_folder':
         return data.source, os.path.abspath(data.data_dir)
@@ -112,7 +112,7 @@ def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
 
 
 def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
-    """Raises UserError unless training lasts a step and a batch is at most an epoch."""
+    """Raises UserError if training is shorter than a step or a batch is larger than an epoch."""
     distinct = config.batch_size // config.data.repeated_augmentation
     if distinct > examples and not config.data.allow_batch_beyond_epoch:
         raise UserError(
@@ -132,7 +132,7 @@ def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
 
 
 def check_dataset(config: ml_collections.ConfigDict) -> DatasetInfo:
-    """Raises UserError unless settings are valid and the dataset is there with data.eval_split."""
+    """Raises UserError unless the settings are valid and the dataset has data.eval_split."""
     check_settings(config)
     info = find_dataset(config.data)
     info.split(config.data.eval_split)
@@ -187,8 +187,7 @@ def check_class_count(info: DatasetInfo, number: int, where: str) -> None:
 
 
 def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
-    """Raises UserError where the dataset has other classes than the run in `workdir`, or numbers
-    them otherwise."""
+    """Raises UserError if classes or their order differ between the dataset and the run."""
     path = epath.Path(workdir) / CLASS_NAMES_FILE
     check_same_classes(info, read_class_names(workdir), f'{path} of the network')
 
@@ -221,7 +220,7 @@ def check_same_classes(info: DatasetInfo, names: Sequence[str], where: str) -> N
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
     """Raises UserError unless this run can start or resume in `workdir`; writes nothing.
 
-    The configuration of a run binds from its first checkpoint on.
+    The configuration of a run is fixed from its first checkpoint on.
     """
     directory = epath.Path(workdir)
     stored = read_config(directory) if has_checkpoint(directory) else None
@@ -231,7 +230,7 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
             if here.get(name) != there.get(name) and not may_change_on_resume(name):
                 raise UserError(_refusal(directory, name, there.get(name)))
     if '://' in os.fspath(workdir):
-        return  # a bucket's permissions show at the first write
+        return  # only a write shows the permissions of a bucket
     existing = pathlib.Path(workdir).absolute()
     while not existing.exists():
         existing = existing.parent
@@ -260,7 +259,7 @@ def _refusal(workdir: epath.Path, name: str, value) -> str:
 def last_checkpoint(workdir: str | os.PathLike) -> int:
     """Returns the step of the last complete checkpoint, -1 without one; converted weights have 0.
 
-    orbax gives partial ones a name that is no number.
+    The names that orbax gives to partial checkpoints are not numbers.
     """
     checkpoints = epath.Path(workdir) / 'checkpoints'
     names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []

@@ -18,10 +18,10 @@ from resnet_rs.utils.errors import UserError, count_of
 
 
 class Profile:
-    """Traces the steps from `steps[0]` to `steps[1]`; a context that ends a trace under way.
+    """Context manager that traces the steps from `steps[0]` to `steps[1]`.
 
-    A run that is taken up again within them traces the rest, one taken up after them nothing.
-    Raises UserError for steps that the run does not have.
+    Its exit ends a running trace. A run that resumes within these steps traces the rest, a run that
+    resumes after them nothing. Raises UserError for steps that the run does not have.
     """
 
     def __init__(self, steps: tuple[int, int] | None, workdir: str | os.PathLike, total_steps: int):
@@ -36,10 +36,10 @@ class Profile:
         self._is_tracing = False
 
     def at(self, step: int, state) -> None:
-        """To be called before each step, with the arrays that the step before it returned."""
+        """Starts or ends the trace; call it before each step, with the previous step's state."""
         if self._first <= step <= self._last:
             if not self._is_tracing:
-                jax.block_until_ready(state)  # what was begun before is no part of the trace
+                jax.block_until_ready(state)  # keeps earlier steps out of the trace
                 self._trace.enter_context(_written_into(self._workdir, step, self._last))
                 self._is_tracing = True
             self._trace.enter_context(jax.profiler.StepTraceAnnotation('train', step_num=step))
@@ -57,9 +57,9 @@ class Profile:
 
 @contextlib.contextmanager
 def _written_into(workdir, first, last):
-    """Traces until the context ends; the file goes to `workdir`, also where that is a bucket.
+    """Traces until the context ends, and writes the file to `workdir`, which may be on a bucket.
 
-    The processes of a run choose the same directory, which makes their files one trace.
+    The processes of a run choose the same directory, so that their files form one trace.
     """
     directory = epath.Path(workdir) / 'plugins' / 'profile' / f'steps_{first}_{last}'
     with tempfile.TemporaryDirectory() as local:

@@ -1,4 +1,4 @@
-"""How far a run is, how fast it goes, and when it will end."""
+"""The progress of a run: its step, its speed and the remaining time."""
 
 import concurrent.futures
 import contextlib
@@ -17,11 +17,11 @@ WANT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory')
 
 
 class Progress:
-    """A progress bar on a terminal, a log line per logged step elsewhere.
+    """A progress bar in a terminal, or else a log line per logged step.
 
-    Rates leave out evaluation and checkpoints (`paused`); `elapsed_seconds` counts them, and goes
-    on from the value restored with a checkpoint. The time a device takes for a step is known
-    without holding the loop up: a thread of its own waits for each step's result.
+    Rates exclude evaluation and checkpoints (`paused`); `elapsed_seconds` includes them and
+    continues from the value restored with a checkpoint. A thread waits for the result of each step,
+    so that measuring the device's time does not block the loop.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Progress:
         return time.monotonic() - self._started
 
     def advance(self, result: jax.Array) -> None:
-        """Counts a step that the devices were given; `result` is an output of it that stays."""
+        """Registers a dispatched step; `result`, one of its outputs, must not be donated."""
         self._last_step += 1
         completion = self._watcher.submit(self._complete, result)
         self._steps.append((self._last_step, self._given_at, completion))
@@ -71,7 +71,7 @@ class Progress:
 
     def _complete(self, result: jax.Array) -> float:
         result.block_until_ready()
-        self._completed += 1  # in the one thread of the watcher
+        self._completed += 1  # only the watcher's thread writes it
         return time.monotonic()
 
     @contextlib.contextmanager
@@ -83,10 +83,10 @@ class Progress:
 
     @contextlib.contextmanager
     def paused(self, what: str):
-        """Names what is done beside training and leaves its time out of the rates.
+        """Excludes the time of this context from the rates; `what` names it in the progress bar.
 
-        Devices first finish the steps that they were given before. That is training and belongs
-        to the rates, so the pause is counted from when they have.
+        The devices first finish the dispatched steps. That time is training and counts for the
+        rates, so the pause starts after it.
         """
         begin = time.monotonic()
         self._bar.set_description(what)
@@ -102,10 +102,10 @@ class Progress:
     def close_window(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
         """Shows `metrics` and returns the times since the last call.
 
-        Keys: seconds_per_step, device_seconds_per_step (of it, until the step's result was there,
-        from the end of the step before or from when the device got it, whichever was later),
-        input_seconds_per_step (spent by the host waiting for a batch, be the devices busy or not),
-        images_per_second, images_per_second_per_device, elapsed_seconds, remaining_seconds.
+        Keys: seconds_per_step, device_seconds_per_step (completion minus the later of dispatch and
+        previous completion), input_seconds_per_step (the host's wait for batches, whether devices
+        are busy or not), images_per_second, images_per_second_per_device, elapsed_seconds,
+        remaining_seconds.
         """
         device_seconds = self._device_seconds()
         now = time.monotonic()
@@ -146,7 +146,7 @@ class Progress:
         return times
 
     def note(self, text: str) -> None:
-        """A line of its own, above the bar."""
+        """Prints a line above the bar."""
         if self._shown:
             self._bar.write(text, file=sys.stderr)
 
@@ -160,9 +160,9 @@ class Progress:
             self._name_step(error)
 
     def _name_step(self, error: jax.errors.JaxRuntimeError) -> None:
-        """Says which step failed; steps run while Python is elsewhere, so that no frame tells.
+        """Logs which step failed; the traceback does not show it, because steps run asynchronously.
 
-        Raises UserError for a want of memory; other failures keep their traceback.
+        Raises UserError if memory was exhausted; other failures keep their traceback.
         """
         failed = [
             step
@@ -175,13 +175,13 @@ class Progress:
             error.add_note(f'in {place}')
             return
         raise UserError(
-            f'{place} found too little memory: {reason}; use a smaller '
+            f'{place} ran out of memory: {reason}; use a smaller '
             '--config.batch_size or --config.eval.batch_size, or more '
             '--config.optimizer.accumulation_steps'
         ) from error
 
     def _device_seconds(self) -> float:
-        """The time the devices were at work on the steps since the last call."""
+        """Returns the time that the devices spent on steps since the last call."""
         busy = 0.0
         for _, given_at, completion in self._steps:
             completed_at = completion.result()
@@ -192,9 +192,9 @@ class Progress:
 
 
 class Bar(tqdm.tqdm):
-    """A progress bar whose line has what matters first and is never wider than the terminal.
+    """A progress bar whose line starts with the main figures and never exceeds the terminal.
 
-    80 columns have no room for a bar, and only wide terminals for the parts of a step's time.
+    80 columns have no room for a bar, and only wide terminals show the parts of a step's time.
     """
 
     BAR_COLUMNS = 100
@@ -207,17 +207,17 @@ class Bar(tqdm.tqdm):
         super().__init__(**options)
 
     def show(self, scores: str, rate: float, parts: str) -> None:
-        """Takes the numbers of a logged step: two texts, and images per second."""
+        """Shows the figures of a logged step: two texts, and images per second."""
         self._scores, self._rate, self._parts = scores, rate, parts
         self.refresh()
 
     def estimate(self, rate: float) -> None:
-        """Takes the images per second so far; steps that wait for the device do not count."""
+        """Updates the images per second so far; steps that wait for the device do not count."""
         self._rate = rate
 
     @property
     def format_dict(self) -> dict:
-        """Values that tqdm fills into the line; their `bar_format` is the line itself."""
+        """The values that tqdm fills into the line; their `bar_format` is the line itself."""
         values = super().format_dict
         columns = values['ncols'] or 80
         parts = [f'step {self.n}/{self.total}', self._scores]

@@ -1,14 +1,13 @@
-"""The pictures a finished run leaves in its work directory, and the table they come from.
+"""The plots of a finished run in its work directory, and the table of predictions behind them.
 
 predictions.npz        per example: index, label, prediction, top1, top5 and loss of both weights
 curves.png             loss and top-1 over the steps
 confusion_matrix.png   for at most MOST_CLASSES classes
-mistakes.png           misclassified images with label and prediction, the surest first; for
-                       at most MOST_EXAMPLES images
-All show the EMA weights at the end of the run.
+mistakes.png           misclassified images with label and prediction, in the order of their loss,
+                       highest first; for at most MOST_EXAMPLES images
+The plots show the EMA weights at the end of the run.
 """
 
-import io
 import os
 from collections.abc import Callable, Iterable
 
@@ -19,6 +18,7 @@ from etils import epath
 
 from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
+from resnet_rs.utils.figures import encode_figure
 
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
@@ -34,7 +34,7 @@ def write(
 ) -> list[epath.Path]:
     """Writes the files above for `evaluation`, the last of the run; returns their paths.
 
-    `eval_batches(config)` are the batches of the split that was evaluated.
+    `eval_batches(config)` returns the batches of the evaluated split.
     """
     directory = epath.Path(workdir)
     figures = {'curves.png': draw_curves(read_metrics(workdir))}
@@ -53,7 +53,7 @@ def write(
             + (f', the {len(worst)} with the highest loss' if len(worst) < len(wrong) else ''),
         )
     for name, figure in figures.items():
-        save_figure(figure, directory / name)
+        (directory / name).write_bytes(encode_figure(figure, 'png'))
     write_predictions(directory / PREDICTIONS_FILE, evaluation)
     return [directory / name for name in (PREDICTIONS_FILE, *figures)]
 
@@ -77,7 +77,7 @@ def images_at(batches: Iterable[dict], indices: np.ndarray) -> np.ndarray:
 
 
 def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
-    """Training and evaluation loss, and top-1, over the steps of metrics.jsonl."""
+    """Draws training and evaluation loss, and top-1, over the steps of metrics.jsonl."""
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout='constrained')
     loss_axes, top1_axes = figure.subplots(1, 2)
     train = [line for line in lines if line['kind'] == 'train']
@@ -106,7 +106,7 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
 
 
 def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.Figure:
-    """Counts, coloured by the share of the row's class."""
+    """Draws the counts, coloured by their share of the row's class."""
     side = max(4.5, 0.55 * len(class_names))
     figure = matplotlib.figure.Figure(figsize=(side + 0.8, side), layout='constrained')
     axes = figure.subplots()
@@ -115,7 +115,8 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
     for row, column in np.argwhere(matrix):
         color = 'white' if share[row, column] > 0.5 else 'black'
         axes.text(column, row, matrix[row, column], ha='center', va='center', color=color)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=90 * (len(class_names) > 10))
+    rotation = 90 if len(class_names) > 10 else 0
+    axes.set_xticks(range(len(class_names)), class_names, rotation=rotation)
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set_xlabel('prediction')
     axes.set_ylabel('label')
@@ -127,13 +128,13 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
 
 
 def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.Figure:
-    """A page of images, each under 'label -> prediction'."""
+    """Draws a page of images, each under 'label → prediction'."""
     pairs = zip(labels, predictions, strict=True)
     return draw_images(images, [f'{label} → {guess}' for label, guess in pairs], title)
 
 
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """A page of images, each under its own title."""
+    """Draws a page of images, each under its own title."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = matplotlib.figure.Figure(
@@ -147,11 +148,3 @@ def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figu
         axes.imshow(image)
         axes.set_title(text, fontsize=9)
     return figure
-
-
-def save_figure(figure: matplotlib.figure.Figure, path: epath.Path) -> None:
-    """Writes a PNG."""
-    # Through memory, so that a work directory may be on a bucket.
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=120)
-    path.write_bytes(buffer.getvalue())

@@ -1,10 +1,10 @@
-"""What a run leaves in its work directory beside checkpoints.
+"""The logs of a run in its work directory.
 
 metrics.jsonl      one JSON object a line: step, kind ('train', 'eval' or, of an evaluation in
-                   config.evals, 'eval/NAME'), values, and under 'time' what clock and memory said;
-                   apart from it a function of the config
+                   config.evals, 'eval/NAME'), values, and timings and memory under 'time'; all
+                   else is deterministic given the configuration
 environment.json   versions, commit, devices and command of the latest start
-TensorBoard event files, through clu
+TensorBoard event files, written through clu
 """
 
 import dataclasses
@@ -17,33 +17,32 @@ from etils import epath
 from resnet_rs.config import flatten
 from resnet_rs.utils.environment import describe_environment
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.files import parse_json, read_text
+from resnet_rs.utils.files import parse_json, read_text, replacing
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'
 
 
 class RunLog:
-    """The writer of metrics.jsonl and TensorBoard events; process 0 alone touches files.
+    """Writer of metrics.jsonl and TensorBoard events; process 0 alone touches files.
 
-    `resumed_step` is that of the checkpoint the run goes on from: later lines of an interrupted
-    run are taken out, since the steps they belong to are made again.
+    `resumed_step` is the step of the checkpoint that the run resumes from, 0 for a new run. Later
+    lines of the interrupted run are removed, because the run repeats their steps.
     """
 
     def __init__(self, workdir: str | os.PathLike, config, resumed_step: int):
-        import jax  # with clu it takes seconds, and the readers of a run need neither
+        import jax  # jax and clu take seconds to import, and readers of a run need neither
         from clu import metric_writers
 
         self._path = epath.Path(workdir) / METRICS_FILE
         self._is_writer = jax.process_index() == 0
         if not self._is_writer:
             return
-        # clu's default writer would log every value as well: a second line for each of Progress.
+        # clu's default writer also logs every value, which would repeat the lines of Progress.
         self._writer = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(workdir)))
         kept = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
-        partial = self._path.with_suffix('.jsonl.partial')
-        partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-        partial.replace(self._path)
+        with replacing(self._path) as partial:
+            partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
         (epath.Path(workdir) / 'environment.json').write_text(
             json.dumps(describe_environment(), indent=2) + '\n'
         )
@@ -56,10 +55,7 @@ class RunLog:
             )
 
     def write(self, step: int, kind: str, values: dict, time: dict[str, float]) -> None:
-        """Adds one line; `values` are of the step, `time` is what the clock said.
-
-        To `time` it adds memory_bytes (see peak_memory).
-        """
+        """Adds one line with the `values` of the step, its timings `time` and the peak memory."""
         if not self._is_writer:
             return
         time = time | {'memory_bytes': peak_memory()}
@@ -112,21 +108,22 @@ class ParameterRow:
 
 
 def is_reported(workdir: str | os.PathLike) -> bool:
-    """Whether the last file of a finished run's report is there."""
+    """Returns whether the last file that a finished run writes exists."""
     return (epath.Path(workdir) / PREDICTIONS_FILE).exists()
 
 
 def read_metrics(
-    workdir: str | os.PathLike, needed: dict[str, tuple[str, ...]] | None = None
+    workdir: str | os.PathLike, kind: str | None = None, needed: tuple[str, ...] = ()
 ) -> list[dict]:
-    """The lines of metrics.jsonl; a last line that a kill cut short is left out.
+    """Returns the lines of metrics.jsonl, without a last line that a kill cut short.
 
     Args:
-      workdir: of a run.
-      needed: {kind of line: names of values that each such line must have}; 'time.NAME' is NAME
-        in the line's 'time'.
+      workdir: the work directory of a run.
+      kind: 'train' or 'eval' for the lines of that kind alone.
+      needed: the values that each returned line must have; 'time.NAME' is NAME in the line's
+        'time'.
 
-    Raises UserError for a file that holds anything else.
+    Raises UserError for a damaged file and for a line without a needed value.
     """
     path = epath.Path(workdir) / METRICS_FILE
     if not path.exists():
@@ -135,16 +132,17 @@ def read_metrics(
     lines = []
     for number, text in enumerate(read_text(path, remedy).split('\n')[:-1], start=1):
         line = parse_json(text, path, remedy)
-        if problem := _problem_of(line, needed or {}):
+        if problem := _problem_of(line, kind, needed):
             raise UserError(f'{path} is damaged (line {number} {problem}); {remedy}')
-        lines.append(line)
+        if kind in (None, line['kind']):
+            lines.append(line)
     return lines
 
 
-def _problem_of(line, needed: dict[str, tuple[str, ...]]) -> str:
-    """What a line of metrics.jsonl lacks, '' if nothing."""
+def _problem_of(line, kind: str | None, needed: tuple[str, ...]) -> str:
+    """Returns what is wrong with a line of metrics.jsonl, '' for a good one."""
     if not isinstance(line, dict):
-        return 'is no object'
+        return 'is not an object'
     if not isinstance(line.get('step'), int) or not 0 <= line['step'] < 2**63:
         return f'has the step {line.get("step")!r:.40}'
     if not isinstance(line.get('kind'), str):
@@ -158,12 +156,14 @@ def _problem_of(line, needed: dict[str, tuple[str, ...]]) -> str:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if not isinstance(value, float) and not (is_whole and abs(value) < 2**63):
             return f'has {value!r:.40} for {name:.40}'
-    missing = [name for name in needed.get(line['kind'], ()) if name not in values]
+    if kind not in (None, line['kind']):
+        return ''
+    missing = [name for name in needed if name not in values]
     return f'lacks {missing[0]}' if missing else ''
 
 
 def peak_memory() -> int:
-    """Most bytes in use so far on any device of this process; on CPUs of the process itself."""
+    """Returns the most bytes in use so far on any device; on CPUs those of the process itself."""
     import jax
 
     peaks = [

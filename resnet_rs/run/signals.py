@@ -1,6 +1,6 @@
 """Requests to stop: Ctrl-C, and SIGTERM (from a scheduler or a machine about to be preempted).
 
-This module imports JAX only once a run uses it: main.py needs it before.
+This module imports JAX only when a run uses it, because main.py imports the module first.
 """
 
 import os
@@ -16,8 +16,8 @@ RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: the same command resumes the run
 def end_at_once() -> None:
     """Makes Ctrl-C end this process at once, with one line and status 130.
 
-    A thread does it, since Python runs its own handlers only between two bytecodes of the main
-    thread, and importing and compiling keep that thread busy for seconds.
+    A thread handles the signal, because Python runs handlers only between two bytecodes of the main
+    thread, and importing and compiling block that thread for seconds.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -34,17 +34,17 @@ def end_at_once() -> None:
 
 
 class StopRequest:
-    """A context that remembers the first SIGTERM or Ctrl-C instead of ending the process.
+    """Context manager that records the first SIGTERM or Ctrl-C instead of ending the process.
 
-    With several processes jax's coordination service spreads the request, so that all of them
-    stop after the same step. A second Ctrl-C ends the process at once.
+    JAX's coordination service passes the request to all processes, so that they stop after the same
+    step. A second Ctrl-C ends the process at once.
     """
 
     def __enter__(self):
         import jax
 
         self._received = None
-        # jax's own service listens for SIGTERM once the processes are connected.
+        # JAX's service handles SIGTERM once the processes are connected.
         numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
         self._wakeup = signal.set_wakeup_fd(-1)
         self._previous = {number: signal.signal(number, self._remember) for number in numbers}

@@ -1,4 +1,4 @@
-"""The weights of a work directory, of a run or converted."""
+"""Loading of the weights in a work directory, from a run or converted."""
 
 import os
 
@@ -16,19 +16,19 @@ from resnet_rs.utils.errors import UserError
 def load_workdir(
     workdir: str | os.PathLike, weights: str, checkpoint: str = 'last', **overrides
 ) -> tuple[ml_collections.ConfigDict, ResNet, dict]:
-    """(config, network, variables) of a work directory; the variables are on one device.
+    """Returns (config, network, variables) of a work directory; the variables are on one device.
 
     Args:
-      workdir: of a run or of converted weights.
+      workdir: the work directory of a run or of converted weights.
       weights: 'ema' or 'raw'.
       checkpoint: 'last', 'best' or a step.
-      **overrides: of config.model, such as dtype='float32'.
+      **overrides: settings of config.model, such as dtype='float32'.
     """
     if weights not in WEIGHTS:
         raise UserError(f'weights is {weights!r}; there are {" and ".join(WEIGHTS)}')
     config = stored_config_of(workdir)
     model = model_of(config, batch_norm_group_size=None, scan_blocks=False, **overrides)
-    # Without a sharding, weights would go to the devices of the run, which may not be here.
+    # Without a sharding, weights would go to the devices of the run, which may not exist here.
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = variable_shapes(model, device)
     with Checkpoints(workdir, best_by=config.checkpoint.best_by, read_only=True) as checkpoints:

@@ -5,8 +5,8 @@
     python -m resnet_rs.sweep --sweep=... --workdir=DIR --print=slurm          # a job array
     python -m resnet_rs.sweep --sweep=... --workdir=DIR --dry_run              # what it would cost
 
-The same command again resumes: finished runs are skipped, interrupted ones resumed. Ctrl-C lets
-the runs save first. The exit status is 0 when every run is finished (docs/tpu.md).
+The same command again resumes: it skips finished runs and resumes interrupted ones. After Ctrl-C
+the runs save before they end. The exit status is 0 when every run is finished (docs/tpu.md).
 """
 
 import argparse
@@ -28,13 +28,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     environment = dict(os.environ)
     use_cpu()  # the accelerators are left to the runs
-    with one_line_errors(UserError), full_disk_told(options.workdir):
+    with one_line_errors(UserError), full_disk_as_user_error(options.workdir):
         status = sweep(options, environment)
     sys.exit(status)
 
 
 def sweep(options: argparse.Namespace, environment: dict) -> int:
-    """Does what the command line says; returns the exit status."""
+    """Runs, prints or estimates the sweep, as the options say; returns the exit status."""
     from resnet_rs.sweep.definition import check_runs, load_sweep
 
     pairs = load_sweep(options.sweep)
@@ -57,10 +57,10 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
         )
     workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
     if options.print:
-        from resnet_rs.sweep.schedulers import SCHEDULERS, prepare
+        from resnet_rs.sweep.schedulers import prepare, slurm
 
         runs = prepare(check_runs(pairs, workdir), workdir, options.sweep)
-        print(SCHEDULERS[options.print](runs, workdir))
+        print(slurm(runs, workdir))
         return 0
     return _execute(pairs, workdir, options, environment)
 
@@ -97,7 +97,7 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
                     if outcome.seconds:  # the others never started
                         bar.write(describe(outcome), file=sys.stderr)
                     return
-                bar.update()  # counts nothing away from a terminal
+                bar.update()  # a bar without a terminal does not count
                 ended.append(outcome)
                 if outcome.status == 'finished' and outcome.seconds:
                     seconds.append(outcome.seconds)
@@ -110,15 +110,16 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
             runner = Runner(workers, options.retries, lambda text: bar.write(text, sys.stderr))
             outcomes = runner.execute(runs, done)
         status = summarise(outcomes, runner.stop_signal)
-        for path in report.write(workdir, workdir):
-            print(path)
+        if rows := report.read([workdir]):
+            for path in report.write(rows, workdir, with_runs=True):
+                print(path)
     print(short_table(workdir))
     return status
 
 
 @contextlib.contextmanager
-def full_disk_told(workdir: str):
-    """Makes a full disk under the sweep's own files a UserError."""
+def full_disk_as_user_error(workdir: str):
+    """Turns the error of a full disk into a UserError."""
     try:
         yield
     except OSError as error:
@@ -131,7 +132,7 @@ def full_disk_told(workdir: str):
 
 
 def describe(outcome) -> str:
-    """Returns a line for people, with the tail of the log of a run that failed."""
+    """Describes an outcome in a line, with the end of the log for a run that failed."""
     from resnet_rs.sweep.directory import tail, top1
 
     minutes = f', {outcome.seconds / 60:.1f} min' if outcome.seconds else ''
@@ -145,9 +146,9 @@ def describe(outcome) -> str:
 
 
 def summarise(outcomes, stop_signal: int | None) -> int:
-    """Prints how many runs ended how; returns the exit status.
+    """Prints the number of runs by outcome; returns the exit status.
 
-    `stop_signal` is what stopped the sweep, None for a sweep that ended by itself.
+    `stop_signal` is the signal that stopped the sweep, None if no signal did.
     """
     counts = {
         status: [outcome for outcome in outcomes if outcome.status == status]
@@ -197,7 +198,7 @@ def short_table(workdir: str) -> str:
 def _parser() -> CommandParser:
     parser = CommandParser(prog='python -m resnet_rs.sweep', description=__doc__)
     parser.add_argument('--sweep', required=True, metavar='FILE', help='has get_sweep()')
-    parser.add_argument('--workdir', required=True, metavar='DIR', help='a run is in DIR/NAME')
+    parser.add_argument('--workdir', required=True, metavar='DIR', help='has a folder for each run')
     parser.add_argument(
         '--parallel',
         type=positive_integer,
@@ -221,12 +222,12 @@ def _parser() -> CommandParser:
     instead.add_argument(
         '--dry_run',
         action='store_true',
-        help='list the runs and what they would cost; start nothing',
+        help='list the runs and their estimated cost; start nothing',
     )
     instead.add_argument(
         '--print',
-        choices=['slurm', 'gke', 'queued_resources'],
-        help='store the configurations and print the jobs; start nothing',
+        choices=['slurm'],
+        help='store the configurations and print a job array; start nothing',
     )
     parser.add_argument(
         '--topology',

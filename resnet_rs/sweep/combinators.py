@@ -1,7 +1,6 @@
 """Combinations of settings: every function returns a list of {axis: value}.
 
-product(values('depth', (14, 26)), values('seed', range(3)))      # 6 of them
-zipped(values('depth', (50, 101)), values('resolution', (160, 192)))      # 2
+product(values('depth', (14, 26)), values('seed', range(3)))      # 6 combinations
 """
 
 import itertools
@@ -13,32 +12,22 @@ Settings = list[dict]
 
 
 def values(axis: str, options: Iterable) -> Settings:
-    """One axis: [{axis: option}, ...]."""
+    """Returns one axis: [{axis: option}, ...]."""
     return [{axis: option} for option in options]
 
 
 def product(*parts: Settings) -> Settings:
-    """Each of the first with each of the second and so on; the last axis varies fastest."""
+    """Combines each of the first with each of the second, and so on; the last varies fastest."""
     return [_union(combination) for combination in itertools.product(*parts)]
 
 
-def zipped(*parts: Settings) -> Settings:
-    """The first of each, the second of each, ...; UserError for parts of different lengths."""
-    if len({len(part) for part in parts}) > 1:
-        raise UserError(
-            f'zipped() got parts of {", ".join(str(len(part)) for part in parts)} settings; '
-            'they must be of one length'
-        )
-    return [_union(combination) for combination in zip(*parts, strict=True)]
-
-
 def chain(*parts: Settings) -> Settings:
-    """All of the first, then all of the second, ..."""
+    """Concatenates the parts."""
     return list(itertools.chain(*parts))
 
 
 def run_name(settings: dict) -> str:
-    """'depth14-width0.25-seed0': the settings as a directory's name."""
+    """Returns the settings as a directory's name, such as 'depth14-width0.25-seed0'."""
     return '-'.join(f'{axis}{value}' for axis, value in settings.items())
 
 

@@ -1,4 +1,4 @@
-"""What a sweep file asks for, checked as a whole before anything is started."""
+"""The runs that a sweep file defines, checked together before any run starts."""
 
 import collections
 import dataclasses
@@ -17,7 +17,7 @@ from resnet_rs.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep; its work directory is SWEEP/name."""
+    """A run of a sweep; its work directory is SWEEP/name."""
 
     name: str
     config: ml_collections.ConfigDict
@@ -26,9 +26,9 @@ class SweepRun:
 
 
 def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.ConfigDict]]:
-    """The (name, config) pairs that get_sweep() of the Python file `path` yields, in order.
+    """Loads the (name, config) pairs that get_sweep() of the Python file `path` yields, in order.
 
-    Raises UserError for a file without get_sweep, a mistake in any pair and a name given twice.
+    Raises UserError for a file without get_sweep, an invalid pair and a repeated name.
     """
     if not os.path.isfile(path):
         raise UserError(f'--sweep={path} is not a file')
@@ -51,23 +51,23 @@ def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.Config
 
 
 def check_runs(pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str) -> list[SweepRun]:
-    """The runs of a sweep, every one of which can start; UserError tells the first mistake.
+    """Returns the runs of a sweep; raises UserError with the first error if any cannot start.
 
-    Datasets, settings, networks and work directories are looked at as main.py does; whether a
-    batch divides over the devices shows on the machine that has them.
+    Datasets, settings, networks and work directories are checked as by main.py. Whether a batch
+    divides over the devices is checked on the machine that has them.
     """
     if os.path.exists(os.path.join(workdir, CONFIG_FILE)):
         raise UserError(f'{workdir} is the work directory of a run, not of a sweep; name another')
-    runs, mistakes = [], []
+    runs, problems = [], []
     for number, (name, config) in enumerate(pairs, 1):
         try:
             runs.append(_checked(name, config, os.path.join(workdir, name)))
         except UserError as error:
-            mistakes.append(f'run {number} of {len(pairs)}, {name}: {error}')
-    if mistakes:
-        others = len(mistakes) - 1
-        more = f' ({others} more {"have mistakes" if others > 1 else "has a mistake"})'
-        raise UserError(mistakes[0] + more * (others > 0))
+            problems.append(f'run {number} of {len(pairs)}, {name}: {error}')
+    if problems:
+        others = len(problems) - 1
+        more = f' ({others} more {"have errors" if others > 1 else "has an error"})'
+        raise UserError(problems[0] + (more if others else ''))
     return runs
 
 

@@ -1,4 +1,4 @@
-"""What a sweep would cost, before anything is spent."""
+"""The estimated cost of a sweep."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ HEADER = ('run', 'parameters', 'multiply-adds', 'HBM (GiB)', 'ms/step', 'chip-ho
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one run on a topology: bytes of one device, seconds of a step; or why it cannot run."""
+    """The estimate of a run: bytes of a device and seconds of a step, or why it cannot run."""
 
     peak_bytes: int | None = None
     step_seconds: float | None = None
@@ -30,10 +30,10 @@ def dry_run(
     examples: int | None = None,
     eval_examples: int | None = None,
 ) -> str:
-    """A line for each run and their sum, planned for `topology`; without a plan where it is ''.
+    """Returns a line for each run and for their sum, planned for `topology`; '' skips the plan.
 
-    The datasets need not be there when their sizes are known or given. Runs that differ in the
-    seed alone are planned once. Raises UserError for settings that cannot be.
+    The datasets need not exist if their sizes are known or given. Runs that differ in the seed
+    alone share a plan. Raises UserError for invalid settings.
     """
     given, pairs = pairs, []
     for number, (name, config) in enumerate(given, 1):
@@ -42,7 +42,7 @@ def dry_run(
             pairs.append((name, preflight.with_sizes_of_data(config)))
         except UserError as error:
             raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
-    topologies.prepare_environment()  # before JAX is imported, as results does
+    topologies.prepare_environment()  # before results imports JAX
     from resnet_rs.sweep.results import cost_of, settings_digest
 
     estimate = planner(topology, examples, eval_examples) if topology else lambda config: Estimate()
@@ -67,7 +67,7 @@ def dry_run(
 def planner(
     name: str, examples: int | None, eval_examples: int | None
 ) -> Callable[[ml_collections.ConfigDict], Estimate]:
-    """A function that compiles a configuration's training step for the slice `name`."""
+    """Returns a function that compiles a configuration's training step for the slice `name`."""
     slice_ = topologies.open_topology(name)
     from resnet_rs.plan.__main__ import Stage, split_sizes
     from resnet_rs.plan.planning import make_plan

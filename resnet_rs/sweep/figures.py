@@ -4,12 +4,12 @@ import itertools
 import os
 import pathlib
 
-import matplotlib
 import matplotlib.figure
 
 from resnet_rs.sweep import pareto
 from resnet_rs.sweep.pareto import Point
 from resnet_rs.sweep.results import aggregate
+from resnet_rs.utils.figures import encode_figure
 
 AXES = {
     'depth': 'depth',
@@ -21,13 +21,15 @@ PUBLISHED_DATASET = 'imagenet2012'
 
 
 def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
-    """{file name without suffix: figure} of everything that these rows can show.
+    """Returns {file name without suffix: figure} with every plot that these rows allow.
 
-    Top-1 is that of the EMA weights, the mean over seeds; bars are one standard deviation. Rows
-    on ImageNet have the published networks beside them.
+    Top-1 is that of the EMA weights, the mean over seeds; bars are one standard deviation. Plots
+    of runs on ImageNet also show the published networks. Runs on CPUs get no plot against
+    training time, because the runs of a sweep share the cores.
     """
     figures = {}
     networks = aggregate(rows)
+    on_cpu = any(row['devices'].endswith('cpu') for row in rows)
     datasets = sorted({network['dataset'] for network in networks})
     for dataset in datasets:
         here = [network for network in networks if network['dataset'] == dataset]
@@ -42,6 +44,8 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
                 lambda network: network['multiply_adds'] / 1e9,
             ),
         }
+        if on_cpu:
+            del costs['latency']
         for name, (label, cost) in costs.items():
             series = {
                 'these runs': [
@@ -66,15 +70,15 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
 
 
 def varied_axes(networks: list[dict]) -> list[str]:
-    """Those of AXES that have more than one value."""
+    """Returns those of AXES that have more than one value."""
     return [axis for axis in AXES if len({network[axis] for network in networks} - {None}) > 1]
 
 
 def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.figure.Figure:
-    """Top-1 against the axis `x`, a line for each value of the next, a panel for the others.
+    """Draws top-1 against the axis `x`, a line per value of the next axis, a panel per other value.
 
-    The paper's Figure 3 in the axes of the grid; networks that are alike in all of `varied` (of
-    different regularisation, say) are points of the same line.
+    This is the paper's Figure 3 in the axes of the grid. Networks that are equal in all of
+    `varied` and differ in their regularisation, for example, are points of the same line.
     """
     lines_axis, *panel_axes = [axis for axis in varied if axis != x]
     panels = list(itertools.product(*(_values(networks, axis) for axis in panel_axes)))
@@ -118,11 +122,10 @@ def save(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    with matplotlib.rc_context({'svg.hashsalt': 'resnet_rs'}):
-        for name, figure in figures.items():
-            for suffix, metadata in (('.png', {'Software': None}), ('.svg', {'Date': None})):
-                paths.append(directory / (name + suffix))
-                figure.savefig(paths[-1], dpi=110, metadata=metadata)
+    for name, figure in figures.items():
+        for file_format in ('png', 'svg'):
+            paths.append(directory / f'{name}.{file_format}')
+            paths[-1].write_bytes(encode_figure(figure, file_format))
     return paths
 
 
@@ -131,7 +134,7 @@ def _values(networks: list[dict], axis: str) -> list:
 
 
 def _label(network: dict, networks: list[dict]) -> str:
-    """'50 x0.5 @32': of width and resolution only what differs between the networks."""
+    """Returns '50 x0.5 @32', without a width or resolution that all `networks` share."""
     parts = [str(network['depth'])]
     if len({other['width'] for other in networks}) > 1:
         parts.append(f'x{network["width"]:g}')

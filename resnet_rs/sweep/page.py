@@ -1,17 +1,16 @@
-"""report.html: one file, without anything from elsewhere, for a table of results."""
+"""report.html: a table of results as one self-contained file."""
 
 import base64
 import html
-import io
 import os
 import pathlib
 
-import matplotlib
 import matplotlib.figure
 
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.sweep.results import aggregate, with_deviation
 from resnet_rs.utils.errors import count_of
+from resnet_rs.utils.figures import encode_figure
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 1rem;
@@ -97,7 +96,7 @@ def write_page(
 
 
 def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
-    """A curve as inline SVG, from its least to its greatest value."""
+    """Returns a curve as inline SVG, scaled from its least to its greatest value."""
     low, high = min(values), max(values)
     last = max(len(values) - 1, 1)
     points = ' '.join(
@@ -113,7 +112,7 @@ def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
 
 
 class Cell:
-    """What a table shows, and what it is sorted by."""
+    """A cell of a table: the HTML it shows and the value by which it is sorted."""
 
     def __init__(self, text, value=None, *, is_html: bool = False):
         self.html = str(text) if is_html else html.escape(str(text))
@@ -145,8 +144,7 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
         target = html.escape(os.path.relpath(workdir, page_directory))
         plot = f'{target}/curves.png' if (workdir / 'curves.png').exists() else target
         name = Cell(f'<a href="{target}/">{html.escape(row["run"])}</a>', row['run'], is_html=True)
-        lines = read_metrics(workdir, {'train': ('loss',)})
-        losses = [line['loss'] for line in lines if line['kind'] == 'train']
+        losses = [line['loss'] for line in read_metrics(workdir, 'train', ('loss',))]
         if losses:
             curve = Cell(f'<a href="{plot}">{sparkline(losses)}</a>', is_html=True)
     return {
@@ -198,10 +196,7 @@ def _table(rows: list[dict[str, Cell]]) -> str:
 
 
 def _image(name: str, figure: matplotlib.figure.Figure) -> str:
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({'svg.hashsalt': 'resnet_rs'}):
-        figure.savefig(buffer, format='svg', metadata={'Date': None})
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(encode_figure(figure, 'svg')).decode()
     width, height = figure.get_size_inches()
     wide = ' class="wide"' if width > 2 * height else ''
     return f'<img{wide} alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}">'

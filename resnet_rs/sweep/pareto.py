@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 PUBLISHED_FILE = pathlib.Path(__file__).with_name('published_results.csv')
-LATENCY_BATCH = 128  # images of the step whose time the paper prints
-# Published cells that come from the authors' own pages; all others are marked in the picture.
+LATENCY_BATCH = 128  # images per step in the paper's latencies
+# Sources of published figures that are the authors' own pages; the plot marks all others.
 FIRST_HAND = ('repository', '')
 MOST_LABELS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A network: what it costs, its top-1 in percent, and the deviation of that over seeds."""
+    """A network: its cost, its top-1 in percent, and the top-1's deviation over seeds."""
 
     label: str
     cost: float
@@ -26,9 +26,9 @@ class Point:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats (as cheap and more accurate, or cheaper and as accurate).
+    """Returns the points that no other point dominates in cost and accuracy, ordered by cost.
 
-    In the order of their cost, accuracy rising; of equal points the first.
+    Of equal points it returns the first.
     """
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.top1)):
@@ -38,10 +38,10 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def published(cost: str) -> dict[str, list[Point]]:
-    """{'ResNet-RS': points, 'EfficientNet': points} against 'latency' or 'multiply_adds'.
+    """Returns {'ResNet-RS': points, 'EfficientNet': points} by 'latency' or 'multiply_adds'.
 
-    Latency: milliseconds per image of a training step on a TPU v3 core. Multiply-adds: billions
-    per image. Networks without the figure are left out.
+    Latency is milliseconds per image of a training step on a TPU v3 core, multiply-adds are
+    billions per image. Networks without the figure are left out.
     """
     series: dict[str, list[Point]] = {}
     with PUBLISHED_FILE.open() as file:
@@ -56,16 +56,20 @@ def published(cost: str) -> dict[str, list[Point]]:
                 name,
                 float(value) / LATENCY_BATCH if cost == 'latency' else float(value),
                 float(row['top1']),
-                mark='unverified'
-                if cost == 'latency' and row['latency_source'] not in FIRST_HAND
-                else 'suspect' * row['note'].startswith('suspect'),
+                mark=_mark(row, cost),
             )
         )
     return series
 
 
+def _mark(row: dict[str, str], cost: str) -> str:
+    if cost == 'latency' and row['latency_source'] not in FIRST_HAND:
+        return 'unverified'
+    return 'suspect' if row['note'].startswith('suspect') else ''
+
+
 def draw(series: dict[str, list[Point]], cost_label: str, title: str):
-    """Returns a matplotlib figure: every series with its front as a line and the front's names."""
+    """Draws every series, with its front as a line and the front's names; returns the figure."""
     import matplotlib.figure  # takes a second
 
     figure = matplotlib.figure.Figure(figsize=(8, 5.5), layout='constrained')
@@ -103,7 +107,7 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
                 color=color,
             )
     axes.set_xscale('log')
-    # 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
+    # The axis shows 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
     axes.xaxis.set_major_formatter('{x:g}')
     costs = [point.cost for points in series.values() for point in points]
     axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 5 * min(costs) else '')
@@ -116,7 +120,7 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
 
 
 def draw_published() -> dict:
-    """{'published_latency': matplotlib figure, 'published_multiply_adds': matplotlib figure}."""
+    """Returns {'published_latency': figure, 'published_multiply_adds': figure}."""
     return {
         f'published_{cost}': draw(published(cost), label, 'Published results on ImageNet')
         for cost, label in PUBLISHED_LABELS.items()
@@ -130,7 +134,7 @@ PUBLISHED_LABELS = {
 
 
 def _spread(front: list[Point]) -> list[Point]:
-    """At most MOST_LABELS of a front, evenly chosen, both ends among them."""
+    """Returns at most MOST_LABELS points of a front at even distances, with both ends."""
     if len(front) <= MOST_LABELS:
         return front
     return [front[i] for i in np.linspace(0, len(front) - 1, MOST_LABELS).round().astype(int)]

@@ -21,15 +21,15 @@ from resnet_rs.config import experiment_settings
 from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.run.run_log import METRICS_FILE, read_metrics
 from resnet_rs.utils.errors import UserError, count_of, first_of
-from resnet_rs.utils.files import read_json
+from resnet_rs.utils.files import read_json, replacing
 
 SCORES = tuple(
     f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')
 )
-# Fractions, nats, seconds, bytes. top5 is null for five classes or fewer, epochs for a duration in
-# another unit; step is the last evaluated one; seconds_per_step is the median over the logged
-# windows; memory_bytes is the most in use on a device, or by the process where devices do not tell
-# (CPUs); settings is a digest of the configuration apart from its seed.
+# Units are fractions, nats, seconds and bytes. top5 is null for five classes or fewer, epochs for a
+# duration in another unit. step is the last evaluated step; seconds_per_step is the median over the
+# logged lines; memory_bytes is the peak of a device, or of the process for CPUs; settings is a
+# digest of the configuration without its seed.
 SCHEMA = pa.schema(
     {
         'run': pa.string(),
@@ -67,7 +67,7 @@ IDENTITY = (
     'multiply_adds',
     'settings',
 )
-# What is averaged over seeds.
+# Columns that are averaged over seeds.
 AVERAGED = (
     *SCORES,
     'seconds_per_step',
@@ -78,9 +78,9 @@ AVERAGED = (
 
 
 def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
-    """Returns rows of the evaluated runs in a directory, by name, and why others are left out.
+    """Returns rows of the evaluated runs in a directory, by name, and the reasons to omit others.
 
-    Runs without an evaluation are one entry: how many, and the first names.
+    All runs without an evaluation share one reason with their number and the first names.
     """
     directory = pathlib.Path(directory)
     if (directory / CONFIG_FILE).exists():
@@ -104,21 +104,15 @@ def collect(directory: str | os.PathLike) -> tuple[list[dict], list[str]]:
 
 
 def row_of(workdir: str | os.PathLike) -> dict | None:
-    """The row of one run; None before its first evaluation."""
+    """Returns the row of a run; None before its first evaluation."""
     workdir = pathlib.Path(workdir)
     config = read_config(workdir)
-    lines = read_metrics(
-        workdir,
-        {
-            'train': ('time.seconds_per_step',),
-            'eval': tuple(name for name in SCORES if name not in TOP5),
-        },
-    )
-    evaluations = [line for line in lines if line['kind'] == 'eval']
+    training = read_metrics(workdir, 'train', ('time.seconds_per_step',))
+    evaluations = read_metrics(workdir, 'eval', tuple(name for name in SCORES if name not in TOP5))
     if not evaluations:
         return None
     last = evaluations[-1]
-    times = [line['time'] for line in lines if line['kind'] == 'train']
+    times = [line['time'] for line in training]
     environment = _read_environment(workdir)
     parameters, multiply_adds = cost_of(config)
     step_time = statistics.median([time['seconds_per_step'] for time in times] or [0])
@@ -162,7 +156,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
 
 
 def _relative(path: pathlib.Path) -> str:
-    """From the current directory where `path` is below it, so that tables can be shared."""
+    """Returns `path` relative to the current directory if below it, for tables to share."""
     path = path.absolute()
     here = pathlib.Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -182,7 +176,7 @@ def _read_environment(workdir: pathlib.Path) -> dict:
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
-    """The number in the network's name."""
+    """Returns the number in the network's name."""
     number = re.search(r'\d+', config.model.name)
     return int(number[0]) if number else None
 
@@ -193,7 +187,7 @@ def epochs_of(config: ml_collections.ConfigDict) -> float | None:
 
 
 def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """(parameters, multiply-adds of one training image)."""
+    """Returns (parameters, multiply-adds of one training image)."""
     return _cost(json.dumps(config.model.to_dict()), config.data.image_size)
 
 
@@ -209,13 +203,13 @@ def _cost(model: str, image_size: int) -> tuple[int, int]:
 
 
 def settings_digest(config: ml_collections.ConfigDict) -> str:
-    """Returns twelve hexadecimal digits that runs of one experiment share, whatever their seeds."""
+    """Returns twelve hexadecimal digits that all runs of an experiment share."""
     settings = json.dumps(experiment_settings(config), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def read_table(path: str | os.PathLike) -> list[dict]:
-    """Rows of a .csv or .parquet table; UserError for a file that is none of ours."""
+    """Reads the rows of a .csv or .parquet table; raises UserError for any other file."""
     path = pathlib.Path(path)
     try:
         if path.suffix == '.parquet':
@@ -224,7 +218,7 @@ def read_table(path: str | os.PathLike) -> list[dict]:
             options = pyarrow.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(path, convert_options=options)
         if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
-            raise UserError(f'{path} is no table of results: it has no column {missing[0]!r}')
+            raise UserError(f'{path} is not a table of results: it has no column {missing[0]!r}')
         table = table.select(SCHEMA.names).cast(SCHEMA)
         table.validate(full=True)
         rows = table.to_pylist()
@@ -237,9 +231,9 @@ def read_table(path: str | os.PathLike) -> list[dict]:
 
 
 def merge(tables: list[list[dict]]) -> list[dict]:
-    """All rows once; UserError where two tables disagree on one run.
+    """Returns all rows once; raises UserError if two tables disagree on a run.
 
-    Rows are of the same run when run name, settings and seed agree.
+    Rows with the same run name, settings and seed belong to the same run.
     """
     merged = {}
     for table in tables:
@@ -256,10 +250,11 @@ def merge(tables: list[list[dict]]) -> list[dict]:
 
 
 def aggregate(rows: list[dict]) -> list[dict]:
-    """One row for each configuration, in the order of the first of its runs.
+    """Returns a row for each configuration, in the order of its first run.
 
-    Holds IDENTITY, 'seeds' (how many runs), 'runs' (their names) and for each name of AVERAGED
-    the mean and, as NAME_deviation, the sample standard deviation; None for a single run.
+    A row has the columns IDENTITY, 'seeds' (number of runs), 'runs' (their names) and, for each
+    NAME of AVERAGED, the mean and the sample standard deviation NAME_deviation, which is None for a
+    single run.
     """
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
@@ -289,14 +284,13 @@ def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib
         'results.md': lambda path: path.write_text(markdown(rows)),
     }
     for name, write in writers.items():
-        partial = directory / f'{name}.partial'
-        write(partial)
-        partial.replace(directory / name)
+        with replacing(directory / name) as partial:
+            write(partial)
     return [directory / name for name in writers]
 
 
 def markdown(rows: list[dict]) -> str:
-    """The aggregated table; accuracies in percent, mean ± standard deviation over seeds."""
+    """Returns the aggregated table in Markdown: percent, mean ± standard deviation over seeds."""
     header = (
         'config',
         'depth',
@@ -347,7 +341,7 @@ def markdown(rows: list[dict]) -> str:
 def with_deviation(
     mean: float | None, deviation: float | None, scale: float = 1.0, digits: int = 2
 ) -> str:
-    """'78.80 ± 0.12'; without the deviation where there is none."""
+    """Returns '78.80 ± 0.12', or '78.80' without a deviation."""
     if mean is None:
         return ''
     text = f'{scale * mean:.{digits}f}'

@@ -1,4 +1,4 @@
-"""Executes the runs of a sweep: skips, resumes, retries, and stops without losing anything."""
+"""The execution of a sweep: it skips, resumes and retries runs, and stops without losing work."""
 
 import collections
 import dataclasses
@@ -14,12 +14,12 @@ from resnet_rs.sweep.workers import UNREACHABLE, Worker
 from resnet_rs.utils.errors import UserError, count_of
 
 POLL_SECONDS = 0.2
-MISTAKE = 2  # the exit status of main.py for what no repetition mends
+USER_ERROR = 2  # exit status of main.py for an error that a retry cannot correct
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: 'finished', 'failed' or 'interrupted', and why."""
+    """The end of a run: 'finished', 'failed' or 'interrupted', and the reason."""
 
     run: SweepRun
     status: str
@@ -27,8 +27,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-class StopRequest:
-    """Counts SIGTERM and Ctrl-C while open instead of ending the process."""
+class SignalCounter:
+    """Context manager that counts SIGTERM and Ctrl-C instead of ending the process."""
 
     def __enter__(self):
         self.count = 0
@@ -49,14 +49,14 @@ class StopRequest:
 
 
 class Runner:
-    """Keeps every worker busy until no run is left; `note(text)` is told what happens.
+    """A scheduler that gives runs to workers until none is left; `note(text)` reports events.
 
-    A run that ends unfinished is taken up again `retries` times, from its last checkpoint. A
-    mistake in its settings, a damaged metrics file and a full disk are reported at once. A host
-    that cannot be reached is left out.
+    A run that ends unfinished is resumed up to `retries` times from its last checkpoint. Invalid
+    settings, a damaged metrics file and a full disk are reported at once. A host that cannot be
+    reached is left out.
 
     Attributes:
-      stop_signal: the number of the signal that stopped `execute`; None where none did.
+      stop_signal: the number of the signal that stopped `execute`; None if no signal did.
     """
 
     def __init__(self, workers: list[Worker], retries: int, note: Callable[[str], None]):
@@ -71,10 +71,10 @@ class Runner:
     def execute(
         self, runs: list[SweepRun], done: Callable[[Outcome], None] = lambda outcome: None
     ) -> list[Outcome]:
-        """One outcome for each run, in the order in which they ended."""
+        """Executes the runs; returns an outcome for each, in the order of their ends."""
         self._done = done
         self._waiting = collections.deque(runs)
-        with StopRequest() as stop:
+        with SignalCounter() as stop:
             forwarded = 0
             while self._busy or (self._waiting and self._idle and not stop.count):
                 while self._waiting and self._idle and not stop.count:
@@ -149,7 +149,7 @@ class Runner:
             times = f' (attempt {attempts})' if attempts > 1 else ''
             self._end(Outcome(run, 'failed', reason + times, seconds))
             return
-        self._note(f'{run.name}: {reason}; it is tried again')
+        self._note(f'{run.name}: {reason}; it is retried')
         self._waiting.append(run)
 
     def _end(self, outcome: Outcome) -> None:
@@ -158,7 +158,7 @@ class Runner:
 
 
 def explain(run: SweepRun, status: int) -> tuple[str, bool]:
-    """Why a process ended before its run did, and whether another attempt is in vain."""
+    """Returns why a process ended before its run, and whether a retry is useless."""
     log = tail(run)
     if 'No space left on device' in log:
         return f'the disk that holds {run.directory} is full', True
@@ -166,7 +166,7 @@ def explain(run: SweepRun, status: int) -> tuple[str, bool]:
         name = signal.Signals(-status).name
         memory = ', as when memory runs out' if name == 'SIGKILL' else ''
         return f'killed by {name}{memory}', False
-    if status == MISTAKE:
+    if status == USER_ERROR:
         return log.rpartition('error: ')[2] or 'exit status 2', True
     if status in (INTERRUPTED, RESUMABLE):
         return f'stopped at step {steps_done(run)} of {run.total_steps}', False

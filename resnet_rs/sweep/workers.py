@@ -1,4 +1,4 @@
-"""Where a run is executed: a process here, or one on another host that sees the same files."""
+"""Workers that execute runs: processes here, or on another host that sees the same files."""
 
 import datetime
 import os
@@ -14,10 +14,10 @@ from resnet_rs.sweep.directory import LOG_FILE, LOG_HEADER
 from resnet_rs.utils.errors import UserError
 
 MAIN = pathlib.Path(__file__).parents[2] / 'main.py'
-# What a run on another host is given of this one's environment.
+# Environment variables that a run on another host inherits.
 FORWARDED = ('TFDS_DATA_DIR', 'JAX_COMPILATION_CACHE_DIR', 'JAX_PLATFORMS', 'XLA_FLAGS')
 # The remote shell starts the run and sends it SIGTERM when the connection's input ends: when the
-# sweep closes it, and also when sweep, ssh or network are gone.
+# sweep closes it, and also when the sweep, ssh or the network fails.
 LIFELINE = (
     'exec 3<&0; {command} </dev/null 3<&- & run=$!; '
     '(cat <&3; kill -TERM $run) >/dev/null 2>&1 & wait $run'
@@ -28,7 +28,7 @@ UNREACHABLE = 255  # ssh's own exit status
 def command(directory: str) -> list[str]:
     """Returns the command that executes the run whose configuration is stored in `directory`.
 
-    Raises UserError where the package is not part of a checkout with main.py.
+    Raises UserError if the package is not part of a checkout with main.py.
     """
     if not MAIN.exists():
         raise UserError(
@@ -44,7 +44,7 @@ def command(directory: str) -> list[str]:
 
 
 class Worker:
-    """A place for one run at a time: this machine, or `host` by ssh."""
+    """A worker that executes one run at a time, on this machine or on `host` by ssh."""
 
     def __init__(self, host: str | None = None, *, environment: dict, lock: int):
         self.host = host
@@ -72,7 +72,7 @@ class Worker:
             )
 
     def poll(self) -> int | None:
-        """The exit status of the run, negative for a signal; None while it is at work."""
+        """Returns the exit status of the run, negative for a signal; None while it runs."""
         status = self._process.poll()
         remote_signal = self.host and status and 128 < status < UNREACHABLE
         return 128 - status if remote_signal else status

@@ -1,3 +1,3 @@
 """The training step and its parts: state, optimizer, mixing, sharding, evaluation, transfer."""
 
-WEIGHTS = ('raw', 'ema')  # the two sets of a run: as the optimizer leaves them, and their average
+WEIGHTS = ('raw', 'ema')  # the optimizer's weights, and their moving average

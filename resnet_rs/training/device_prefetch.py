@@ -1,4 +1,4 @@
-"""Batches put onto the devices while the step before them runs."""
+"""Prefetching of batches to the devices."""
 
 import queue
 import threading
@@ -8,21 +8,21 @@ import jax
 
 from resnet_rs.training.sharding import to_global
 
-# Batches that are on the devices, or on their way, before they are asked for.
+# Batches whose transfer to the devices starts before they are requested.
 READ_AHEAD = 2
 
 
 class DeviceBatches(Iterator):
-    """The batches of `batches`, in their order, as global arrays over `mesh`.
+    """Iterator over `batches`, in order, as global arrays over `mesh`.
 
-    A thread reads them and starts their transfers, at most READ_AHEAD before they are asked for;
-    it goes on while the caller waits for a result, evaluates or saves. What the thread meets is
-    raised when the batch in whose place it stands is asked for. To be used in a `with` statement:
-    at its end the thread has ended, and what was read ahead is dropped.
+    A thread reads batches and starts their transfers, up to READ_AHEAD batches ahead, also while
+    the caller waits for a result, evaluates or saves. An exception in the thread is raised by the
+    `next()` whose batch it prevented. Use the iterator in a `with` statement: its end stops the
+    thread and drops the prefetched batches.
 
     Attributes:
-      corrupt_images: how many undecodable images had been skipped (the attribute of this name of
-        `batches`, where it has one) when the batch given last was read.
+      corrupt_images: the number of undecodable images that had been skipped when the batch
+        returned last was read (from the attribute of this name of `batches`, if it exists).
     """
 
     def __init__(self, batches: Iterable, mesh: jax.sharding.Mesh):
@@ -30,7 +30,7 @@ class DeviceBatches(Iterator):
         self._source = batches
         self._batches = iter(batches)
         self._mesh = mesh
-        # One more is in the thread's hands.
+        # The thread holds one more.
         self._ready = queue.Queue(READ_AHEAD - 1)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._read, name='device batches', daemon=True)
@@ -58,15 +58,9 @@ class DeviceBatches(Iterator):
     def _read(self):
         try:
             while not self._closed.is_set():
-                # Kept in no variable: a batch that was used shall not stay on the devices.
-                self._ready.put(
-                    (
-                        to_global(next(self._batches), self._mesh),
-                        self._skipped(),
-                        None,
-                    )
-                )
-        except BaseException as error:  # for the caller, the end of the batches too
+                # The batch gets no name: a local would keep a consumed batch on the devices.
+                self._ready.put((to_global(next(self._batches), self._mesh), self._skipped(), None))
+        except BaseException as error:  # the caller raises it, StopIteration included
             self._ready.put((None, self._skipped(), error))
 
     def _skipped(self) -> int:

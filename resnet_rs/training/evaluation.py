@@ -26,7 +26,7 @@ class Evaluation:
 
     metrics: {'raw_top1', 'raw_top5', 'raw_loss', 'ema_top1', ...}, fractions and nats; like the
       table without top5 for five classes or fewer.
-    examples: how many were counted.
+    examples: the number of counted examples.
     table: per-example arrays in the order of the split: index, label, and for both weights
       {name}_prediction, {name}_top1, {name}_top5, {name}_loss.
     """
@@ -45,8 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """Runs `eval_step(weights, batch)` over all batches and averages over the examples.
 
-    `expected()` is asked after the last batch how many examples there should have been; any
-    other number raises RuntimeError. Sums are taken in float64 in the order of the split, so
+    After the last batch `expected()` returns the expected number of examples; any other number
+    raises RuntimeError. Sums are taken in float64 in the order of the split, so
     they do not depend on the batch size or the number of devices.
     """
     weights = jax.device_put(weights, replicated(mesh))
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
-    """Returns {'raw': results, 'ema': results}: the metrics, and how many were right."""
+    """Returns {'raw': results, 'ema': results}: the metrics, and the number of right examples."""
     results = {}
     for weights in WEIGHTS:
         scores = {

@@ -1,8 +1,8 @@
-"""What a run learns: the loss of every example, as a pure function.
+"""Objectives: the loss of every example, as a pure function.
 
 The step (steps.py) prepares the batch (normalised images, mixed with their partners), calls the
-objective and differentiates the mean of its losses; masks, accumulation and sums are the step's.
-A new way of learning is another function here.
+objective and differentiates the mean of its losses; the step also does masks, accumulation and
+sums. A new way of learning is another function here.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ Losses = Callable[[Apply, dict, dict, dict], tuple[jax.Array, dict, dict[str, ja
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss of each example, and what is reported beside it.
+    """A loss of each example, with the values that are reported in addition.
 
-    values: names of what is reported, such as 'top1'.
-    losses(apply, batch, rngs, frozen): (loss [batch], new batch statistics,
-      {name of values: [batch]}). `apply(images, rngs)` runs the network in training and returns
-      (logits, new batch statistics); `batch` holds 'image' float [batch, S, S, 3], 'label' int32
-      [batch] and, of a mixed batch, what mixing.with_partners adds; `frozen` are arrays that the
-      objective needs and the run does not change, such as the weights of a teacher.
+    values: names of the reported values, such as 'top1'.
+    losses(apply, batch, rngs, frozen): returns (loss [batch], new batch statistics,
+      {name in values: [batch]}). `apply(images, rngs)` runs the network in training mode and
+      returns (logits, new batch statistics). `batch` holds 'image' float [batch, S, S, 3], 'label'
+      int32 [batch] and, for a mixed batch, what mixing.with_partners adds. `frozen` holds arrays
+      that the objective needs and the run does not change, such as the weights of a teacher.
     """
 
     values: tuple[str, ...]
@@ -41,7 +41,7 @@ def create_objective(config: ml_collections.ConfigDict) -> Objective:
 
 
 def supervised(label_smoothing: float) -> Objective:
-    """Returns the cross entropy with the smoothed labels; of mixed images with both labels."""
+    """Returns the cross entropy with the smoothed labels; mixed images have two labels."""
 
     def losses(apply, batch, rngs, frozen):
         logits, batch_stats = apply(batch['image'], rngs)

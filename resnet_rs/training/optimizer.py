@@ -10,14 +10,14 @@ import optax
 
 from resnet_rs.config.durations import warmup_steps
 
-LEARNING_RATE_BATCH = 256  # the batch that `optimizer.learning_rate` is stated for
+LEARNING_RATE_BATCH = 256  # the batch size to which `optimizer.learning_rate` refers
 
 
 def cosine_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Cosine from step 0 to zero at `total_steps`; before `warmup_steps` a line up to it.
+    """Returns a cosine from step 0 to zero at `total_steps`, after a linear warm-up.
 
-    The line ends at the cosine's value there, as in TF Model Garden: the cosine counts from
-    step 0, so the rate never reaches `peak` when there is a warm-up.
+    As in TF Model Garden, the warm-up rises to the cosine's value at `warmup_steps`. The cosine
+    counts from step 0, so with a warm-up the rate never reaches `peak`.
     """
 
     def cosine(step):
@@ -31,9 +31,9 @@ def cosine_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.S
 
 
 def step_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """A line up to `peak`, then a tenth of the rate from 30/90, 60/90 and 80/90 of the run on.
+    """Returns a linear warm-up to `peak`, then a tenth of the rate at 30/90, 60/90 and 80/90.
 
-    The schedule of the authors' released trainer and of the additive study's baseline.
+    This is the schedule of the authors' released trainer and of the additive study's baseline.
     """
 
     def schedule(step):
@@ -53,7 +53,7 @@ SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
 def create_schedule(
     config: ml_collections.ConfigDict, total_steps: int, examples_per_epoch: int
 ) -> optax.Schedule:
-    """The learning rate as a function of the number of updates already made.
+    """Returns the learning rate as a function of the number of completed updates.
 
     The peak is `optimizer.learning_rate` per 256 images of global batch (linear scaling).
     """
@@ -70,7 +70,7 @@ WEIGHT_DECAY_ON: dict[str, Callable[[tuple[str, ...]], bool]] = {
 
 
 def weight_decay_mask(params, which: str):
-    """True for the leaves of `params` that weight decay covers.
+    """Returns a tree of bools: whether weight decay covers each leaf of `params`.
 
     'kernels_and_biases': all but batch-norm scale and bias (the authors' code decays the biases
     of squeeze-excite and of the head); 'kernels': kernels only (TF Model Garden, big_vision).
@@ -81,10 +81,10 @@ def weight_decay_mask(params, which: str):
 def create_optimizer(
     config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """SGD with momentum; the decay term w * weight_decay joins the gradient before the momentum.
+    """Returns SGD with momentum and coupled L2 weight decay.
 
-    That is the gradient of weight_decay / 2 * |w|^2 in the loss (coupled L2). Clipping, where
-    switched on, is of the loss gradient alone.
+    w * weight_decay, the gradient of weight_decay / 2 * |w|^2, is added to the gradient before the
+    momentum. Clipping, if switched on, acts on the gradient of the loss alone.
     """
     settings = config.optimizer
     clip = settings.gradient_clip_norm
@@ -102,10 +102,10 @@ def create_optimizer(
 def update_ema(ema, new, updates_done: jax.Array, decay: float):
     """Moves `ema` towards `new` by 1 - min(decay, (1 + t) / (10 + t)), t = updates done.
 
-    As tf.train.ExponentialMovingAverage with num_updates. t is 1 at the first update: the TF1
-    trainers of this family (seen in EfficientNet's) apply the average after the step has been
-    counted. Leaves stay float32, since 0.9999 is 1 in bfloat16.
+    This equals tf.train.ExponentialMovingAverage with num_updates. t is 1 at the first update: the
+    TF1 trainers of this family (seen in EfficientNet's) apply the average after they have counted
+    the step. Leaves stay float32, since 0.9999 is 1 in bfloat16.
     """
-    t = updates_done.astype(float)  # float32, or float64 where JAX is told to use it
+    t = updates_done.astype(float)  # float32, or float64 with jax_enable_x64
     rate = 1 - jnp.minimum(decay, (1 + t) / (10 + t))
     return jax.tree.map(lambda old, value: old + rate.astype(old.dtype) * (value - old), ema, new)

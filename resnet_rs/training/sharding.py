@@ -1,8 +1,8 @@
-"""The device mesh, and where arrays live on it (docs/sharding.md).
+"""The device mesh, and the shardings of arrays over it (docs/sharding.md).
 
-Axis 'data' is over the devices of a slice; with several slices an axis 'slice' comes first.
-Batches are split over both. State is replicated or, in the parts that a strategy names, split over
-'data', so that gathering it never leaves a slice.
+The axis 'data' spans the devices of a slice; with several slices an axis 'slice' comes first.
+Batches are sharded over both. The state is replicated, or a strategy shards parts of it over
+'data', so that gathering them stays within a slice.
 """
 
 import math
@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError, count_of
 
-# sharding.strategy: the parts of the state that are split over the devices of a slice.
+# sharding.strategy: the parts of the state that are sharded over the devices of a slice.
 STRATEGIES = {
     'data_parallel': (),
     'zero1': ('opt_state', 'ema'),  # ZeRO stage 1 (Rajbhandari et al. 2019)
@@ -26,11 +26,11 @@ STRATEGIES = {
 
 
 def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mesh:
-    """A mesh over `devices`, by default every device of every process.
+    """Returns a mesh over `devices`, by default all devices of all processes.
 
-    One axis, 'data'; with several slices ('slice', 'data'). With `slices` 0 there are as many as
-    the devices say; another number divides devices that know of none into consecutive parts.
-    Raises UserError for a number that the devices contradict or that does not divide them.
+    The axes are ('data',), or ('slice', 'data') with several slices. `slices` 0 takes the slices
+    that the devices report; any other number divides devices that report none into consecutive
+    parts. Raises UserError for a number that contradicts the devices or does not divide them.
     """
     devices = jax.devices() if devices is None else devices
     found = len({getattr(device, 'slice_index', 0) for device in devices})
@@ -59,7 +59,7 @@ def split_by_batch(mesh: Mesh) -> NamedSharding:
 
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's slice of a batch as part of global arrays, split over the mesh."""
+    """Returns global arrays sharded over the mesh, of which `batch` is this process's part."""
     sharding = split_by_batch(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, value)
@@ -95,11 +95,11 @@ def place_state(shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigD
 
 
 def compiler_options(mesh: Mesh, settings: ml_collections.ConfigDict) -> dict[str, bool]:
-    """What the training step is compiled with, beside the compiler's defaults.
+    """Returns the compiler options of the training step that differ from the defaults.
 
-    Where gradients are wanted in parts, the compiler of v4 and later would compute each in a loop
-    of pieces that travel meanwhile. By its own estimates that costs more than it hides
-    (docs/sharding.md).
+    For sharded gradients, the compiler of TPU v4 and later would compute each gradient in a loop
+    that overlaps its pieces with their communication. By the compiler's own estimates the loop
+    costs more than it hides (docs/sharding.md).
     """
     if settings.strategy == 'data_parallel' or mesh.devices.flat[0].platform != 'tpu':
         return {}
@@ -107,9 +107,10 @@ def compiler_options(mesh: Mesh, settings: ml_collections.ConfigDict) -> dict[st
 
 
 def partition(shape: tuple[int, ...], pieces: int, least: float) -> PartitionSpec:
-    """Splits the largest dimension of `shape` that divides into `pieces`; of equals the first.
+    """Returns the sharding of an array over its largest dimension that divides into `pieces`.
 
-    Replicates arrays of fewer than `least` elements and those of which no dimension divides.
+    Of equal dimensions it takes the first. Arrays of fewer than `least` elements, and those
+    without such a dimension, are replicated.
     """
     dividing = [size if size % pieces == 0 else 0 for size in shape]
     if math.prod(shape) < least or not any(dividing):
@@ -119,7 +120,7 @@ def partition(shape: tuple[int, ...], pieces: int, least: float) -> PartitionSpe
 
 
 def shardings_of(tree):
-    """The sharding of every leaf."""
+    """Returns the sharding of every leaf."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 

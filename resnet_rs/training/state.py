@@ -6,7 +6,7 @@ import jax
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a training step reads and writes."""
+    """The arrays that a training step reads and writes."""
 
     seed: jax.Array  # int32: of the step's random draws; an array, so that seeds share a program
     step: jax.Array  # int32: updates done

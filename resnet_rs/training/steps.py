@@ -35,14 +35,14 @@ MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number o
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What a configuration computes on a mesh.
+    """The functions of a configuration on a mesh.
 
     state: the shapes, dtypes and shardings of the state.
     init(): the state before the first step.
     frozen: shapes and dtypes of the arrays that the objective needs and the run does not change.
-    train_step(state, batch, frozen): (state, metrics); the old state's buffers are given up.
+    train_step(state, batch, frozen): returns (state, metrics) and donates the old state.
     eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
-    Batches are those of input_pipeline, split over the mesh; weights to evaluate and all results
+    Batches are those of input_pipeline, sharded over the mesh; weights to evaluate and all results
     are replicated.
     """
 
@@ -58,7 +58,7 @@ class Program:
 def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
     """Returns the network of `config.model`.
 
-    A setting that the network's family does not have may only stand at its default.
+    A setting that the network's family does not have must have its default.
     """
     settings = config.model.to_dict()
     name = settings.pop('name')
@@ -80,9 +80,9 @@ def variable_shapes(model: ResNet, sharding: Sharding) -> dict:
 
 
 def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
-    """Examples per group in one pass of the network; None for one group of all.
+    """Returns the examples per group in a micro-batch; None for one group of all.
 
-    Raises UserError where the batch does not split over devices, passes and groups.
+    Raises UserError if the batch does not divide over devices, micro-batches and groups.
     """
     passes = config.optimizer.accumulation_steps
     check_divides(
@@ -109,9 +109,9 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
 def create_program(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, examples_per_epoch: int
 ) -> Program:
-    """Everything a run of `config` executes on `mesh`; nothing is compiled yet.
+    """Creates the functions of a run of `config` on `mesh`, without compiling them.
 
-    Raises UserError for settings that cannot be.
+    Raises UserError for invalid settings.
     """
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples_per_epoch)
     total_steps = to_steps(config.duration, **lengths)
@@ -138,8 +138,8 @@ def create_program(
     whole, split = replicated(mesh), split_by_batch(mesh)
 
     def like_ema(params):
-        """Where a parameter's average and momentum are, its gradient is left and its update
-        computed: a sum that is needed in parts only may be a reduce-scatter."""
+        """Constrains `params` to the EMA's sharding, so that XLA may reduce-scatter gradients
+        and compute sharded updates."""
         return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
 
     def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
@@ -218,7 +218,7 @@ def batch_shapes(
 def create_eval_step(
     config: ml_collections.ConfigDict, model: ResNet, mesh: jax.sharding.Mesh
 ) -> Callable:
-    """eval_step({'raw': variables, 'ema': variables}, batch): results of every example.
+    """Returns eval_step({'raw': variables, 'ema': variables}, batch), with results per example.
 
     For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
     classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
@@ -241,8 +241,10 @@ def create_eval_step(
 
 
 def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Callable:
-    """inference_step(variables, images): logits [batch, num_classes] of uint8 images, both split
-    over the mesh."""
+    """Returns inference_step(variables, images), from uint8 images to logits [batch, num_classes].
+
+    Both are sharded over the mesh.
+    """
     model = model_of(config, batch_norm_group_size=None)
 
     def inference_step(variables: dict, images: jax.Array) -> jax.Array:
@@ -253,20 +255,20 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
 
 
 def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
-    """uint8 images [..., 3] minus the mean, over the deviation of config.data.
+    """Subtracts the mean of config.data from uint8 images [..., 3] and divides by the deviation.
 
-    In float32; in float64 where JAX is told to use it, as the parity tests do.
+    The result is float32, or float64 with jax_enable_x64, which the parity tests set.
     """
     mean, std = (jnp.asarray(config.data[name], float) for name in ('mean_rgb', 'std_rgb'))
     return (images.astype(float) - mean) / std
 
 
 def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
-    """`images` [batch, ...] with a copy of the nearest one before in place of each of mask 0.
+    """Replaces each of `images` [batch, ...] with mask 0 by the nearest one before it.
 
-    The batch is a ring: the last image stands before the first. Images stay as they are where all
-    have mask 0. Batch statistics know no mask; without this they would count the blanks of
-    undecodable images.
+    The batch is a ring: the last image precedes the first. Images do not change if all have mask
+    0. Batch statistics ignore the mask, so otherwise they would include the blanks of undecodable
+    images.
     """
 
     def is_unfinished(images_and_done):

@@ -1,4 +1,4 @@
-"""The part of a stored network that a network for other data starts with."""
+"""The transfer of a stored network's classifier to other classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from resnet_rs.utils.errors import count_of
 
 @dataclasses.dataclass(frozen=True)
 class HeadTransfer:
-    """The part of a stored classifier that a network for other data starts with.
+    """The columns of a stored classifier with which a network for other data starts.
 
-    columns: for each class of the data its column in the stored classifier; None for a new one.
-    described: in words, for the log.
+    columns: for each class of the data its column in the stored classifier; None for a new head.
+    described: the choice in words, for the log.
     """
 
     columns: tuple[int, ...] | None
@@ -22,12 +22,11 @@ class HeadTransfer:
 def transfer_head(
     stored: Sequence[str], stored_number: int, names: Sequence[str], *, same_dataset: bool = False
 ) -> HeadTransfer:
-    """Returns which columns of a classifier for `stored_number` classes belong to the classes
-    `names`.
+    """Returns the columns of a classifier with `stored_number` classes for the classes `names`.
 
-    `stored` are the names of its classes, empty where they are not known. All columns are taken,
-    in the order of `names`, or none. Names that are only numbers, as in sets of digits, tell
-    nothing; `same_dataset` says that both sides nevertheless number the same classes.
+    `stored` are the names of the classifier's classes, empty if they are unknown. The result has
+    all columns, in the order of `names`, or none. Names that are only numbers, as in sets of
+    digits, cannot be compared; `same_dataset` says that both sides number the same classes.
     """
     if stored_number != len(names):
         return HeadTransfer(
@@ -47,8 +46,8 @@ def transfer_head(
         which = 'the data' if are_comparable(stored) else 'the source'
         return HeadTransfer(
             None,
-            f'with a new head: the classes of {which} have numbers for names, which do not '
-            'say whether they are the same classes',
+            f'with a new head: the classes of {which} have only numbers as names, which do not '
+            'show whether they are the same classes',
         )
     if unknown := sorted(set(names) - set(stored)):
         return HeadTransfer(

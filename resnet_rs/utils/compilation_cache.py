@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a run taken up again starts at once."""
+"""JAX's compilation cache on disk, so that a resumed run starts at once."""
 
 import os
 import pathlib

@@ -20,8 +20,7 @@ PACKAGES = (
 
 
 def describe_environment() -> dict:
-    """Versions of the packages, git commit (with '+changes' when the tree is not clean), devices,
-    process count and command line."""
+    """Returns command line, git commit, versions, devices and process count of this process."""
     import jax
 
     return {

@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend, and how a command reports them."""
+"""Errors that a user can correct, and how a command reports them."""
 
 import argparse
 import contextlib
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """A wrong setting, file or environment: the message says what, the value seen, what to do.
+    """An error in a setting, a file or the environment that the user can correct.
 
-    The commands print it as one line and exit with status 2; every other exception is a bug in
-    the program and keeps its traceback.
+    The message says what is wrong, the value seen and what to do. The commands print it as one
+    line and exit with status 2; every other exception is a bug in the code and keeps its traceback.
     """
 
 
 class Stopped(Exception):
-    """The end of a run before its last step; its checkpoint is saved.
+    """The end of a run before its last step, after its checkpoint was saved.
 
     status: the exit status of the command.
     """
@@ -26,11 +26,11 @@ class Stopped(Exception):
 
 
 @contextlib.contextmanager
-def one_line_errors(*mistakes: type[Exception]):
-    """Ends the process with one line on stderr and status 2 when a mistake of this kind is met."""
+def one_line_errors(*types: type[Exception]):
+    """Ends the process with one line on stderr and status 2 on an error of one of the `types`."""
     try:
         yield
-    except mistakes as error:
+    except types as error:
         print_line(error)
         sys.exit(2)
     except Stopped as stop:
@@ -39,7 +39,7 @@ def one_line_errors(*mistakes: type[Exception]):
 
 
 def print_line(message: object, kind: str = 'error') -> None:
-    """One line on stderr, whatever line breaks the message has."""
+    """Prints a message as one line on stderr; its line breaks become spaces."""
     print(f'{kind}:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
 
 
@@ -57,9 +57,9 @@ def count_of(number: int, noun: str) -> str:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser of a command's arguments that reports a mistake in one line, with status 2.
+    """Parser of a command's arguments that reports an error as one line, with status 2.
 
-    --help shows `description`, the docstring of the command, as it stands.
+    --help prints `description`, the docstring of the command, without reflowing it.
     """
 
     def __init__(self, **options):
@@ -71,14 +71,14 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class Renamed(argparse.Action):
-    """An argument that has another name now, `const`: it is refused with a line that says so."""
+    """Action of a renamed argument: an error that says its new name, `const`."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         parser.error(f'{option_string} is now {self.const}')
 
 
 def checkpoint_name(text: str) -> str:
-    """The type of --checkpoint: 'last', 'best' or a step; argparse reports another text."""
+    """Checks the text of --checkpoint for argparse: 'last', 'best' or a step."""
     if text not in ('last', 'best') and not text.isdecimal():
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR"
@@ -87,7 +87,7 @@ def checkpoint_name(text: str) -> str:
 
 
 def positive_integer(text: str) -> int:
-    """The type of a command's argument that counts something; argparse reports another text."""
+    """Parses a positive integer for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is no positive whole number')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
     return int(text)

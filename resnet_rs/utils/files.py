@@ -1,7 +1,9 @@
-"""Small text files, which a crash or a person may have damaged; and how many files may be open."""
+"""Small text files, which may be damaged, and the limit of open files."""
 
+import contextlib
 import json
 import resource
+from collections.abc import Iterator
 from typing import Any
 
 from resnet_rs.utils.errors import UserError
@@ -10,7 +12,7 @@ from resnet_rs.utils.errors import UserError
 def read_text(path, remedy: str) -> str:
     """Returns the text of `path`, a pathlib or etils.epath Path.
 
-    Raises UserError naming the file and the `remedy` where it cannot be read or is no UTF-8.
+    Raises UserError with the file and the `remedy` if it cannot be read or is not UTF-8.
     """
     try:
         return path.read_text()
@@ -33,10 +35,22 @@ def read_json(path, remedy: str) -> Any:
     return parse_json(read_text(path, remedy), path, remedy)
 
 
-def allow_open_files(count: int) -> None:
-    """Lets at least `count` files be open at once, as far as the system allows; often it is 1,024.
+@contextlib.contextmanager
+def replacing(path) -> Iterator:
+    """Yields a path next to `path` to write to, and then moves that file to `path`.
 
-    Every file of an array_record set stays open; ImageNet has 1,024 for training alone.
+    A reader of `path`, a pathlib or etils.epath Path, sees the old file or the whole new one.
+    """
+    partial = path.with_name(f'{path.name}.partial')
+    yield partial
+    partial.replace(path)
+
+
+def allow_open_files(count: int) -> None:
+    """Raises this process's limit of open files to at least `count`, as far as the system allows.
+
+    The limit is often 1,024. Every file of an array_record set stays open, and ImageNet has 1,024
+    files for training alone.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 1024

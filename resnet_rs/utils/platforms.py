@@ -1,4 +1,4 @@
-"""Which of JAX's platforms a command should ask for."""
+"""The choice of JAX's platform, and TensorFlow next to JAX."""
 
 import glob
 import importlib.metadata
@@ -11,11 +11,11 @@ DECIDING = {'JAX_PLATFORMS', 'TPU_NAME', 'TPU_WORKER_HOSTNAMES', 'TPU_WORKER_ID'
 
 
 def skip_absent_tpu() -> None:
-    """Lets JAX use the CPU alone where there is nothing else; to be called before it is used.
+    """Restricts JAX to the CPU if no accelerator is attached; call it before JAX is used.
 
-    libtpu may be installed only to plan for a TPU (docs/plan.md). Left to itself, JAX then loads
-    it in every command, and it complains on stderr that the machine is no TPU VM. Nothing is
-    changed where one of DECIDING is set, a TPU is attached, or another plugin of JAX is installed.
+    libtpu may be installed only to plan for a TPU (docs/plan.md). JAX would then load it in every
+    command, and libtpu would print on stderr that the machine is no TPU VM. The function changes
+    nothing if one of DECIDING is set, a TPU is attached, or another plugin of JAX is installed.
     """
     decided = DECIDING & os.environ.keys()
     attached = glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*')
@@ -26,18 +26,18 @@ def skip_absent_tpu() -> None:
 
 
 def use_cpu() -> None:
-    """Lets JAX use the CPU alone and leaves accelerators to others; call it before JAX is used."""
+    """Restricts JAX to the CPU; call it before JAX is used."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
-    if 'jax' in sys.modules:  # has read the environment already
+    if 'jax' in sys.modules:  # JAX read the environment when it was imported
         sys.modules['jax'].config.update('jax_platforms', 'cpu')
 
 
 def import_tensorflow_quietly() -> None:
-    """Imports TensorFlow so that its native code writes nothing to stderr unless it has to end.
+    """Imports TensorFlow so that its native code prints fatal errors only.
 
-    It would write a line of its own for each damaged image, beside the error of Python that names
-    the image. JAX is imported before: its native code reads the same variable, once, and keeps its
-    messages. Whoever sets TF_CPP_MIN_LOG_LEVEL to another value than resnet_rs's keeps it.
+    Otherwise it would print a line for each damaged image, in addition to the Python error that
+    names the image. JAX is imported first, because its native code reads the same variable, once,
+    and keeps its messages. A user's own value of TF_CPP_MIN_LOG_LEVEL stays.
     """
     import jax  # noqa: F401
 
@@ -54,7 +54,7 @@ def import_tensorflow_quietly() -> None:
 
 
 def keep_devices_from_tensorflow() -> None:
-    """Leaves accelerators to JAX, which needs them whole; TensorFlow only reads images here."""
+    """Hides the accelerators from TensorFlow, which would take their whole memory."""
     import tensorflow as tf  # takes seconds
 
     for kind in ('GPU', 'TPU'):

@@ -1,4 +1,4 @@
-"""Rules that say which values a setting takes; `resnet_rs.config` gives every setting one."""
+"""Rules for the values of settings; the table in `resnet_rs.config` gives every setting one."""
 
 import ast
 import dataclasses
@@ -17,12 +17,12 @@ DURATION = re.compile(r'\s*(\d+(?:\.\d*)?)\s*(epoch|step|example)s?\s*')
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The type and the values of a setting.
+    """The type and the allowed values of a setting.
 
     kind: int, float, bool, str or tuple; a float setting takes whole numbers too.
-    takes: the values in words; an error prints them.
-    allows: whether a value of that type is one of them.
-    names: the names that a text is made of, where it is made of names.
+    takes: the allowed values in words, for error messages.
+    allows: returns whether a value of that type is allowed.
+    names: the names that a value may consist of, for suggestions in error messages.
     """
 
     kind: type
@@ -31,12 +31,12 @@ class Rule:
     names: tuple[str, ...] = ()
 
     def check(self, setting: str, value: Any) -> None:
-        """Raises UserError with the setting, the value and the values that are allowed."""
+        """Raises UserError, with the allowed values, unless `value` is one of them."""
         if not (self._has_type(value) and self.allows(value)):
             raise UserError(f'{setting} is {value!r}; it takes {self._advice(value)}')
 
     def parse(self, setting: str, text: str) -> Any:
-        """Returns the value that `text` of the command line stands for. Raises UserError."""
+        """Parses the `text` of the command line; raises UserError unless it is of this type."""
         try:
             if self.kind is str:
                 return text
@@ -76,7 +76,7 @@ def number(
 ) -> Rule:
     """Returns the rule of a finite number from `least` to `most`.
 
-    With `above` the least is left out, with `below` the most.
+    `above` excludes `least`, `below` excludes `most`.
     """
     lower = f'above {least:g}' if above else f'of {least:g} or more'
     upper = '' if most == math.inf else f' and {"below" if below else "at most"} {most:g}'
@@ -97,7 +97,7 @@ def flag() -> Rule:
 def text(*, required: bool = False) -> Rule:
     """Returns the rule of free text, which may be empty unless `required`.
 
-    The texts are names of files and datasets, so each part has to be one that a file can have.
+    The texts are names of files and datasets, so each part must be a valid file name.
     """
 
     def allows(value):
@@ -132,7 +132,7 @@ def network(names: tuple[str, ...]) -> Rule:
 
 
 def joined(names: tuple[str, ...]) -> Rule:
-    """Returns the rule of one of `names`, or of several with '+' between."""
+    """Returns the rule of one of `names`, or of several joined by '+'."""
     return Rule(
         str,
         f"{_alternatives(names)}, or several joined by '+'",
@@ -142,7 +142,7 @@ def joined(names: tuple[str, ...]) -> Rule:
 
 
 def per_stage(names: tuple[str, ...]) -> Rule:
-    """Returns the rule of one of `names`, or of one for each stage with ',' between."""
+    """Returns the rule of one of `names`, or of one per stage joined by ','."""
     return Rule(
         str,
         f"{_alternatives(names)}, or such a name for each stage with ',' between",
@@ -210,10 +210,10 @@ def center_crop() -> Rule:
 
 
 def crop_fraction(value: str, size: int) -> fractions.Fraction | None:
-    """Returns the side of a centre crop as a part of the image's shorter side.
+    """Returns the side of a centre crop as a fraction of the image's shorter side.
 
-    'padding 32' is size / (size + 32), as in the authors' code, 'fraction 0.875' is that fraction.
-    Another text gives None.
+    'padding 32' is size / (size + 32), as in the authors' code; 'fraction 0.875' is that fraction.
+    Any other text gives None.
     """
     kind, _, amount = value.partition(' ')
     if kind == 'padding' and re.fullmatch(r'\d{1,6}', amount, re.ASCII):

@@ -1,9 +1,9 @@
 """Every operation against its plain numpy form, to the last bit."""
 
-import augment_references as reference
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import augment_references as reference
 
 from resnet_rs.augment import geometric, pointwise, policies
 

@@ -115,7 +115,7 @@ OUT_OF_RULE = {
     'checkpoint.every': ('0 epochs', ''),
     'checkpoint.keep_last': (0, -1),
     'checkpoint.keep_best': (-1,),
-    'checkpoint.best_by': ('', 'real'),
+    'checkpoint.best_by': ('',),
     'log.every': ('0 steps', '100'),
     'hosts.start_timeout_seconds': (0, -1),
     'hosts.lost_after_seconds': (0, -5),

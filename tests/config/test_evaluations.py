@@ -95,7 +95,7 @@ def test_the_best_checkpoint_goes_by_an_evaluation_of_the_run():
     config.checkpoint.best_by = 'real'
     check_settings(config)
     config.checkpoint.best_by = 'v2'
-    with pytest.raises(UserError, match="best_by is 'v2', .* there are eval, real: choose one"):
+    with pytest.raises(UserError, match="best_by is 'v2'; it takes .*: eval, real, or"):
         check_settings(config)
     with pytest.raises(UserError, match="'v2' is no evaluation of this run; there are eval, real"):
         evaluation_names(config, 'v2')

@@ -10,7 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from foreign_weights import garden_tensors, tf1_tensors, timm_state, write_checkpoint, write_keras
+from helpers.foreign_weights import (
+    garden_tensors,
+    tf1_tensors,
+    timm_state,
+    write_checkpoint,
+    write_keras,
+)
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.torch_file import read_torch_file

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from parity import our_logits, random_variable, relative_difference, require
+from helpers.framework_parity import our_logits, random_variable, relative_difference, require
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.run.workdir import load_workdir
@@ -11,8 +11,7 @@ from resnet_rs.run.workdir import load_workdir
 require('tf_keras', 'official')
 
 import tf_keras  # noqa: E402
-from official.vision.modeling.backbones import resnet as garden  # noqa: E402
-from official.vision.modeling.classification_model import ClassificationModel  # noqa: E402
+from helpers.model_garden import build_garden  # noqa: E402
 from tf_keras.src.applications import resnet_rs as keras  # noqa: E402
 
 TOLERANCE = 1e-4
@@ -107,22 +106,6 @@ def test_model_garden_in_float64(tmp_path, in_float64):
         difference = garden_difference(model, tmp_path, images(size, 'float64'))
         print(f'model garden 50@{size} float64: {difference:.1e}')
         assert difference < 1e-9
-
-
-def build_garden(depth):
-    """As in official/vision/configs/image_classification.py, resnet_rs_imagenet."""
-    backbone = garden.ResNet(
-        model_id=depth,
-        replace_stem_max_pool=True,
-        resnetd_shortcut=True,
-        se_ratio=0.25,
-        stem_type='v1',
-        activation='swish',
-        norm_momentum=0.0,
-        norm_epsilon=1e-5,
-    )
-    shape = tf_keras.layers.InputSpec(shape=[None, None, None, 3])
-    return ClassificationModel(backbone, num_classes=1001, input_specs=shape)
 
 
 def save_and_convert_garden(model, directory):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from parity import our_logits, random_variable, relative_difference, require
+from helpers.framework_parity import our_logits, random_variable, relative_difference, require
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.run.workdir import load_workdir

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from foreign_weights import (
+from helpers.foreign_weights import (
     garden_tensors,
     tf1_tensors,
     timm_state,
     write_checkpoint,
     write_keras,
 )
-from hash_filled import hash_images
+from helpers.hash_filled import hash_images
 
 from resnet_rs.convert.__main__ import main
 from resnet_rs.convert.weights import paths_of
@@ -65,7 +65,7 @@ def test_timm_logits(timm_name, name, tmp_path):
     config, model, variables = load_workdir(tmp_path / 'out', 'ema', dtype='float32')
     assert (config.model.name, config.data.image_size) == (name, 64)
     assert config.data.eval_crop == 'padding 32'
-    reference = json.loads(REFERENCE.read_text())[f'{timm_name}@64']
+    reference = json.loads(REFERENCE.read_text())['logits'][f'{timm_name}@64']
     images = hash_images(64).astype(np.float32)
     logits = np.asarray(jax.jit(model.apply, static_argnums=2)(variables, images, False))
     tolerance = 1e-4 * reference['std']

@@ -11,8 +11,8 @@ import threading
 import types
 
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 import input_pipeline
 from resnet_rs.datasets import file_cache, locate

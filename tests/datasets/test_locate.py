@@ -6,8 +6,8 @@ import sys
 import time
 import types
 
-import prepared
 import pytest
+from helpers import prepared
 
 from resnet_rs.datasets import locate
 from resnet_rs.utils.errors import UserError

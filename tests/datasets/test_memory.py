@@ -4,8 +4,8 @@ import re
 import types
 
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 import input_pipeline
 from resnet_rs.datasets import locate

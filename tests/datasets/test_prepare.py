@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-import prepared
 import pytest
+from helpers import prepared
 
 from resnet_rs.datasets import prepare
 from resnet_rs.datasets.digits import EVAL_EXAMPLES, TRAIN_EXAMPLES

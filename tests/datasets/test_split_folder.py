@@ -149,15 +149,15 @@ def test_mistakes_are_one_line_and_write_nothing(tmp_path, capsys):
     before = files_of(tmp_path)
     output = f'--output={tmp_path / "out"}'
     for arguments, message in (
-        ([tmp_path / 'none', output], 'none is no folder'),
+        ([tmp_path / 'none', output], 'none is not a folder'),
         ([source, output], 'an image for each of train, validation, but 1 of '),
         ([source, output, '--test=0.2'], 'for each of train, validation, test, but 1 of '),
         ([source, f'--output={tmp_path / "full"}'], 'full is not empty; name a new folder'),
         ([source, f'--output={source / "ant/1.jpg"}'], 'which stays as it is'),
         ([source, f'--output={source / "split"}'], 'which stays as it is'),
         ([tmp_path / 'full', output], 'full holds train: it is split already'),
-        ([source, output, '--validation=1'], "'1' is no number between 0 and 1"),
-        ([source, output, '--validation=ten'], "'ten' is no number between 0 and 1"),
+        ([source, output, '--validation=1'], "'1' is not a number between 0 and 1"),
+        ([source, output, '--validation=ten'], "'ten' is not a number between 0 and 1"),
         ([source, output, '--validation=0.6', '--test=0.4'], 'together must be less than 1'),
     ):
         status, out, err = run(capsys, *arguments)

@@ -5,11 +5,13 @@ timm at 224 pixels, the paper's Pareto table (halved: it prints two per multiply
 """
 
 import functools
+import inspect
+import re
 
 import jax
 import pytest
 
-from resnet_rs.models import VARIANTS, count_parameters, create_model, init_variables
+from resnet_rs.models import VARIANTS, count_parameters, create_model, init_variables, variants
 from resnet_rs.models.cost import count_cost
 from resnet_rs.utils.errors import UserError
 
@@ -119,6 +121,11 @@ def test_layouts_of_the_scaling_study():
     assert sizes['resnet_rs_26'] == (2, 2, 2, 2)
     assert sizes['resnet_rs_300'] == (4, 36, 54, 4)
     assert sizes['resnet_rs_400'] == (6, 48, 72, 6)
+
+
+def test_names_stand_in_the_source_where_a_search_finds_them():
+    words = set(re.findall(r'\w+', inspect.getsource(variants)))
+    assert words >= set(VARIANTS)
 
 
 def test_unknown_names_and_settings_are_explained():

@@ -1,20 +1,19 @@
 """Processes connected as the hosts of a pod slice are one run, however many they are."""
 
-import pathlib
 import time
 
-import prepared
-import processes
 import pytest
+from helpers import prepared, processes
 
 from resnet_rs.run.run_log import read_metrics
 
-LOST_AFTER = 20
+LOST_AFTER = 12
 
 
 def start(count, devices, workdir):
     return processes.start(
         count,
+        'tests/helpers/small_runs.py',
         'main.py',
         '--config=configs/digits.py:debug',
         f'--workdir={workdir}',
@@ -35,13 +34,6 @@ def finish(started):
     for status, _, errors in ended:
         assert status == 0, errors[-4000:]
     return [errors for _, _, errors in ended]
-
-
-def wait_for(path: pathlib.Path, running):
-    deadline = time.monotonic() + 600
-    while not path.exists():
-        assert time.monotonic() < deadline and running.poll() is None
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +59,7 @@ def test_four_processes_of_which_one_is_killed_are_the_same_run(undisturbed, tmp
     """Four of one device; one is killed; two of two devices go on and end as one of four does."""
     *survivors, killed = start(4, 1, tmp_path / 'four')
     try:
-        wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
+        processes.wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
     finally:
         killed.kill()
     since = time.monotonic()

@@ -10,10 +10,10 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from ten_steps import KINDS, SMALL, fingerprint, l2_norm  # noqa: E402
-from torch_steps import timm, torch, torch_steps  # noqa: E402
+from helpers.ten_steps import KINDS, SMALL, fingerprint, l2_norm  # noqa: E402
+from helpers.torch_steps import timm, torch, torch_steps  # noqa: E402
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps
+from helpers.ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps
 
 GOLDEN = json.loads(pathlib.Path(__file__).with_name('training_golden.json').read_text())
 TOLERANCE = 1e-9

@@ -9,7 +9,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from ten_steps import KINDS, RESNET_RS_50, l2_norm, our_steps
+from helpers.ten_steps import KINDS, RESNET_RS_50, l2_norm, our_steps
 
 if missing := [name for name in ('torch', 'timm') if not importlib.util.find_spec(name)]:
     pytest.skip(
@@ -18,7 +18,7 @@ if missing := [name for name in ('torch', 'timm') if not importlib.util.find_spe
         allow_module_level=True,
     )
 
-from torch_steps import torch_steps  # noqa: E402
+from helpers.torch_steps import torch_steps  # noqa: E402
 
 FLOAT64_TOLERANCE = 1e-9
 # Errors grow from step to step in float32 and not in float64, so they are of rounding. The likely

@@ -3,8 +3,8 @@
 import types
 
 import jax
-import prepared
 import pytest
+from helpers import prepared
 
 from configs import digits
 from resnet_rs.plan import attached
@@ -34,7 +34,7 @@ def test_memory_of_a_cpu_is_the_machines():
         total = 1024 * int(file.readline().split()[1])
     memory = memory_of(jax.devices())
     assert memory.limit == machine_memory() <= total * 1.01
-    assert memory.shares == len(jax.devices()) and memory.place == 'this machine'
+    assert memory.shares == len(jax.devices()) and memory.owner == 'this machine'
 
 
 def test_memory_of_a_tpu_is_the_compilers_limit():

@@ -6,7 +6,7 @@ import os
 
 import jax
 import pytest
-from plan.tpu import needs_libtpu, small_config
+from helpers.tpu import needs_libtpu, small_config
 
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import estimate, fit, planning, report, topology
@@ -53,7 +53,7 @@ def test_options_are_those_that_the_configuration_has():
 
     found = fit.options_that_fit(config, 1, attempt)
     assert config == small_config(batch_size=32)  # is not changed
-    two, four, eight = (f'gradient accumulation, {passes} passes' for passes in (2, 4, 8))
+    two, four, eight = (f'gradient accumulation, {number} micro-batches' for number in (2, 4, 8))
     assert found[two] is None and found[four] == {'optimizer.accumulation_steps': 4}
     assert eight not in found  # not needed once four are enough
     assert fit.with_settings(config, {'model.no_such_setting': 1}) is None
@@ -143,7 +143,7 @@ def test_libtpu_missing_or_of_another_version(monkeypatch):
     with pytest.raises(UserError, match='pip install libtpu=='):
         topology.check_libtpu()
     monkeypatch.setattr(topology.importlib.metadata, 'version', lambda name: '0.0.17')
-    with pytest.raises(UserError, match=r'libtpu is 0\.0\.17, but jax .* wants'):
+    with pytest.raises(UserError, match=r'libtpu is 0\.0\.17, but jax .* needs'):
         topology.check_libtpu()
 
 
@@ -241,7 +241,7 @@ def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
     lines = report.describe(plan).splitlines()
     assert 'needed, 10.00 GiB are there, 6.00 GiB are missing' in lines[1]
     assert 'largest batch that does: 32 images per device (--batch_per_device=32)' in lines[2]
-    assert lines[3].endswith('2 passes: fits, with --config.optimizer.accumulation_steps=2')
+    assert lines[3].endswith('2 micro-batches: fits, with --config.optimizer.accumulation_steps=2')
     assert stages[0] == 'v3:2x2 train: compiling'
     assert stages[1] == 'v3:2x2 32 images per device: compiling'
     assert 'RESOURCE_EXHAUSTED' in capsys.readouterr().err  # because of verbose

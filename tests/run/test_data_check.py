@@ -4,18 +4,26 @@ import pathlib
 import shutil
 
 import numpy as np
-import prepared
 import pytest
 import tensorflow as tf
-from input_batches import folder_of, good_file
+from helpers import prepared
+from helpers.input_batches import folder_of, good_file
 from PIL import Image
 
 import input_pipeline
 from input_pipeline import eval_batches, train_batches
 from resnet_rs.config import default_config
 from resnet_rs.datasets import decoding
+from resnet_rs.run import data_check
 from resnet_rs.run.data_check import check_data, class_title
 from resnet_rs.utils.errors import UserError
+
+
+@pytest.fixture
+def no_sheets(monkeypatch):
+    """Leaves out the pictures; test_whole_set_is_counted_and_shown draws them."""
+    monkeypatch.setattr(data_check.report, 'draw_images', lambda *arguments, **settings: None)
+    monkeypatch.setattr(data_check.report, 'save_figure', lambda *arguments: None)
 
 
 def checked(config, workdir):
@@ -44,7 +52,7 @@ def test_whole_set_is_counted_and_shown(tmp_path):
 
 
 @pytest.mark.parametrize('source', ['tfrecord', 'array_record', 'image_folder'])
-def test_small_sets_are_told_from_whole_ones(tmp_path, source):
+def test_small_sets_are_told_from_whole_ones(no_sheets, tmp_path, source):
     config = prepared.config(source)
     config.data.augment = 'color_jitter_lighting+randaugment'
     lines = checked(config, tmp_path)
@@ -60,7 +68,7 @@ def test_small_sets_are_told_from_whole_ones(tmp_path, source):
     assert f'labels of 3 files, {sampled} examples, read and counted' in text
 
 
-def test_splits_that_are_parts_are_counted(tmp_path):
+def test_splits_that_are_parts_are_counted(no_sheets, tmp_path):
     config = prepared.config('array_record')
     config.data.train_split, config.data.eval_split = 'train_without_minival', 'minival'
     lines = checked(config, tmp_path)
@@ -68,15 +76,14 @@ def test_splits_that_are_parts_are_counted(tmp_path):
     assert any(line.startswith('4 images of minival') for line in lines)
 
 
-def test_damage_is_named(tmp_path):
+def test_damage_is_named(no_sheets, tmp_path):
     for source in ('tfrecord', 'array_record'):
         shutil.copytree(prepared.data_dir('imagenet2012', source), tmp_path / source)
         config = prepared.config(source)
         config.data.data_dir = str(tmp_path / source)
-        checked(config, tmp_path / 'work')
-        last, first, other = (
+        last, other = (
             next(pathlib.Path(config.data.data_dir).rglob(f'*train.{source}-0000{number}-of-00008'))
-            for number in (7, 0, 3)
+            for number in (7, 3)
         )
         content = last.read_bytes()
         last.write_bytes(content[: len(content) // 2])
@@ -98,7 +105,7 @@ def good_and_bad(tmp_path, bad=()):
     return config
 
 
-def test_every_image_of_a_small_folder_is_decoded(tmp_path):
+def test_every_image_of_a_small_folder_is_decoded(no_sheets, tmp_path):
     text = '\n'.join(checked(good_and_bad(tmp_path), tmp_path))
     assert 'train: decoded all 12 images, 0 failed\nval: decoded all 12 images, 0 failed' in text
 
@@ -115,7 +122,7 @@ def test_progress_is_told_and_libraries_are_not_heard(tmp_path, monkeypatch, cap
     }
 
 
-def test_images_that_training_would_refuse_are_named(tmp_path):
+def test_images_that_training_would_refuse_are_named(no_sheets, tmp_path):
     """Damage near the end of a JPEG only shows in crops that reach down to it."""
     config = good_and_bad(tmp_path, (1, 4, 5, 9))
     with pytest.raises(UserError) as error:
@@ -129,7 +136,7 @@ def test_images_that_training_would_refuse_are_named(tmp_path):
     assert not (tmp_path / 'check').exists()
 
 
-def test_images_that_training_would_skip_are_counted_and_named(tmp_path):
+def test_images_that_training_would_skip_are_counted_and_named(no_sheets, tmp_path):
     config = good_and_bad(tmp_path, (1, 4))
     config.data.corrupt_images = 'skip'
     lines = checked(config, tmp_path)
@@ -168,7 +175,7 @@ def test_of_a_large_set_a_sample_is_decoded(source, text, count, monkeypatch):
         }
 
 
-def test_records_without_an_image_are_named(tmp_path):
+def test_records_without_an_image_are_named(no_sheets, tmp_path):
     shutil.copytree(prepared.data_dir('imagenet2012', 'tfrecord'), tmp_path / 'data')
     path = next((tmp_path / 'data').rglob('*train.tfrecord-00003-of-00008'))
     examples = [

@@ -2,8 +2,8 @@
 
 import types
 
-import prepared
 import pytest
+from helpers import prepared
 
 from configs import digits, fine_tune, image_folder
 from resnet_rs.config.stored import write_config

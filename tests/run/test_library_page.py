@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from hash_filled import hash_filled_variables
+from helpers.hash_filled import hash_filled_variables
 from PIL import Image
 
 from resnet_rs.config import SETTINGS, default_config

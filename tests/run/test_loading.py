@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from hash_filled import hash_filled_variables
+from helpers.hash_filled import hash_filled_variables
 from PIL import Image
 
 import resnet_rs

@@ -4,10 +4,10 @@ import pathlib
 import tarfile
 
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
+from helpers.processes import finish, start
 from PIL import Image
-from processes import finish, start
 
 from resnet_rs.predict import predict
 from resnet_rs.run.run_log import read_metrics

@@ -5,8 +5,8 @@ import pathlib
 import re
 
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 
 import train_lib
 from configs import digits

@@ -182,7 +182,7 @@ def test_a_step_without_enough_memory_is_named():
         def block_until_ready(self):
             pass
 
-    with pytest.raises(UserError, match=r'training step 4 found too little memory: .* 9999'):
+    with pytest.raises(UserError, match=r'training step 4 ran out of memory: .* 9999'):
         with Progress(100, 2, 8, 1, 0.0, shown=False) as progress:
             progress.advance(Good())
             progress.advance(TooLarge())

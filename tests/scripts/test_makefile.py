@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import subprocess
 
+import conftest
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -85,6 +86,20 @@ def test_test_says_what_it_installs_beside(make):
     )
     assert first < first_done < second < second_done < tested
     assert 'GB' in lines[second] and 'minute' in lines[second]
+
+
+def test_test_runs_everything_and_test_fast_leaves_out_what_is_slow(make):
+    *_, everything = [line for line in make('test') if 'python -m pytest' in line]
+    assert ' -m ' not in everything.partition('pytest')[2] and '--durations=10' in everything
+    *_, fast = [line for line in make('test-fast') if 'python -m pytest' in line]
+    assert fast == f'{everything} -m not slow'
+    assert 'make test\n' in (ROOT / '.ci' / 'run').read_text()
+
+
+def test_slow_files_exist():
+    """A file that was renamed would be run by make test-fast."""
+    names = {path.name for path in (ROOT / 'tests').rglob('test_*.py')}
+    assert set(conftest.SLOW) <= names
 
 
 def test_ci_runs_tests_that_exist():

@@ -193,7 +193,7 @@ def test_a_command_is_not_started_beside_itself(cloud):
     assert cloud.run(*start).returncode == 0
     again = cloud.run(*start)
     assert again.returncode == 1
-    assert again.stderr.count('it is running already') == 3
+    assert again.stderr.count('a command is already running') == 3
 
 
 def test_a_worker_that_cannot_be_reached_is_named(cloud):
@@ -216,7 +216,7 @@ def test_watch_makes_a_preempted_slice_anew(cloud):
     assert cloud.calls('create')[0][-1] == '--spot'
     for home in cloud.homes:
         assert (home / 'arguments').read_text() == '["a b"]\n'
-    assert 'slice-1 is PREEMPTED; making it anew' in result.stdout
+    assert 'slice-1 is PREEMPTED; creating it again' in result.stdout
 
 
 def test_watch_makes_a_suspended_queued_resource_anew(cloud):
@@ -236,7 +236,7 @@ def test_watch_starts_again_after_a_lost_host(cloud):
         (home / 'ends').write_text(ends)
     result = cloud.run('watch', 'slice-1', *TPU, '--poll=1', '--', *cloud.command)
     assert result.returncode == 0, result.stderr
-    assert 'workers ended with status 137 75 ; starting again' in result.stdout
+    assert 'workers ended with status 137 75 ; restarting' in result.stdout
     for home in cloud.homes:
         assert (home / 'arguments').read_text() == '[]\n[]\n'
     assert not cloud.calls('create', 'delete')
@@ -248,7 +248,7 @@ def test_watch_stops_at_a_mistake(cloud):
         (home / 'ends').write_text('2')
     result = cloud.run('watch', 'slice-1', *TPU, '--poll=1', '--', *cloud.command)
     assert result.returncode == 1
-    assert 'a mistake in the command (status 2)' in result.stderr
+    assert 'an error in the command (status 2)' in result.stderr
     assert (cloud.homes[0] / 'arguments').read_text() == '[]\n'
 
 

@@ -15,7 +15,7 @@ from resnet_rs.run.lock import SWEEP_LOCK, locked
 from resnet_rs.sweep import directory, runner, workers
 from resnet_rs.sweep.definition import SweepRun
 
-FAKE_RUN = pathlib.Path(__file__).parent / 'fake_run.py'
+FAKE_RUN = pathlib.Path(__file__).parents[1] / 'helpers' / 'fake_run.py'
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-import prepared
 import pytest
-from processes import environment, xla_flags
+from helpers import prepared
+from helpers.processes import environment, xla_flags
 
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.sweep import results
@@ -25,7 +25,9 @@ def get_sweep():
         config.data.data_dir = {data_dir!r}
         config.duration = '{steps} steps'
         config.checkpoint.every = '4 steps'
-        config.eval.every = '20 steps'
+        config.eval.every = '{steps} steps'
+        config.model.name = 'resnet_14'
+        config.data.image_size = 16
         config.model.dropout_rate = 0.0  # without randomness both seeds are one program
         config.model.stochastic_depth_rate = 0.0
         yield f'seed{{seed}}', config.lock()

@@ -6,8 +6,8 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import prepared
 import pytest
+from helpers import prepared
 from jax.sharding import PartitionSpec
 
 import train_lib
@@ -20,6 +20,8 @@ from resnet_rs.training.sharding import create_mesh, partition, shardings_of, to
 from resnet_rs.training.steps import create_program
 from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('one_stage')
 
 
 def small_config(**settings):
@@ -110,7 +112,7 @@ def two_steps(strategy, slices):
             'optimizer.gradient_clip_norm': 1.0,
         }
     )
-    config.model.update(param_dtype='float64', stage_sizes=(1,))  # compiles in a quarter
+    config.model.param_dtype = 'float64'
     mesh = create_mesh(slices=slices)
     program = create_program(config, mesh, 1437)
     state = program.init()
@@ -196,7 +198,7 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_with_split_state_resumes_as_it_was(tmp_path):
+def test_a_run_with_split_state_resumes_as_it_was(no_report, tmp_path):
     config = small_config(
         **{
             'sharding.strategy': 'fsdp',

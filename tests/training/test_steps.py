@@ -26,7 +26,7 @@ EXAMPLES = 1437
 
 def small_config(**settings):
     config = digits.get_config('debug').unlock()
-    config.model.stage_sizes = (1, 1)  # compiles in half the time of four stages
+    config.model.stage_sizes = (1,)  # compiles in a quarter of the time of four stages
     config.batch_size = 16
     config.eval.batch_size = 16
     config.duration = '40 steps'
@@ -51,9 +51,15 @@ def batches(count, size=16):
         }
 
 
-def run(config, device_count, steps=5):
+@functools.cache
+def program_of(device_count, **settings):
     mesh = create_mesh(jax.devices()[:device_count])
-    program = create_program(config, mesh, EXAMPLES)
+    return create_program(small_config(**settings), mesh, EXAMPLES), mesh
+
+
+def run(device_count, steps=5, **settings):
+    """Returns the state after `steps` and the metrics of each."""
+    program, mesh = program_of(device_count, **settings)
     state, history = program.init(), []
     for batch in batches(steps):
         state, metrics = program.train_step(state, to_global(batch, mesh), {})
@@ -66,9 +72,8 @@ def assert_close(a, b, rtol):
 
 
 def test_eight_devices_are_one():
-    config = small_config()
-    state_1, history_1 = run(config, 1)
-    state_8, history_8 = run(config, 8)
+    state_1, history_1 = run(1)
+    state_8, history_8 = run(8)
     for one, eight in zip(history_1, history_8, strict=True):
         assert one['loss'] == pytest.approx(eight['loss'], rel=1e-4)
     assert_close(state_1.variables, state_8.variables, 1e-3)
@@ -77,8 +82,8 @@ def test_eight_devices_are_one():
 
 def test_groups_are_the_devices_of_the_reference():
     """Groups of four on one device compute what four devices with a group each do."""
-    state_1, _ = run(small_config(**{'model.batch_norm_group_size': 4}), 1, steps=2)
-    state_4, _ = run(small_config(**{'model.batch_norm_group_size': 0}), 4, steps=2)
+    state_1, _ = run(1, steps=2, **{'model.batch_norm_group_size': 4})
+    state_4, _ = run(4, steps=2, **{'model.batch_norm_group_size': 0})
     assert_close(state_1.variables, state_4.variables, 1e-3)
 
 
@@ -117,23 +122,18 @@ def batch_with_skipped(blank_value=0):
     return batch
 
 
-@functools.cache
-def skipping_program(device_count, **settings):
-    config = small_config(
-        **{
-            'data.corrupt_images': 'skip',
-            'model.batch_norm_group_size': 8,
-            'model.dropout_rate': 0.0,
-            'model.stochastic_depth_rate': 0.0,
-            **settings,
-        }
-    )
-    mesh = create_mesh(jax.devices()[:device_count])
-    return create_program(config, mesh, EXAMPLES), mesh, config
+def skipping(**settings):
+    return {
+        'data.corrupt_images': 'skip',
+        'model.batch_norm_group_size': 8,
+        'model.dropout_rate': 0.0,
+        'model.stochastic_depth_rate': 0.0,
+        **settings,
+    }
 
 
 def first_step(batch, device_count=1, **settings):
-    program, mesh, _ = skipping_program(device_count, **settings)
+    program, mesh = program_of(device_count, **skipping(**settings))
     return jax.device_get(program.train_step(program.init(), to_global(batch, mesh), {}))
 
 
@@ -160,7 +160,8 @@ def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places()
     where it stands before a skipped one. The loss is the mean over the others."""
     batch = batch_with_skipped()
     state, metrics = first_step(batch)
-    program, _, config = skipping_program(1)
+    program, _ = program_of(1, **skipping())
+    config = small_config()
     before = jax.device_get(program.init().variables)
 
     source = np.arange(16)
@@ -194,7 +195,9 @@ def test_skipping_is_the_same_on_eight_devices():
 
 def test_a_batch_without_skipped_images_has_the_bits_of_a_run_that_skips_none():
     batch = next(batches(1))
-    assert_same_bits(first_step(batch), first_step(batch, **{'data.corrupt_images': 'fail'}))
+    settings = {'model.stage_sizes': (1, 1)}  # in one stage XLA adds in another order
+    skipping_none = first_step(batch, **settings, **{'data.corrupt_images': 'fail'})
+    assert_same_bits(first_step(batch, **settings), skipping_none)
 
 
 def test_a_batch_of_skipped_images_is_finite_and_teaches_nothing():
@@ -207,18 +210,16 @@ def test_a_batch_of_skipped_images_is_finite_and_teaches_nothing():
 
 
 def test_window_means_start_again_after_each_log():
-    config = small_config(**{'log.every': '3 steps'})
-    _, history = run(config, 1, steps=6)
-    config = small_config(**{'log.every': '1 step'})
-    _, single = run(config, 1, steps=6)
+    _, history = run(1, steps=6, **{'log.every': '3 steps'})
+    _, single = run(1, steps=6, **{'log.every': '1 step'})
     losses = [float(metrics['loss']) for metrics in single]
     assert history[2]['loss'] == pytest.approx(np.mean(losses[:3]), rel=1e-5)
     assert history[5]['loss'] == pytest.approx(np.mean(losses[3:]), rel=1e-5)
 
 
 def test_training_lowers_the_loss_and_moves_the_ema():
-    state, history = run(small_config(**{'log.every': '1 step'}), 2, steps=30)
-    assert history[-1]['loss'] < 0.8 * history[0]['loss']
+    state, history = run(1, steps=40, **{'log.every': '1 step'})
+    assert history[-1]['loss'] < 0.85 * history[0]['loss']
     kernel = state.variables['params']['stem']['conv1']['kernel']
     assert np.any(kernel != state.ema['params']['stem']['conv1']['kernel'])
     assert {leaf.dtype for leaf in jax.tree.leaves(state.ema)} == {np.dtype('float32')}
@@ -227,8 +228,7 @@ def test_training_lowers_the_loss_and_moves_the_ema():
 
 
 def test_the_first_nonfinite_step_is_remembered():
-    config = small_config(**{'optimizer.learning_rate': 1e30})
-    state, history = run(config, 1, steps=5)
+    state, history = run(1, steps=5, **{'optimizer.learning_rate': 1e30})
     finite = [
         all(np.isfinite([m['gradient_norm'], m['parameter_norm'], m['update_norm']]))
         for m in history

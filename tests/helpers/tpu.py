@@ -2,11 +2,9 @@
 
 import importlib.metadata
 
-import jax
 import pytest
 
 from configs import digits
-from resnet_rs.plan import topology
 
 LIBTPU = '0.0.42.1'  # the estimates are those of this version
 
@@ -24,23 +22,6 @@ needs_libtpu = pytest.mark.skipif(
 needs_this_libtpu = pytest.mark.skipif(
     installed() != LIBTPU, reason=f'the bars are those of libtpu {LIBTPU}, not {installed()}'
 )
-
-
-@pytest.fixture(scope='module')
-def v3_core():
-    """One core of a TPU v3; compiled for with the optimisations that conftest.py turns off."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ('TPU_SKIP_MDS_QUERY', '1'),
-            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
-            ('TPU_WORKER_HOSTNAMES', 'localhost'),
-        ):
-            patch.setenv(name, value)
-        before = jax.config.values['jax_disable_most_optimizations']
-        jax.config.update('jax_disable_most_optimizations', False)
-        yield topology.open_topology('v3:2x2', devices=1)
-        jax.config.update('jax_disable_most_optimizations', before)
 
 
 def small_config(**settings):

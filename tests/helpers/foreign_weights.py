@@ -11,9 +11,10 @@ import pathlib
 import h5py
 import numpy as np
 import tensorflow as tf
-from hash_filled import hash_tensor
 
-LISTING = pathlib.Path(__file__).with_name('timm_tensors.txt')
+from helpers.hash_filled import hash_tensor
+
+LISTING = pathlib.Path(__file__).parents[1] / 'convert' / 'timm_tensors.txt'
 NORM = {
     'weight': 'gamma',
     'bias': 'beta',

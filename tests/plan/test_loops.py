@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from plan.tpu import needs_libtpu, v3_core  # noqa: F401
+from helpers.tpu import needs_libtpu
 
 from resnet_rs.plan.hlo import read_program
 
@@ -42,7 +42,7 @@ def compiled(function, core):
     return read_program(result.as_text()), result.cost_analysis()['flops']
 
 
-def test_a_loop_costs_what_its_unrolled_form_costs(v3_core):  # noqa: F811
+def test_a_loop_costs_what_its_unrolled_form_costs(v3_core):
     loop, flops_once = compiled(scanned, v3_core)
     straight, flops = compiled(unrolled, v3_core)
     twice, _ = compiled(nested, v3_core)

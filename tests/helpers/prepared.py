@@ -25,7 +25,7 @@ def root() -> pathlib.Path:
 def archives() -> pathlib.Path:
     """The two ILSVRC2012 archives: 10 classes, 210 training and 29 validation images."""
     # Here, so that a process which only wants a config need not wait for tfds.
-    from imagenet_archives import write_archives
+    from helpers.imagenet_archives import write_archives
 
     return write_archives(
         root() / 'manual', classes=10, train_per_class=21, validation=EVAL_EXAMPLES
@@ -50,7 +50,8 @@ def data_dir(name: str, file_format: str) -> str:
 def image_folder() -> str:
     """SPLIT/CLASS/*.JPEG: 72 training and 18 validation pictures of 3 classes; split "val"."""
     import numpy as np
-    from imagenet_archives import picture
+
+    from helpers.imagenet_archives import picture
 
     directory = root() / 'folder'
     random = np.random.default_rng(1)

@@ -1,4 +1,7 @@
-"""The processes of tests/multihost/test_watchdog.py: python tests/host_scenarios.py SCENARIO."""
+"""What the processes of tests/multihost do.
+
+python tests/helpers/host_scenarios.py SCENARIO
+"""
 
 import os
 import pathlib

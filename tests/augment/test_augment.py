@@ -1,9 +1,9 @@
 """The augmentations as the pipeline uses them: by name, seeded, inside tf.data."""
 
-import augment_references as reference
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import augment_references as reference
 
 from resnet_rs.augment import AUGMENTATIONS, create_augment, policies
 from resnet_rs.augment.color_jitter import EIGENVALUES, EIGENVECTORS, LUMA

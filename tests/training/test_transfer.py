@@ -6,11 +6,11 @@ import shutil
 
 import jax
 import numpy as np
-import prepared
 import pytest
-from hash_filled import hash_filled_variables
+from helpers import prepared
+from helpers.hash_filled import hash_filled_variables
+from helpers.numpy_evaluation import results_of
 
-import input_pipeline
 import train_lib
 from configs import digits
 from resnet_rs.config.stored import write_config
@@ -21,9 +21,11 @@ from resnet_rs.run import preflight
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training.sharding import create_mesh
-from resnet_rs.training.steps import create_program, model_of, normalise
+from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.training.transfer import transfer_head
 from resnet_rs.utils.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('one_stage')
 
 CLASSES = ('class0', 'class1', 'class2')
 ROTATED = ('class2', 'class0', 'class1')
@@ -65,21 +67,6 @@ def named(source, names, directory):
     return directory
 
 
-def evaluation_of(config, variables, names):
-    """(top-1, loss) of a network whose columns are called `names`, computed in NumPy."""
-    apply = jax.jit(model_of(config, batch_norm_group_size=None).apply, static_argnums=2)
-    losses, right = [], []
-    for batch in input_pipeline.eval_batches(config):
-        counted = batch['mask'] > 0
-        images = normalise(jax.numpy.asarray(batch['image'][counted]), config)
-        logits = np.asarray(apply(variables, images, False), np.float64)
-        columns = np.array([names.index(CLASSES[label]) for label in batch['label'][counted]])
-        rows = np.arange(len(logits))
-        losses += list(np.log(np.exp(logits).sum(1)) - logits[rows, columns])
-        right += list(logits.argmax(1) == columns)
-    return np.mean(right), np.mean(losses)
-
-
 @pytest.mark.parametrize(
     'names, said',
     [
@@ -87,22 +74,22 @@ def evaluation_of(config, variables, names):
         (ROTATED, 'with its head, its columns put in the order of these classes'),
     ],
 )
-def test_a_head_for_the_same_classes_is_kept(names, said, source, tmp_path, caplog):
+def test_a_head_for_the_same_classes_is_kept(names, said, source, no_report, tmp_path, caplog):
     directory, ema = source
     directory = named(directory, names, tmp_path / 'source')
     caplog.set_level(logging.INFO, 'absl')
     config = small_config(init_from=str(directory))
     train_lib.train_and_evaluate(config, str(tmp_path / 'run'))
     scores = read_metrics(tmp_path / 'run')[-1]
-    top1, loss = evaluation_of(config, ema, list(names))
+    right, losses = results_of(config, ema, lambda label: names.index(CLASSES[label]))
     for weights in ('raw', 'ema'):
-        assert scores[f'{weights}_top1'] == pytest.approx(top1)
-        assert scores[f'{weights}_loss'] == pytest.approx(loss, rel=1e-4)
+        assert scores[f'{weights}_top1'] == pytest.approx(right.mean())
+        assert scores[f'{weights}_loss'] == pytest.approx(losses.mean(), rel=1e-4)
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith('starting from') and line.endswith(said) for line in lines), lines
 
 
-def test_another_class_makes_a_new_head(source, tmp_path, caplog):
+def test_another_class_makes_a_new_head(source, no_report, tmp_path, caplog):
     directory, ema = source
     directory = named(directory, CLASSES, tmp_path / 'source')
     data = shutil.copytree(prepared.image_folder(), tmp_path / 'data')

@@ -3,9 +3,10 @@
 import io
 
 import numpy as np
-import prepared
-from imagenet_archives import picture
 from PIL import Image
+
+from helpers import prepared
+from helpers.imagenet_archives import picture
 
 SOURCES = ('array_record', 'tfrecord', 'image_folder')
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from hash_filled import hash_filled_variables, hash_values
 
+from helpers.hash_filled import hash_filled_variables, hash_values
 from resnet_rs.config import default_config
 from resnet_rs.convert.timm import timm_key, to_timm_layout
 from resnet_rs.training.sharding import create_mesh, to_global

@@ -4,8 +4,9 @@ import math
 import warnings
 
 import torch
-from hash_filled import hash_tensor
-from ten_steps import (
+
+from helpers.hash_filled import hash_tensor
+from helpers.ten_steps import (
     EMA_DECAY,
     LABEL_SMOOTHING,
     MOMENTUM,
