@@ -116,6 +116,9 @@ SETTINGS = {
         0.0, NETWORK['batch_norm_momentum'],
         'weight of the old running statistics; 0: they are those of the last batch; 1: they never '
         'change'),
+    'model.batch_norm_epsilon': Setting(
+        1e-5, NETWORK['batch_norm_epsilon'],
+        "epsilon of batch norm; ResNets have 1e-5, EfficientNet's authors 1e-3"),
     'model.batch_norm_group_size': Setting(
         0, NETWORK['batch_norm_group_size'],
         "examples that share batch statistics; 0: one group per device, as in the authors' code; "
@@ -124,7 +127,8 @@ SETTINGS = {
     'model.activation': Setting(
         'relu', NETWORK['activation'], 'activation function; TF Model Garden has swish'),
     'model.padding': Setting(
-        'symmetric', NETWORK['padding'], 'padding of strided layers; TF Model Garden has same'),
+        'symmetric', NETWORK['padding'],
+        "padding of strided layers; TF Model Garden and EfficientNet's authors have same"),
     'model.pool_unstrided_shortcut': Setting(
         False, NETWORK['pool_unstrided_shortcut'],
         'add a stride-1 pool to the shortcut of stage 1, as in TF Model Garden'),
@@ -209,11 +213,23 @@ SETTINGS = {
     'optimizer.learning_rate': Setting(
         0.1, number(0), 'peak learning rate per 256 images of global batch'),
     'optimizer.schedule': Setting(
-        'cosine', choice('cosine', 'step'), 'schedule of the learning rate'),
+        'cosine', choice('cosine', 'step', 'exponential'), 'schedule of the learning rate'),
+    'optimizer.decay_every': Setting(
+        '2.4 epochs', duration(), 'time between two steps of the exponential schedule'),
+    'optimizer.decay_factor': Setting(
+        0.97, number(0, 1, above=True), 'factor of every step of the exponential schedule'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
-    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'momentum of SGD'),
-    'optimizer.nesterov': Setting(False, flag(), "use Nesterov's form of momentum"),
+    'optimizer.name': Setting(
+        'sgd', choice('sgd', 'rmsprop'), "optimiser; rmsprop is TensorFlow's, for EfficientNet"),
+    'optimizer.momentum': Setting(
+        0.9, number(0, 1, below=True), 'momentum of SGD and of RMSProp'),
+    'optimizer.nesterov': Setting(
+        False, flag(), "use Nesterov's form of SGD's momentum", relation=relations.nesterov),
+    'optimizer.rmsprop_decay': Setting(
+        0.9, number(0, 1, below=True), 'decay of the mean of squared gradients'),
+    'optimizer.rmsprop_epsilon': Setting(
+        1e-3, number(0, above=True), 'epsilon, added to that mean inside the root'),
     'optimizer.weight_decay': Setting(
         4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient'),
     'optimizer.weight_decay_on': Setting(

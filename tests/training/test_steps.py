@@ -320,9 +320,6 @@ def test_batches_that_do_not_divide():
     config = small_config(**{'model.batch_norm_group_size': 3})
     with pytest.raises(UserError, match='of model.batch_norm_group_size=3; make it 15 or 18'):
         batch_norm_group_size(config, 8)
-    config = small_config(**{'eval.batch_size': 4})
-    with pytest.raises(UserError, match='eval.batch_size is 4.*use --config.eval.batch_size=8'):
-        create_program(config, create_mesh(), EXAMPLES)
 
 
 def test_seeds_share_a_program_and_draw_apart():
