@@ -99,7 +99,7 @@ def test_an_evaluation_starts_from_the_run_and_is_kept(run, run_main, tmp_path):
 
 def test_an_evaluation_that_does_not_fit_is_refused(run, run_main, monkeypatch):
     directory, _ = run
-    monkeypatch.setattr(attached, 'machine_memory', lambda: 2**20)
+    monkeypatch.setattr(attached, 'machine_memory', lambda: 2**14)
     before = sorted(directory.rglob('*'))
     status, output, [error] = run_main('--mode=eval', f'--workdir={directory}')
     assert status == 2 and not output
@@ -147,7 +147,10 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, run_main, tmp_path):
             '--config.data.source changes a setting of a config',
         ),
         (['--data_dir=x'], '--data_dir is not a flag; did you mean --config.data.data_dir?'),
-        (['--name=x'], 'did you mean --config.model.name or --config.data.name?'),
+        (
+            ['--name=x'],
+            'did you mean --config.model.name or --config.data.name or --config.optimizer.name?',
+        ),
         (['--checkpoint=best'], '--checkpoint is for --mode=eval, not for --mode=train'),
         (['--image_size=64'], 'the size of a run is --config.data.image_size'),
         (['--profile_steps=5'], "--profile_steps is '5'; write"),

@@ -8,7 +8,7 @@ from resnet_rs.config import SETTINGS
 from resnet_rs.settings import GROUPS, LISTED, group_of, markdown, select, text
 from resnet_rs.utils.errors import UserError
 
-PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'configs.md'
+PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'configs.md'
 
 
 def test_the_page_holds_every_setting_as_it_is():

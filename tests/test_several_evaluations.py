@@ -24,10 +24,10 @@ from resnet_rs.utils.errors import UserError
 
 
 def config_of(**settings):
-    """Beside the default one every 6 steps, 101 training images every 4, and at 16 pixels."""
+    """Beside the default one every 6 steps, 101 training images every 4, and at 24 pixels."""
     config = small_config(**{'checkpoint.best_by': 'seen', 'checkpoint.every': '5 steps'})
     config.evals.seen = dict(split='train[:101]', every='4 steps', batch_size=16)
-    config.evals.tiny = dict(image_size=16)
+    config.evals.tiny = dict(image_size=24)
     config.update_from_flattened_dict(settings)
     return config
 
@@ -71,11 +71,11 @@ def test_each_evaluation_is_that_of_its_images(finished):
     apply = jax.jit(model_of(config_of(), batch_norm_group_size=None).apply, static_argnums=2)
     for name, settings in (
         ('seen', dict(split='train[:101]', batch_size=101)),
-        ('tiny', dict(image_size=16, batch_size=360)),
+        ('tiny', dict(image_size=24, batch_size=360)),
     ):
         [batch] = input_pipeline.eval_batches(small_config(), **settings)
         images = normalise(jax.numpy.asarray(batch['image']), small_config())
-        assert images.shape[:2] == {'seen': (101, 32), 'tiny': (360, 16)}[name]
+        assert images.shape[:2] == {'seen': (101, 32), 'tiny': (360, 24)}[name]
         line = lines_of(workdir)[f'eval/{name}'][10]
         for weights, variables in (('raw', state.variables), ('ema', state.ema)):
             logits = np.asarray(apply(variables, images, False), np.float64)
@@ -131,7 +131,7 @@ def test_evaluating_a_checkpoint_makes_all_or_the_one_that_is_named(finished, tm
     assert result['split'] == 'train[:101]' and len(np.load(file)['index']) == 101
     results = train_lib.evaluate_checkpoint(config_of(), str(workdir), '10')
     assert list(results) == ['eval', 'seen', 'tiny'] and results['seen'] == result
-    assert results['tiny']['image_size'] == 16 and 'evaluation' not in results['eval']
+    assert results['tiny']['image_size'] == 24 and 'evaluation' not in results['eval']
     lines = lines_of(workdir)
     for kind, name in (('eval', 'eval'), ('eval/seen', 'seen'), ('eval/tiny', 'tiny')):
         assert results[name]['weights']['ema']['top1'] == lines[kind][10]['ema_top1']
@@ -139,7 +139,7 @@ def test_evaluating_a_checkpoint_makes_all_or_the_one_that_is_named(finished, tm
     assert kept == {
         'validation_32_10.json': results['eval'],
         'seen_32_10.json': results['seen'],
-        'tiny_16_10.json': results['tiny'],
+        'tiny_24_10.json': results['tiny'],
     }
 
 

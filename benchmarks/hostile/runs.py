@@ -78,9 +78,8 @@ def write_run_file(name: str, directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_metrics(directory: pathlib.Path, file: pathlib.Path) -> None:
-    """Reads metrics.jsonl as results, compare and a resumed run do."""
+    """Reads metrics.jsonl as results and a resumed run do."""
     results.row_of(directory)
-    compare.draw_curves([str(directory)])
     kept = [line for line in run_log.read_metrics(directory) if line['step'] <= 4]
     json.dumps(kept)
 

@@ -122,7 +122,7 @@ def test_ema_weights_are_read_without_the_raw_ones(tmp_path):
         checkpoints.save_weights({'raw': raw, 'ema': everywhere}, RUN)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         alone = checkpoints.restore_weights(0, variables, ('ema',))
-        for_fine_tuning = checkpoints.restore_for_fine_tuning(0, variables, range(10))
+        for_fine_tuning = checkpoints.restore_for_fine_tuning(0, everywhere, range(10))
         with pytest.raises(UserError, match='another architecture'):
             checkpoints.restore_weights(0, variables)
     _, _, to_predict = load_workdir(tmp_path, 'ema')
