@@ -14,10 +14,12 @@ import ml_collections
 
 from resnet_rs.config import relations
 from resnet_rs.config.relations import DEFAULT_EVALUATION
+from resnet_rs.config.trainable import trainable
 from resnet_rs.models.rules import RULES as NETWORK
 from resnet_rs.utils.rules import (
     Rule,
     center_crop,
+    checkpoint,
     choice,
     colour,
     duration,
@@ -98,6 +100,16 @@ SETTINGS = {
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
         '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
+    'objective': Setting(
+        'supervised', choice('supervised', 'distillation'),
+        'what the network learns from: labels, or labels and a teacher (docs/objectives.md)',
+        relation=relations.objective),
+    'trainable': Setting(
+        'all', trainable(), 'parameters that learn, and until when (docs/objectives.md)'),
+    'frozen_statistics': Setting(
+        'stored', choice('stored', 'batch'),
+        'stored: modules that do not learn run as in evaluation; batch: as in training, so that '
+        'their statistics change'),
 
     'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network'),
     'model.num_classes': Setting(
@@ -206,16 +218,19 @@ SETTINGS = {
         16.0, number(0, above=True), 'memory of one process for prefetching and a cache in memory',
         Change.HOST),
 
+    'optimizer.name': Setting(
+        'sgd', choice('sgd', 'adam'), 'adam: with decoupled weight decay (AdamW)'),
     'optimizer.learning_rate': Setting(
         0.1, number(0), 'peak learning rate per 256 images of global batch'),
     'optimizer.schedule': Setting(
         'cosine', choice('cosine', 'step'), 'schedule of the learning rate'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
-    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'momentum of SGD'),
+    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'momentum of SGD; beta1 of Adam'),
     'optimizer.nesterov': Setting(False, flag(), "use Nesterov's form of momentum"),
     'optimizer.weight_decay': Setting(
-        4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient'),
+        4e-5, number(0), 'sgd: coupled L2, weight_decay * weight is added to the gradient; adam: '
+        'it is added to the update, which the learning rate scales'),
     'optimizer.weight_decay_on': Setting(
         'kernels_and_biases', choice('kernels_and_biases', 'kernels'),
         "kernels_and_biases: all but batch norm, as in the authors' code"),
@@ -225,6 +240,26 @@ SETTINGS = {
         0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
+
+    'distillation.teacher': Setting(
+        '', text(), "work directory of the teacher, whose EMA weights are used; empty: none"),
+    'distillation.checkpoint': Setting(
+        'last', checkpoint(), "the teacher's checkpoint"),
+    'distillation.form': Setting(
+        'kl', choice('kl', 'cross_entropy', 'hard'),
+        "loss between student and teacher; hard: the teacher's prediction is a label",
+        relation=relations.distillation_form),
+    'distillation.temperature': Setting(
+        1.0, number(0, above=True), 'divisor of both logits; its square multiplies the loss'),
+    'distillation.label_weight': Setting(
+        0.5, number(0, 1), 'weight of the loss of the labels; the rest is that of the teacher'),
+    'distillation.image_size': Setting(
+        0, Rule(int, f"0 (the teacher's) or a whole number, {LEAST_IMAGE_SIZE} or more",
+                lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
+        "side in pixels to which the student's images are resized for the teacher; 0: its own "
+        'resolution of evaluation'),
+    'distillation.dtype': Setting(
+        '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),
 
     'sharding.strategy': Setting(
         'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),

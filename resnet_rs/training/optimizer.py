@@ -1,4 +1,4 @@
-"""Learning-rate schedules and SGD with coupled weight decay (paper section 4; authors' code)."""
+"""Learning-rate schedules, SGD with coupled weight decay (paper section 4) and AdamW."""
 
 from collections.abc import Callable
 
@@ -81,22 +81,43 @@ def weight_decay_mask(params, which: str):
 def create_optimizer(
     config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Returns SGD with momentum and coupled L2 weight decay.
+    """Returns the optimiser of config.optimizer: clipping, then `sgd` or `adam`.
 
-    w * weight_decay, the gradient of weight_decay / 2 * |w|^2, is added to the gradient before the
-    momentum. Clipping, if switched on, acts on the gradient of the loss alone.
+    Clipping, if switched on, acts on the gradient of the loss alone.
     """
     settings = config.optimizer
     clip = settings.gradient_clip_norm
+    decay = optax.add_decayed_weights(
+        settings.weight_decay,
+        mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
+    )
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.add_decayed_weights(
-            settings.weight_decay,
-            mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
-        ),
-        optax.trace(decay=settings.momentum, nesterov=settings.nesterov),
+        *OPTIMIZERS[settings.name](settings, decay),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def sgd(settings: ml_collections.ConfigDict, decay: optax.GradientTransformation) -> tuple:
+    """Returns the parts of SGD with momentum and coupled L2 weight decay.
+
+    w * weight_decay, the gradient of weight_decay / 2 * |w|^2, is added to the gradient before the
+    momentum.
+    """
+    return decay, optax.trace(decay=settings.momentum, nesterov=settings.nesterov)
+
+
+def adam(settings: ml_collections.ConfigDict, decay: optax.GradientTransformation) -> tuple:
+    """Returns the parts of Adam with decoupled weight decay (Loshchilov and Hutter 2019, AdamW).
+
+    beta1 is `momentum`, beta2 0.999, epsilon 1e-8; `nesterov` gives NAdam. w * weight_decay is
+    added to the update, so the learning rate scales it. (The decay of big_vision is relative to the
+    peak rate: its `wd` is this weight_decay times its `lr`.)
+    """
+    return optax.scale_by_adam(b1=settings.momentum, nesterov=settings.nesterov), decay
+
+
+OPTIMIZERS = {'sgd': sgd, 'adam': adam}
 
 
 def update_ema(ema, new, updates_done: jax.Array, decay: float):
