@@ -89,7 +89,8 @@ def train_and_evaluate(
             )
         )
         state, run = start_or_resume(config, program, checkpoints, mesh, head)
-        logging.info('%s', program.phases.describe(state.variables['params']))
+        if config.trainable != 'all':
+            logging.info('%s', program.phases.describe(state.variables['params']))
         frozen = place_frozen(program, teacher)
         if teacher:
             logging.info('learning from %s', teacher.described)
@@ -281,7 +282,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
-    lines.append(program.phases.describe(program.state.variables['params']))
+    if config.trainable != 'all':
+        lines.append(program.phases.describe(program.state.variables['params']))
     if teacher := load_teacher(config, workdir):
         lines.append(f'learns from {teacher.described}')
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])

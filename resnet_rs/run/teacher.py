@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.config.stored import stored_config_of
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.preflight import has_checkpoint
@@ -52,7 +53,8 @@ def load_teacher(
         return None
     directory, teacher = config.distillation.teacher, create_teacher(config)
     like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), teacher.shapes())
-    with Checkpoints(directory, read_only=True) as source:
+    best_by = stored_config_of(directory).checkpoint.best_by
+    with Checkpoints(directory, best_by=best_by, read_only=True) as source:
         step = source.find(config.distillation.checkpoint)
         variables = source.restore_weights(step, like, ('ema',))['ema']
     facts = {

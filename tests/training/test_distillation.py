@@ -1,5 +1,6 @@
 """Distillation: the published numbers, a teacher that stays as it is, and whole runs."""
 
+import contextlib
 import functools
 import json
 import math
@@ -12,11 +13,13 @@ import pytest
 from helpers import prepared
 
 import train_lib
-from configs import digits
+from configs import digits, distillation
 from resnet_rs.config import default_config
 from resnet_rs.config.validation import check_settings
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import init_variables
+from resnet_rs.plan import report
+from resnet_rs.plan.planning import make_plan
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
@@ -329,6 +332,28 @@ def test_settings_that_disagree(settings, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize('row', distillation.ROWS)
+def test_rows_are_valid_with_a_teacher_and_need_one(row):
+    config = distillation.get_config(row).unlock()
+    with pytest.raises(UserError, match='but distillation.teacher is empty'):
+        check_settings(config)
+    config.distillation.teacher = 'DIR'
+    check_settings(config)
+
+
+def test_rows_have_the_published_settings():
+    """T = 20 and half of the labels; KL alone at T = 1, Beta(1, 1) and 0.03 at batch 4096."""
+    tricks, funmatch = (distillation.get_config(row) for row in ('bag_of_tricks', 'funmatch'))
+    assert (tricks.distillation.temperature, tricks.distillation.label_weight) == (20, 0.5)
+    assert tricks.optimizer.learning_rate * tricks.batch_size / 256 == pytest.approx(0.4)
+    settings = funmatch.distillation
+    assert (settings.form, settings.temperature, settings.label_weight) == ('kl', 1, 0)
+    assert (funmatch.data.mixup_alpha, funmatch.optimizer.name) == (1, 'adam')
+    peak = funmatch.optimizer.learning_rate * funmatch.batch_size / 256
+    assert peak == pytest.approx(0.03)
+    assert peak * funmatch.optimizer.weight_decay == pytest.approx(3e-4)
+
+
 def folder_config(teacher):
     config = prepared.config('image_folder')
     config.model.num_classes = 3
@@ -353,6 +378,30 @@ def test_a_teacher_that_cannot_teach_these_classes_is_one_line(names, message, t
     with pytest.raises(UserError, match=message) as error:
         train_lib.train_and_evaluate(folder_config(directory), str(tmp_path / 'run'))
     assert '\n' not in str(error.value) and not (tmp_path / 'run').exists()
+
+
+def test_a_plan_shows_the_share_of_the_teacher(teacher, v3_core):
+    """A teacher of the student's kind costs about a third of a step without it: one forward pass
+    beside a forward and a backward pass."""
+    config = small_config(teacher, **{'model.name': 'resnet_14', 'model.dtype': 'bfloat16'})
+    plan = make_plan(
+        config,
+        v3_core,
+        (EXAMPLES, 360),
+        steps=['train'],
+        per_device=None,
+        cache_dir=None,
+        search=False,
+        hlo_dump=None,
+        verbose=False,
+        stage=lambda text: contextlib.nullcontext(),
+    )
+    step = plan.steps['train']
+    weights = load_teacher(config, 'nowhere').variables
+    assert step['teacher_bytes'] == sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
+    share = step['teacher_cycles'] / step['cycles']
+    assert 0.1 < share < 0.4
+    assert f'the teacher {share:.0%} of it and 0.00 GiB' in report.sentence(plan)
 
 
 def test_a_teacher_without_a_checkpoint_is_one_line(teacher, tmp_path):
