@@ -90,7 +90,7 @@ def test_starting_at_any_step_continues_the_stream_bitwise(source):
             assert_same(next(resumed), batches[step])
 
 
-@pytest.mark.parametrize('source', ['tfrecord', 'image_folder'])
+@pytest.mark.parametrize('source', SOURCES)
 def test_processes_share_the_batch_of_one_bitwise(source):
     """Four of them, computed here; test_input_processes.py has two real ones."""
     config, process_count = prepared.config(source), 4
@@ -107,6 +107,20 @@ def test_processes_share_the_batch_of_one_bitwise(source):
             assert_same(
                 {name: np.concatenate([piece[name] for piece in pieces]) for name in batch}, batch
             )
+
+
+@pytest.mark.parametrize('source', ['array_record', 'tfrecord'])
+@pytest.mark.parametrize('split, examples', [('validation', 29), ('validation[:3]', 3)])
+def test_four_processes_evaluate_every_example_once(source, split, examples):
+    """29 leave a partial batch, 3 are fewer than the processes; all have as many batches."""
+    config = prepared.config(source)
+    parts = [
+        list(input_pipeline.eval_batches(config, split=split, process_index=index, process_count=4))
+        for index in range(4)
+    ]
+    assert len({len(part) for part in parts}) == 1
+    counted = [batch['index'][batch['mask'] > 0] for part in parts for batch in part]
+    assert sorted(np.concatenate(counted)) == list(range(examples))
 
 
 def test_threads_and_prefetch_change_nothing_and_the_seed_everything():

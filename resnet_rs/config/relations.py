@@ -7,7 +7,7 @@ settings conflict and what to do, or ''.
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_rs.models.variants import VARIANTS
+from resnet_rs.models.families import family_of
 
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
@@ -60,12 +60,22 @@ def repeated_augmentation(settings: Mapping[str, Any]) -> str:
 
 def remat(settings: Mapping[str, Any]) -> str:
     names = settings['model.remat'].split(',')
-    stages = len(VARIANTS[settings['model.name']]['stage_sizes'])
+    name = settings['model.name']
+    stages = len(family_of(name).names[name].get('stage_sizes', ()))
     if len(names) in (1, stages):
         return ''
     return (
         f'model.remat is {settings["model.remat"]!r}, which has {len(names)} names; give one, '
         f'or one for each of the {stages} stages, with --config.model.remat'
+    )
+
+
+def nesterov(settings: Mapping[str, Any]) -> str:
+    if not settings['optimizer.nesterov'] or settings['optimizer.name'] != 'rmsprop':
+        return ''
+    return (
+        'optimizer.nesterov is True, but optimizer.name is rmsprop, whose momentum has no such '
+        'form; use --config.optimizer.nesterov=False'
     )
 
 

@@ -5,15 +5,13 @@ it with the public implementations). A config file starts from `default_config()
 settings of its experiment.
 """
 
-import dataclasses
-import enum
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import ml_collections
 
 from resnet_rs.config import relations
 from resnet_rs.config.relations import DEFAULT_EVALUATION
+from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
 from resnet_rs.models.rules import RULES as NETWORK
 from resnet_rs.utils.rules import (
@@ -64,34 +62,6 @@ RANDAUGMENT_OPERATIONS = (
 )
 
 
-class Change(enum.Enum):
-    """The meaning of another value of a setting for a run."""
-
-    EXPERIMENT = 'another experiment; fixed when the run starts'
-    SEED = 'another run of the same experiment; fixed when the run starts'
-    EVALUATION = 'the same run, evaluated differently; may change on a resume'
-    RESUME = 'the same run; may change on a resume'
-    HOST = 'the same run; may change on a resume and differ between hosts'
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A setting of a run.
-
-    change: the meaning of another value for a run.
-    replaces: of an evaluation's own setting, the setting of the run that it replaces.
-    relation: a function of all settings, {name: value}, that returns why this setting conflicts
-      with another one, or ''. It is called once every setting obeys its own rule.
-    """
-
-    default: Any
-    rule: Rule
-    meaning: str
-    change: Change = Change.EXPERIMENT
-    relation: Callable[[Mapping[str, Any]], str] | None = None
-    replaces: str = ''
-
-
 SETTINGS = {
     'seed': Setting(0, whole(0, 2**31 - 1), 'seed of all random draws', Change.SEED),
     'batch_size': Setting(
@@ -128,6 +98,9 @@ SETTINGS = {
         0.0, NETWORK['batch_norm_momentum'],
         'weight of the old running statistics; 0: they are those of the last batch; 1: they never '
         'change'),
+    'model.batch_norm_epsilon': Setting(
+        1e-5, NETWORK['batch_norm_epsilon'],
+        "epsilon of batch norm; ResNets have 1e-5, EfficientNet's authors 1e-3"),
     'model.batch_norm_group_size': Setting(
         0, NETWORK['batch_norm_group_size'],
         "examples that share batch statistics; 0: one group per device, as in the authors' code; "
@@ -136,7 +109,8 @@ SETTINGS = {
     'model.activation': Setting(
         'relu', NETWORK['activation'], 'activation function; TF Model Garden has swish'),
     'model.padding': Setting(
-        'symmetric', NETWORK['padding'], 'padding of strided layers; TF Model Garden has same'),
+        'symmetric', NETWORK['padding'],
+        "padding of strided layers; TF Model Garden and EfficientNet's authors have same"),
     'model.pool_unstrided_shortcut': Setting(
         False, NETWORK['pool_unstrided_shortcut'],
         'add a stride-1 pool to the shortcut of stage 1, as in TF Model Garden'),
@@ -219,18 +193,30 @@ SETTINGS = {
         Change.HOST),
 
     'optimizer.name': Setting(
-        'sgd', choice('sgd', 'adam'), 'adam: with decoupled weight decay (AdamW)'),
+        'sgd', choice('sgd', 'rmsprop', 'adam'), "optimiser; rmsprop is TensorFlow's, for "
+        'EfficientNet; adam has decoupled weight decay (AdamW)'),
     'optimizer.learning_rate': Setting(
         0.1, number(0), 'peak learning rate per 256 images of global batch'),
     'optimizer.schedule': Setting(
-        'cosine', choice('cosine', 'step'), 'schedule of the learning rate'),
+        'cosine', choice('cosine', 'step', 'exponential'), 'schedule of the learning rate'),
+    'optimizer.decay_every': Setting(
+        '2.4 epochs', duration(), 'time between two steps of the exponential schedule'),
+    'optimizer.decay_factor': Setting(
+        0.97, number(0, 1, above=True), 'factor of every step of the exponential schedule'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
-    'optimizer.momentum': Setting(0.9, number(0, 1, below=True), 'momentum of SGD; beta1 of Adam'),
-    'optimizer.nesterov': Setting(False, flag(), "use Nesterov's form of momentum"),
+    'optimizer.momentum': Setting(
+        0.9, number(0, 1, below=True), 'momentum of SGD and of RMSProp; beta1 of Adam'),
+    'optimizer.nesterov': Setting(
+        False, flag(), "use Nesterov's form of the momentum of SGD or Adam",
+        relation=relations.nesterov),
+    'optimizer.rmsprop_decay': Setting(
+        0.9, number(0, 1, below=True), 'decay of the mean of squared gradients'),
+    'optimizer.rmsprop_epsilon': Setting(
+        1e-3, number(0, above=True), 'epsilon, added to that mean inside the root'),
     'optimizer.weight_decay': Setting(
-        4e-5, number(0), 'sgd: coupled L2, weight_decay * weight is added to the gradient; adam: '
-        'it is added to the update, which the learning rate scales'),
+        4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient; with adam, '
+        'to the update, which the learning rate scales'),
     'optimizer.weight_decay_on': Setting(
         'kernels_and_biases', choice('kernels_and_biases', 'kernels'),
         "kernels_and_biases: all but batch norm, as in the authors' code"),

@@ -1,4 +1,4 @@
-"""Converts weights between this project and other implementations of ResNet (docs/convert.md).
+"""Converts weights between this project and other implementations (docs/convert.md).
 
     python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
     python -m resnet_rs.convert --to=timm --workdir=DIR --output=FILE.safetensors
@@ -136,10 +136,11 @@ def _parser():
     )
     parser.add_argument(
         '--variant',
-        choices=['v1', 'v1.5'],
+        choices=['v1', 'v1.5', 'tf', 'timm'],
         default='v1.5',
         help='of a bottleneck ResNet with a 7x7 stem, whose tensors do not show where the stride '
-        'is: in the first 1x1 (v1) or in the 3x3 (default: %(default)s)',
+        'is: in the first 1x1 (v1) or in the 3x3 (v1.5, the default); of an EfficientNet whose '
+        "file's name does not show it: timm's tf_efficientnet_* (tf) or efficientnet_* (timm)",
     )
     parser.add_argument('--image_size', type=positive_integer, help='pixels, written to the config')
     return parser

@@ -1,19 +1,21 @@
-"""The authors' TF1 checkpoints of ResNet-RS: raw weights and their moving averages.
+"""The authors' TF1 checkpoints of ResNet-RS and EfficientNet: raw weights and their averages.
 
-Source: tensorflow/tpu, models/official/resnet; variables carry Keras' counter names in the order
-in which the network is built ('conv2d', 'conv2d_1', ...). Kernels have our layout already.
+Sources: tensorflow/tpu, models/official/resnet and efficientnet. Variables of a ResNet-RS carry
+Keras' counter names in the order in which the network is built ('conv2d', 'conv2d_1', ...), those
+of an EfficientNet the names of its blocks (efficientnet.py).
 """
 
 import pathlib
 import re
 
+from resnet_rs.convert import efficientnet
 from resnet_rs.convert.layer_order import FORM, Layer, arrange
 from resnet_rs.convert.tensorflow_checkpoint import read_tensors
 from resnet_rs.convert.weights import Source
 from resnet_rs.utils.errors import UserError
 
 AVERAGE = '/ExponentialMovingAverage'
-IGNORED = re.compile(r'global_step|.*/Momentum')
+IGNORED = re.compile(r'global_step|.*/(Momentum|RMSProp(_1)?)')
 NAME = re.compile(
     r'(?P<kind>conv2d|batch_normalization|dense)(_(?P<number>\d+))?/'
     r'(?P<variable>kernel|bias|gamma|beta|moving_mean|moving_variance)'
@@ -40,6 +42,8 @@ def read(path: pathlib.Path, which: str) -> Source:
     else:
         sets = {'raw': averages, 'ema': averages}
         notes = ('the averages replace the raw weights, which are not in the checkpoint',)
+    if any(efficientnet.TF1_BLOCK.match(name) for name in sets['ema']):
+        return efficientnet.tf1_source(sets, path, notes)
     weights, names = {}, {}
     for name, variables in sets.items():
         weights[name], names = arrange(_layers(variables, path), f'{path} ({name} weights)')

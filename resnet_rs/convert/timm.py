@@ -12,6 +12,7 @@ import re
 import numpy as np
 import safetensors.numpy
 
+from resnet_rs.convert import efficientnet
 from resnet_rs.convert.torch_file import read_torch_file
 from resnet_rs.convert.weights import (
     Arrays,
@@ -24,6 +25,13 @@ from resnet_rs.models.resnet import Architecture
 from resnet_rs.utils.errors import UserError
 
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def state_key(path: str, architecture) -> str:
+    """Returns the state-dict key of a leaf of the network that `architecture` describes."""
+    if isinstance(architecture, efficientnet.Architecture):
+        return efficientnet.timm_key(path)
+    return timm_key(path, architecture.stem, architecture.shortcut)
 
 
 def timm_key(path: str, stem: str, shortcut: str) -> str:
@@ -106,6 +114,9 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     if state and all(key.startswith('module.') for key in state):  # saved from a parallel wrapper
         state = {key.removeprefix('module.'): array for key, array in state.items()}
     state = {k: v for k, v in state.items() if not k.endswith('.num_batches_tracked')}
+    if efficientnet.is_timm_state(state):
+        arrays = _arrays(state, efficientnet.timm_paths(state, what), what)
+        return efficientnet.timm_source(arrays, what)
     form = _form(state)
     blocks = collections.Counter()
     for key in state:
@@ -116,6 +127,11 @@ def from_state_dict(state: Arrays, what: str) -> Source:
     name_of = functools.partial(timm_key, **form)
     path_of = {name_of(path): path for path in candidate_paths(sizes, form['stem'])}
     check_known(state, path_of, what)
+    arrays = _arrays(state, path_of, what)
+    return Source({'raw': arrays, 'ema': arrays}, form, name_of)
+
+
+def _arrays(state: Arrays, path_of: dict[str, str], what: str) -> Arrays:
     arrays = {}
     for key, array in state.items():
         path = path_of[key]
@@ -125,10 +141,10 @@ def from_state_dict(state: Arrays, what: str) -> Source:
                 f'{_torch_ndim(path)} dimensions; it is of another network'
             )
         arrays[path] = from_timm_layout(path, array)
-    return Source({'raw': arrays, 'ema': arrays}, form, name_of)
+    return arrays
 
 
-def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
+def to_state_dict(arrays: Arrays, architecture) -> Arrays:
     """Converts leaves by path to the state dict of timm's network, with num_batches_tracked.
 
     Raises UserError for a network that timm's code cannot build, although its tensors would fit.
@@ -140,7 +156,7 @@ def to_state_dict(arrays: Arrays, architecture: Architecture) -> Arrays:
         )
     state = {}
     for path, array in arrays.items():
-        key = timm_key(path, architecture.stem, architecture.shortcut)
+        key = state_key(path, architecture)
         state[key] = np.ascontiguousarray(to_timm_layout(path, array))
         if path.endswith('/mean'):
             counter = key.replace('running_mean', 'num_batches_tracked')
@@ -163,7 +179,9 @@ def _torch_ndim(path):
     return 2 if path.startswith('head/') else 4
 
 
-def _not_in_timm(architecture: Architecture, arrays: Arrays) -> str | None:
+def _not_in_timm(architecture, arrays: Arrays) -> str | None:
+    if isinstance(architecture, efficientnet.Architecture):
+        return efficientnet.problem_in_timm(architecture)
     defaults = {
         field: getattr(Architecture, field)
         for field in (

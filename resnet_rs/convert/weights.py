@@ -32,6 +32,8 @@ class Source:
     name_of: returns the file's own name of a path, for messages.
     data: settings of config.data that belong to these weights.
     notes: remarks for the user.
+    recognise: for a family with a module of its own here, a function of --variant that returns the
+      network's name and the settings of config.model that the weights need; None for ResNets.
     """
 
     weights: dict[str, Arrays]
@@ -39,11 +41,12 @@ class Source:
     name_of: Callable[[str], str]
     data: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recognise: Callable[[str], tuple[str, dict]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network of the table `models.VARIANTS` with the other settings that the weights need."""
+    """A network of this project with the other settings that the weights need."""
 
     name: str
     num_classes: int
@@ -78,12 +81,16 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
 
     Args:
       source: a file's tensors; the names and shapes of its 'ema' set decide.
-      variant: 'v1' or 'v1.5', the form of a bottleneck ResNet with a 7x7 stem.
+      variant: 'v1' or 'v1.5', the form of a bottleneck ResNet with a 7x7 stem; 'tf' or 'timm', that
+        of an EfficientNet.
       num_classes: number of classes; None for the file's own if it is 1000.
 
     Raises UserError if the table has no such network.
     """
     arrays = source.weights['ema']
+    if source.recognise:
+        name, settings = source.recognise(variant)
+        return Network(name, _head_size(arrays, num_classes), settings)
     form = _parts(arrays) | source.form
     if len(form['stage_sizes']) != len(STAGE_WIDTHS):
         raise UserError(

@@ -15,7 +15,8 @@ from resnet_rs.convert.weights import Network
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
-# Resolution of timm's released weights by depth, for files whose name does not contain it.
+# Resolution of timm's released weights by depth and of EfficientNet's authors, for files whose name
+# does not contain it.
 IMAGE_SIZES = {
     'resnet_rs_50': 160,
     'resnet_rs_101': 192,
@@ -24,6 +25,16 @@ IMAGE_SIZES = {
     'resnet_rs_270': 256,
     'resnet_rs_350': 256,
     'resnet_rs_420': 320,
+    'efficientnet_b0': 224,
+    'efficientnet_b1': 240,
+    'efficientnet_b2': 260,
+    'efficientnet_b3': 300,
+    'efficientnet_b4': 380,
+    'efficientnet_b5': 456,
+    'efficientnet_b6': 528,
+    'efficientnet_b7': 600,
+    'efficientnet_b8': 672,
+    'efficientnet_l2': 800,
 }
 OTHER_IMAGE_SIZE = 224
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from resnet_rs.models.efficientnet_table import EFFICIENTNETS
 from resnet_rs.models.variants import VARIANTS
 
 
@@ -20,7 +21,10 @@ class Family:
     names: Mapping[str, dict]
 
 
-FAMILIES = {'resnet': Family('resnet_rs.models.resnet', VARIANTS)}
+FAMILIES = {
+    'resnet': Family('resnet_rs.models.resnet', VARIANTS),
+    'efficientnet': Family('resnet_rs.models.efficientnet', EFFICIENTNETS),
+}
 
 
 def family_of(name: str) -> Family:

@@ -37,6 +37,22 @@ def normal(stddev: float):
     return initializer
 
 
+def fan_out_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+    """Draws a kernel of variance 2 / fan-out; `shape` ends in the inputs and the outputs."""
+    fan_out = math.prod(shape[:-2]) * shape[-1]
+    return normal(math.sqrt(2 / fan_out))(key, shape, dtype)
+
+
+def uniform(limit: float):
+    """Returns an initializer that draws uniformly from -limit to limit."""
+
+    def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+        drawn = jax.random.uniform(key, (_drawn(shape),), dtype, -1, 1)
+        return _scaled(drawn, limit, shape)
+
+    return initializer
+
+
 def zeros(key: jax.Array, shape, dtype=jnp.float32) -> np.ndarray:
     """Returns zeros; an initializer that compiles nothing."""
     return np.zeros(shape, dtype)

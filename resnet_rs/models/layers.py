@@ -7,6 +7,7 @@ depth take an array and return one; the fused tail of a block (fused_tail.py) gi
 """
 
 import dataclasses
+import fractions
 from collections.abc import Callable
 from typing import Any
 
@@ -164,7 +165,7 @@ class BatchNorm(nn.Module):
         return Affine(x, multiplier, bias - mean * multiplier, of_x and of_x.mean)
 
 
-def squeeze_excite_width(channels: int, ratio: float, divisor: int) -> int:
+def squeeze_excite_width(channels: int, ratio: float | fractions.Fraction, divisor: int) -> int:
     """Returns max(1, int(channels * ratio)), rounded to a multiple of `divisor`.
 
     timm rounds to 8 in the plain SE-ResNets; the paper's networks do not round (divisor 1).
@@ -177,11 +178,14 @@ class SqueezeExcite(nn.Module):
     """Channel gate: global mean -> dense -> activation -> dense -> sigmoid -> multiply.
 
     Both dense layers have a bias (zero at the start); `squeeze_excite_width` is between them. The
-    inner activation is ReLU in all published networks, Model Garden's swish ones included.
+    inner activation is ReLU in all published ResNets, Model Garden's swish ones included, and
+    swish in EfficientNet.
     """
 
-    ratio: float
+    ratio: float | fractions.Fraction
     divisor: int = 1
+    activation: str = 'relu'
+    kernel_init: Callable = fan_in_truncated_normal
     dtype: Dtype = jnp.bfloat16
     param_dtype: Dtype = jnp.float32
 
@@ -190,13 +194,13 @@ class SqueezeExcite(nn.Module):
         channels = branch.shape[-1]
         hidden = squeeze_excite_width(channels, self.ratio, self.divisor)
         options = dict(
-            kernel_init=fan_in_truncated_normal,
+            kernel_init=self.kernel_init,
             bias_init=zeros,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
         gate = spatial_mean(branch).astype(self.dtype)
-        gate = nn.relu(nn.Dense(hidden, name='reduce', **options)(gate))
+        gate = ACTIVATIONS[self.activation](nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))
         return scaled(branch, gate)
 
@@ -213,6 +217,13 @@ class StochasticDepth(nn.Module):
     def __call__(self, branch: jax.Array | Affine, train: bool) -> jax.Array | Affine:
         if not train or self.rate == 0.0:
             return branch
-        keep, examples = 1.0 - self.rate, branch.shape[0]
-        kept = jax.random.bernoulli(self.make_rng('stochastic_depth'), keep, (examples, 1))
-        return scaled(branch, kept / jnp.asarray(keep, branch.dtype))
+        return stochastic_depth(branch, self.rate, self.make_rng('stochastic_depth'))
+
+
+def stochastic_depth(
+    branch: jax.Array | Affine, rate: jax.Array | float, key: jax.Array
+) -> jax.Array | Affine:
+    """Returns `branch` with each example dropped with probability `rate`, or over 1 - `rate`."""
+    keep = 1.0 - rate
+    kept = jax.random.bernoulli(key, keep, (branch.shape[0], 1))
+    return scaled(branch, kept / jnp.asarray(keep, branch.dtype))

@@ -11,6 +11,7 @@ RULES = {
     'stochastic_depth_rate': number(0, 1, below=True),
     'dtype': choice('bfloat16', 'float32', 'float64'),
     'batch_norm_momentum': number(0, 1),
+    'batch_norm_epsilon': number(0, 1, above=True),
     'batch_norm_group_size': whole(-1),
     'activation': choice('relu', 'swish'),
     'padding': choice('symmetric', 'same'),

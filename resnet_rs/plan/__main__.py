@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
+from resnet_rs.plan import host
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of, one_line_errors
@@ -37,6 +38,7 @@ def run(options: flags.FlagValues) -> None:
     if not options.topology:
         raise UserError('--topology is missing; for instance --topology=v3:2x2')
     validation.check_settings(config)
+    cost = host.input_cost(config, options.input_ms_per_image)
     config = preflight.with_sizes_of_data(config)
     sizes = split_sizes(config, options.examples, options.eval_examples)
     preflight.check_durations(config, sizes[0])
@@ -67,6 +69,7 @@ def run(options: flags.FlagValues) -> None:
             verbose=options.verbose,
             stage=Stage,
         )
+        plan.host = host.host_record(plan.topology, plan.steps.get('train'), cost)
         plans.append(plan)
         print(report.describe(plan, options.details), flush=True)
     if len(plans) > 1:
@@ -112,6 +115,12 @@ def parse(arguments: list[str]) -> flags.FlagValues:
     )
     flags.DEFINE_integer('examples', None, 'Training examples of the dataset.', 1, **values_of)
     flags.DEFINE_integer('eval_examples', None, 'Evaluation examples.', 1, **values_of)
+    flags.DEFINE_float(
+        'input_ms_per_image',
+        None,
+        'CPU milliseconds of the input pipeline per training image, instead of the measured ones.',
+        **values_of,
+    )
     flags.DEFINE_string('output', None, 'Directory of plan.json and plan.csv.', **values_of)
     flags.DEFINE_string('hlo_dump', None, 'Directory for the optimised HLO.', **values_of)
     flags.DEFINE_string(

@@ -68,22 +68,28 @@ def compile_step(
     start = time.monotonic()
     lowered = lower_step(config, topology, which, examples_per_epoch=examples_per_epoch)
     lower_seconds = time.monotonic() - start
+    compilation, from_cache = compile_or_load(lowered, topology, cache)
+    program = read_program(compilation.text)
+    return CompiledStep(which, compilation, program, lower_seconds, from_cache)
+
+
+def compile_or_load(
+    lowered: jax.stages.Lowered, topology: Topology, cache: PlanCache
+) -> tuple[Compilation, bool]:
+    """Returns a compiled program, and whether `cache` had it; stores a new one there.
+
+    Raises DoesNotFit, which the cache keeps too.
+    """
     key = cache.key(lowered, topology)
-    kept = cache.load(key)
-    if kept is None:
-        try:
-            compilation = compilation_of(lowered)
-        except DoesNotFit as error:
-            cache.store(key, error)
-            raise
-        cache.store(key, compilation)
-    return CompiledStep(
-        which,
-        kept or compilation,
-        read_program((kept or compilation).text),
-        lower_seconds,
-        from_cache=kept is not None,
-    )
+    if kept := cache.load(key):
+        return kept, True
+    try:
+        compilation = compilation_of(lowered)
+    except DoesNotFit as error:
+        cache.store(key, error)
+        raise
+    cache.store(key, compilation)
+    return compilation, False
 
 
 def lower_step(

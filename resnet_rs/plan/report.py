@@ -21,13 +21,14 @@ class Plan:
     """The results for a topology, as plain values for JSON.
 
     steps: {name: step_record}. run: run_record, None if the time is unknown. fit: None if all
-    steps fit, else fit_record.
+    steps fit, else fit_record. host: host.host_record, None without a training step.
     """
 
     topology: dict
     steps: dict[str, dict]
     run: dict | None = None
     fit: dict | None = None
+    host: dict | None = None
 
 
 def topology_record(topology: Topology) -> dict:
@@ -38,6 +39,7 @@ def topology_record(topology: Topology) -> dict:
         'devices': len(topology.devices),
         'chips': topology.chips,
         'hosts': topology.hosts,
+        'chips_per_host': topology.chips_per_host,
         'hbm_bytes': hardware.hbm_bytes,
         'clock_hz': hardware.clock_hz,
         'peak_flops': hardware.peak_flops,
@@ -120,14 +122,23 @@ def sentence(plan: Plan) -> str:
             parts.append(f'the teacher {share:.0%} of it and {step["teacher_bytes"] / GIB:.2f} GiB')
     if plan.run:
         parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
+    if plan.host and plan.host['bound_by_input']:
+        parts.append(
+            f'bound by input: at {plan.host["input_ms_per_image"]:g} CPU ms per image each host '
+            f'needs {plan.host["vcpus_needed"]:,.0f} vCPUs and has {plan.host["vcpus"]}, so a step '
+            f'takes at least {plan.host["slowdown"]:.2f} times as long'
+        )
     return f'{_place(topology)}: {", ".join(parts)}'
 
 
 def comparison(plans: list[Plan]) -> str:
     """Returns a table with a line for each topology."""
-    rows = [('slice', 'devices', 'fits', 'GiB', 'of', 'step', 'images/s', 'run', 'chip-hours')]
+    names = 'slice devices fits GiB of step images/s run chip-hours vCPUs of'
+    rows = [(*names.split(), 'bound by')]
     for plan in plans:
         topology, step, run = plan.topology, plan.steps.get('train'), plan.run
+        host = plan.host or {}
+        bound = {True: 'input', False: 'TPU', None: 'not known'}[host.get('bound_by_input')]
         rows.append(
             (
                 topology['name'],
@@ -139,6 +150,9 @@ def comparison(plans: list[Plan]) -> str:
                 f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
                 _time(86400 * run['days']) if run else '-',
                 f'{run["chip_hours"]:,.2f}' if run else '-',
+                f'{host["vcpus_needed"]:,.1f}' if host.get('vcpus_needed') else '-',
+                str(host.get('vcpus') or '-'),
+                bound,
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -161,6 +175,8 @@ def _all_details(plan):
         )
     for name, step in plan.steps.items():
         lines += _details(name, step)
+    if plan.host:
+        lines.append(host_line(plan.host))
     if plan.run:
         run = plan.run
         lines.append(
@@ -244,6 +260,22 @@ def _details(name, step):
             f'{each["op_name"]}'
         )
     return lines
+
+
+def host_line(host: dict) -> str:
+    """Returns what the input pipeline of each host costs, needs and has."""
+    rate, needed, vcpus = host['images_per_second'], host['vcpus_needed'], host['vcpus']
+    cost = f'{host["input_ms_per_image"]:g} CPU ms per image ({host["input_source"]})'
+    has = 'how many a TPU VM has is not known'
+    if vcpus:
+        has = (
+            f'a TPU VM has {vcpus}, which deliver at most '
+            f'{host["input_images_per_second"]:,.0f} images per second'
+        )
+    needs = 'how many vCPUs a host needs is not known without the time of a step'
+    if needed:
+        needs = f'{rate:,.0f} images per second need {needed:,.1f} vCPUs'
+    return f'  input of each host: {cost}; {needs}; {has}'
 
 
 def _fit(fit):

@@ -76,11 +76,15 @@ HARDWARE = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice, or its first devices, as a target of compilation."""
+    """A slice, or its first devices, as a target of compilation.
+
+    chips_per_host: of the whole slice, as libtpu divides it.
+    """
 
     name: str
     devices: tuple
     hardware: Hardware
+    chips_per_host: int = 4
 
     @property
     def hosts(self) -> int:
@@ -211,7 +215,13 @@ def open_topology(name: str, devices: int | None = None) -> Topology:
         raise UserError(
             f'{name} has {count_of(count, "device")}, fewer than {devices}; name a larger slice'
         )
-    return Topology(name, tuple(found.devices[:devices]), hardware)
+    hosts = len({device.process_index for device in found.devices})
+    return Topology(
+        name,
+        tuple(found.devices[:devices]),
+        hardware,
+        chips_per_host=count // hosts // hardware.devices_per_chip,
+    )
 
 
 def first_line(error: Exception) -> str:

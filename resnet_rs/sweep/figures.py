@@ -134,8 +134,13 @@ def _values(networks: list[dict], axis: str) -> list:
 
 
 def _label(network: dict, networks: list[dict]) -> str:
-    """Returns '50 x0.5 @32', without a width or resolution that all `networks` share."""
-    parts = [str(network['depth'])]
+    """Returns '50 x0.5 @32', without a width or resolution that all `networks` share.
+
+    The first part is the name where depths do not tell the networks apart.
+    """
+    depths = {other['config']: other['depth'] for other in networks}
+    told_apart = None not in depths.values() and len(set(depths.values())) == len(depths)
+    parts = [str(network['depth']) if told_apart else network['config']]
     if len({other['width'] for other in networks}) > 1:
         parts.append(f'x{network["width"]:g}')
     return ' '.join([*parts, f'@{network["resolution"]}'])

@@ -176,9 +176,9 @@ def _read_environment(workdir: pathlib.Path) -> dict:
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
-    """Returns the number in the network's name."""
-    number = re.search(r'\d+', config.model.name)
-    return int(number[0]) if number else None
+    """Returns the number in the network's name, None for a name as efficientnet_b0."""
+    number = re.search(r'_(\d+)', config.model.name)
+    return int(number[1]) if number else None
 
 
 def epochs_of(config: ml_collections.ConfigDict) -> float | None:
@@ -320,7 +320,7 @@ def markdown(rows: list[dict]) -> str:
         lines.append(
             (
                 row['config'],
-                row['depth'],
+                '' if row['depth'] is None else row['depth'],
                 f'{row["width"]:g}',
                 row['resolution'],
                 '' if row['epochs'] is None else f'{row["epochs"]:g}',

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, SGD with coupled weight decay (paper section 4) and AdamW."""
+"""Learning-rate schedules; SGD and RMSProp with coupled weight decay, AdamW (docs/fidelity.md)."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from resnet_rs.config.durations import warmup_steps
+from resnet_rs.config.durations import unrounded_steps, warmup_steps
 
 LEARNING_RATE_BATCH = 256  # the batch size to which `optimizer.learning_rate` refers
 
@@ -44,6 +44,23 @@ def step_schedule(peak: float, warmup_steps: int, total_steps: int) -> optax.Sch
     return schedule
 
 
+def exponential_schedule(
+    peak: float, warmup_steps: int, decay_steps: float, factor: float
+) -> optax.Schedule:
+    """Returns a line up to `peak`, then `peak` times `factor` for every `decay_steps` since step 0.
+
+    This is the schedule of EfficientNet's authors (tensorflow/tpu, models/official/efficientnet).
+    """
+
+    def schedule(step):
+        warming = peak * step / max(warmup_steps, 1)
+        return jnp.where(
+            step < warmup_steps, warming, peak * factor ** jnp.floor(step / decay_steps)
+        )
+
+    return schedule
+
+
 SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
     'cosine': cosine_schedule,
     'step': step_schedule,
@@ -60,6 +77,10 @@ def create_schedule(
     settings = config.optimizer
     peak = settings.learning_rate * config.batch_size / LEARNING_RATE_BATCH
     warmup = warmup_steps(config, total_steps, examples_per_epoch)
+    if settings.schedule == 'exponential':
+        lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples_per_epoch)
+        decay_steps = unrounded_steps(settings.decay_every, **lengths)
+        return exponential_schedule(peak, warmup, decay_steps, settings.decay_factor)
     return SCHEDULES[settings.schedule](peak, warmup, total_steps)
 
 
@@ -81,9 +102,11 @@ def weight_decay_mask(params, which: str):
 def create_optimizer(
     config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Returns the optimiser of config.optimizer: clipping, then `sgd` or `adam`.
+    """Returns the optimiser of config.optimizer: clipping, then `sgd`, `rmsprop` or `adam`.
 
-    Clipping, if switched on, acts on the gradient of the loss alone.
+    SGD and RMSProp have coupled L2 weight decay: w * weight_decay, the gradient of
+    weight_decay / 2 * |w|^2, is added to the gradient before the momentum. Clipping, if switched
+    on, acts on the gradient of the loss alone.
     """
     settings = config.optimizer
     clip = settings.gradient_clip_norm
@@ -93,31 +116,45 @@ def create_optimizer(
     )
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        *OPTIMIZERS[settings.name](settings, decay),
-        optax.scale_by_learning_rate(schedule),
+        # Flat, as in all checkpoints.
+        *OPTIMIZERS[settings.name](settings, decay, optax.scale_by_learning_rate(schedule)),
     )
 
 
-def sgd(settings: ml_collections.ConfigDict, decay: optax.GradientTransformation) -> tuple:
-    """Returns the parts of SGD with momentum and coupled L2 weight decay.
+Part = optax.GradientTransformation
 
-    w * weight_decay, the gradient of weight_decay / 2 * |w|^2, is added to the gradient before the
-    momentum.
+
+def sgd(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
+    """Returns the parts of SGD: the momentum sums gradients, which the rate scales afterwards."""
+    return decay, optax.trace(decay=settings.momentum, nesterov=settings.nesterov), rate
+
+
+def rmsprop(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
+    """Returns the parts of TF1's RMSPropOptimizer: the momentum sums what the rate has scaled.
+
+    Mean squares start at 1 and epsilon is added to them inside the root, which makes the first
+    steps small; PyTorch starts at 0 and adds it outside.
     """
-    return decay, optax.trace(decay=settings.momentum, nesterov=settings.nesterov)
+    mean_squares = optax.scale_by_rms(
+        decay=settings.rmsprop_decay,
+        eps=settings.rmsprop_epsilon,
+        initial_scale=1.0,
+        eps_in_sqrt=True,
+    )
+    return decay, mean_squares, rate, optax.trace(decay=settings.momentum)
 
 
-def adam(settings: ml_collections.ConfigDict, decay: optax.GradientTransformation) -> tuple:
+def adam(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
     """Returns the parts of Adam with decoupled weight decay (Loshchilov and Hutter 2019, AdamW).
 
     beta1 is `momentum`, beta2 0.999, epsilon 1e-8; `nesterov` gives NAdam. w * weight_decay is
-    added to the update, so the learning rate scales it. (The decay of big_vision is relative to the
-    peak rate: its `wd` is this weight_decay times its `lr`.)
+    added to the update, so the rate scales it. (The decay of big_vision is relative to the peak
+    rate: its `wd` is this weight_decay times its `lr`.)
     """
-    return optax.scale_by_adam(b1=settings.momentum, nesterov=settings.nesterov), decay
+    return optax.scale_by_adam(b1=settings.momentum, nesterov=settings.nesterov), decay, rate
 
 
-OPTIMIZERS = {'sgd': sgd, 'adam': adam}
+OPTIMIZERS = {'sgd': sgd, 'rmsprop': rmsprop, 'adam': adam}
 
 
 def update_ema(ema, new, updates_done: jax.Array, decay: float):

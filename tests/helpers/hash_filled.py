@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_rs.convert.timm import from_timm_layout, timm_key, to_timm_layout
+from resnet_rs.convert.timm import from_timm_layout, state_key, to_timm_layout
 from resnet_rs.models import init_variables
 
 
@@ -51,7 +51,7 @@ def hash_filled_variables(model, dtype):
     filled = {}
     for path, leaf in flax.traverse_util.flatten_dict(dict(shapes), sep='/').items():
         name = path.split('/', 1)[1]
-        key = timm_key(name, architecture.stem, architecture.shortcut)
+        key = state_key(name, architecture)
         shape = to_timm_layout(name, np.empty(leaf.shape, np.bool_)).shape
         filled[path] = jnp.asarray(from_timm_layout(name, hash_tensor(key, shape)), dtype)
     return flax.traverse_util.unflatten_dict(filled, sep='/')

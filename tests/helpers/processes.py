@@ -85,7 +85,7 @@ def wait_for(path: pathlib.Path, process: subprocess.Popen, timeout: float = 600
 
 def run_scenario(count: int, *arguments) -> list[tuple[int, str, str]]:
     """Returns what `finish` does of `count` processes of host_scenarios.py."""
-    return finish(start(count, 'tests/helpers/host_scenarios.py', *arguments), timeout=200)
+    return finish(start(count, 'tests/helpers/host_scenarios.py', *arguments))
 
 
 def error_lines(errors: str) -> list[str]:

@@ -14,7 +14,7 @@ import optax
 
 from helpers.hash_filled import hash_filled_variables, hash_values
 from resnet_rs.config import default_config
-from resnet_rs.convert.timm import timm_key, to_timm_layout
+from resnet_rs.convert.timm import state_key, to_timm_layout
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import create_program
 
@@ -24,11 +24,17 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 4e-5
 LABEL_SMOOTHING = 0.1
 EMA_DECAY = 0.9999
+RMSPROP_DECAY = 0.9
+RMSPROP_EPSILON = 1e-3
+DECAY_FACTOR, DECAY_STEPS = 0.97, 3  # of the exponential schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A network of the ResNet-RS family and what it is trained with."""
+    """A network and what it is trained with.
+
+    optimizer: 'sgd', with warm-up and cosine, or 'rmsprop', with the exponential schedule.
+    """
 
     name: str
     batch_size: int
@@ -36,6 +42,7 @@ class Run:
     image_size: int = 64
     num_classes: int = 1000
     width_multiplier: float = 1.0
+    optimizer: str = 'sgd'
 
 
 RESNET_RS_50 = Run('resnet_rs_50', batch_size=4, peak_learning_rate=0.005)
@@ -47,7 +54,19 @@ SMALL = Run(
     num_classes=10,
     width_multiplier=0.25,
 )
+EFFICIENTNET_B0 = Run(
+    'efficientnet_b0',
+    batch_size=4,
+    peak_learning_rate=0.02,
+    image_size=32,
+    num_classes=10,
+    optimizer='rmsprop',
+)
 
+GOLDEN_RUNS = {
+    'training_golden.json': SMALL,
+    'efficientnet_training_golden.json': EFFICIENTNET_B0,
+}
 KINDS = ('gradient', 'weights', 'statistics', 'ema')
 Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
 
@@ -118,8 +137,20 @@ def our_config(run: Run, dtype: str):
     )
     config.data.image_size = run.image_size
     config.optimizer.learning_rate = run.peak_learning_rate * 256 / run.batch_size
-    config.optimizer.warmup = f'{WARMUP_STEPS} steps'
-    config.optimizer.schedule = 'cosine'
+    if run.optimizer == 'rmsprop':
+        config.model.update(padding='same', batch_norm_epsilon=1e-3)
+        config.optimizer.update(
+            name='rmsprop',
+            rmsprop_decay=RMSPROP_DECAY,
+            rmsprop_epsilon=RMSPROP_EPSILON,
+            schedule='exponential',
+            decay_factor=DECAY_FACTOR,
+            decay_every=f'{DECAY_STEPS} steps',
+            warmup='0 steps',
+        )
+    else:
+        config.optimizer.warmup = f'{WARMUP_STEPS} steps'
+        config.optimizer.schedule = 'cosine'
     config.optimizer.momentum = MOMENTUM
     config.optimizer.weight_decay = WEIGHT_DECAY
     config.optimizer.weight_decay_on = 'kernels_and_biases'
@@ -148,9 +179,18 @@ def our_steps(run: Run, dtype: str):
     for batch in batches(run):
         state, metrics = program.train_step(state, to_global(batch, mesh), {})
         new_velocity = named(optax.tree_utils.tree_get(state.opt_state, 'trace'))
+        gradient = {key: new_velocity[key] - MOMENTUM * velocity[key] for key in weights}
+        if run.optimizer == 'rmsprop':
+            mean_squares = named(optax.tree_utils.tree_get(state.opt_state, 'nu'))
+            gradient = {
+                key: -array
+                / metrics['learning_rate']
+                * np.sqrt(mean_squares[key] + RMSPROP_EPSILON)
+                for key, array in gradient.items()
+            }
         gradient = {
-            key: array - MOMENTUM * velocity[key] - WEIGHT_DECAY * _is_decayed(key) * weights[key]
-            for key, array in new_velocity.items()
+            key: array - WEIGHT_DECAY * _is_decayed(key) * weights[key]
+            for key, array in gradient.items()
         }
         velocity, weights = new_velocity, named(state.variables['params'])
         np.testing.assert_allclose(l2_norm(*gradient.values()), metrics['gradient_norm'], rtol=1e-5)
@@ -168,7 +208,7 @@ def _initial_variables(model, dtype):
     architecture = model.architecture
     flat = flax.traverse_util.flatten_dict(hash_filled_variables(model, dtype), sep='/')
     for path, leaf in flat.items():
-        key = timm_key(path.split('/', 1)[1], architecture.stem, architecture.shortcut)
+        key = state_key(path.split('/', 1)[1], architecture)
         flat[path] = leaf * initial_scale(key)
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 
@@ -188,7 +228,7 @@ def _is_decayed(key: str) -> bool:
 def _by_timm_name(architecture, tree) -> Tensors:
     named = {}
     for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
-        key = timm_key(path, architecture.stem, architecture.shortcut)
+        key = state_key(path, architecture)
         # A copy: the step gives the buffers up, and a view would read what replaces them.
         named[key] = to_timm_layout(path, np.array(leaf))
     return named

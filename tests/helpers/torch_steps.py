@@ -7,9 +7,13 @@ import torch
 
 from helpers.hash_filled import hash_tensor
 from helpers.ten_steps import (
+    DECAY_FACTOR,
+    DECAY_STEPS,
     EMA_DECAY,
     LABEL_SMOOTHING,
     MOMENTUM,
+    RMSPROP_DECAY,
+    RMSPROP_EPSILON,
     STEPS,
     WARMUP_STEPS,
     WEIGHT_DECAY,
@@ -22,6 +26,7 @@ from helpers.ten_steps import (
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of torchvision, about image codecs it cannot load
     import timm
+    import timm.optim
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -32,6 +37,8 @@ LAYERS = {'resnet_rs_14': (1, 1, 1, 1), 'resnet_rs_50': (3, 4, 6, 3)}
 
 
 def timm_network(run: Run) -> torch.nn.Module:
+    if run.name.startswith('efficientnet'):
+        return timm.create_model(f'tf_{run.name}', num_classes=run.num_classes)
     return timm.create_model(
         'resnetrs50',
         layers=LAYERS[run.name],
@@ -42,6 +49,9 @@ def timm_network(run: Run) -> torch.nn.Module:
 
 
 def learning_rate(run: Run, step: int) -> float:
+    if run.optimizer == 'rmsprop':
+        return run.peak_learning_rate * DECAY_FACTOR ** (step // DECAY_STEPS)
+
     def cosine(step):
         return run.peak_learning_rate * (1 + math.cos(math.pi * step / STEPS)) / 2
 
@@ -61,6 +71,7 @@ def torch_steps(run: Run, dtype: str):
         }
     )
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms  # timm's BatchNormAct2d is one
     for norm in norms:
         norm.momentum = 1.0  # torch weighs the new batch with it
     undecayed = {id(parameter) for norm in norms for parameter in norm.parameters()}
@@ -71,7 +82,12 @@ def torch_steps(run: Run, dtype: str):
         }
         for exempt in (False, True)
     ]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
+    if run.optimizer == 'rmsprop':
+        optimizer = timm.optim.RMSpropTF(
+            groups, lr=1.0, alpha=RMSPROP_DECAY, eps=RMSPROP_EPSILON, momentum=MOMENTUM
+        )
+    else:
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
     ema = timm.utils.ModelEmaV2(network)
     mean, std = (torch.tensor(values, dtype=dtype) for values in (MEAN, STD))
     for step, batch in enumerate(batches(run)):

@@ -1,6 +1,7 @@
-"""Writes training_golden.json: the ten steps of PyTorch and timm in float64, in a few numbers.
+"""Writes a golden file: the ten steps of PyTorch and timm in float64, in a few numbers.
 
-    python tests/parity/record_training_golden.py
+    python tests/parity/record_training_golden.py training_golden.json
+    python tests/parity/record_training_golden.py efficientnet_training_golden.json
 
 with the packages of requirements-parity.txt. Nothing of this comes from our training step.
 """
@@ -12,13 +13,13 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-from helpers.ten_steps import KINDS, SMALL, fingerprint, l2_norm  # noqa: E402
+from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm  # noqa: E402
 from helpers.torch_steps import timm, torch, torch_steps  # noqa: E402
 
 
-def main() -> None:
+def main(file_name: str) -> None:
     steps = []
-    for result in torch_steps(SMALL, 'float64'):
+    for result in torch_steps(GOLDEN_RUNS[file_name], 'float64'):
         norms = {kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS}
         steps.append({'loss': result.loss, 'learning_rate': result.learning_rate} | norms)
     golden = {
@@ -27,8 +28,8 @@ def main() -> None:
         'last': {kind: fingerprint(getattr(result, kind)) for kind in KINDS},
     }
     short = json.loads(json.dumps(golden), parse_float=lambda text: float(f'{float(text):.13g}'))
-    (HERE / 'training_golden.json').write_text(json.dumps(short, indent=0) + '\n')
+    (HERE / file_name).write_text(json.dumps(short, indent=0) + '\n')
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1])

@@ -6,17 +6,18 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from helpers.ten_steps import KINDS, SMALL, fingerprint, l2_norm, our_steps
+from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm, our_steps
 
-GOLDEN = json.loads(pathlib.Path(__file__).with_name('training_golden.json').read_text())
 TOLERANCE = 1e-9
 
 
-def test_ten_steps_are_those_recorded():
+@pytest.mark.parametrize('file_name', ('training_golden.json',))
+def test_ten_steps_are_those_recorded(file_name):
     """Loss, rate and norms of every step; of the last one every tensor."""
+    golden = json.loads(pathlib.Path(__file__).with_name(file_name).read_text())
     with jax.enable_x64(True):
-        results = list(our_steps(SMALL, 'float64'))
-    for result, expected in zip(results, GOLDEN['steps'], strict=True):
+        results = list(our_steps(GOLDEN_RUNS[file_name], 'float64'))
+    for result, expected in zip(results, golden['steps'], strict=True):
         ours = {'loss': result.loss, 'learning_rate': result.learning_rate} | {
             kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS
         }
@@ -25,6 +26,6 @@ def test_ten_steps_are_those_recorded():
         tensors = getattr(results[-1], kind)
         assert {array.dtype for array in tensors.values()} == {np.dtype('float64')}
         for key, ours, expected in zip(
-            sorted(tensors), fingerprint(tensors), GOLDEN['last'][kind], strict=True
+            sorted(tensors), fingerprint(tensors), golden['last'][kind], strict=True
         ):
             assert abs(ours - expected) <= TOLERANCE * l2_norm(tensors[key]), (kind, key)

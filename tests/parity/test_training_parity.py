@@ -1,4 +1,4 @@
-"""Ten training steps of ResNet-RS-50 at 64 pixels beside PyTorch and timm, tensor by tensor.
+"""Ten training steps of ResNet-RS-50 and EfficientNet-B0 beside PyTorch and timm, by tensor.
 
 Slow (minutes); needs requirements-parity.txt. test_training_golden.py is the part that always runs.
 """
@@ -9,7 +9,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from helpers.ten_steps import KINDS, RESNET_RS_50, l2_norm, our_steps
+from helpers.ten_steps import EFFICIENTNET_B0, KINDS, RESNET_RS_50, l2_norm, our_steps
 
 if missing := [name for name in ('torch', 'timm') if not importlib.util.find_spec(name)]:
     pytest.skip(
@@ -60,10 +60,11 @@ def step_by_step(run, dtype):
             yield step, ours, theirs
 
 
-def test_float64():
+@pytest.mark.parametrize('run', (RESNET_RS_50, EFFICIENTNET_B0), ids=lambda run: run.name)
+def test_float64(run):
     """Every tensor of every step."""
     worst = dict.fromkeys(('loss', *KINDS), 0.0)
-    for step, ours, theirs in step_by_step(RESNET_RS_50, 'float64'):
+    for step, ours, theirs in step_by_step(run, 'float64'):
         assert ours.learning_rate == pytest.approx(theirs.learning_rate, rel=1e-12)
         assert ours.loss == pytest.approx(theirs.loss, rel=FLOAT64_TOLERANCE)
         worst['loss'] = max(worst['loss'], abs(ours.loss / theirs.loss - 1))
@@ -74,7 +75,7 @@ def test_float64():
                 difference = relative_difference({key: a[key]}, {key: b[key]})
                 assert difference <= FLOAT64_TOLERANCE, (step, kind, key)
                 worst[kind] = max(worst[kind], difference)
-    print('float64:', {kind: f'{value:.1e}' for kind, value in worst.items()})
+    print(f'{run.name}, float64:', {kind: f'{value:.1e}' for kind, value in worst.items()})
 
 
 def test_float32():

@@ -217,3 +217,4 @@ def test_libtpu_knows_the_slice_of_an_accelerator_type(accelerator_type, devices
     """A core is a device for v2 and v3, a chip for the others."""
     found = topology.open_topology(topology.slice_name(accelerator_type))
     assert len(found.devices) == devices
+    assert found.chips_per_host == (1 if devices == 1 else 4)

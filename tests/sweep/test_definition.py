@@ -6,8 +6,10 @@ from helpers import prepared
 from configs import digits, stored
 from configs.sweeps import digits_grid
 from resnet_rs.config.stored import write_config
+from resnet_rs.config.validation import check_settings
 from resnet_rs.sweep.combinators import chain, product, run_name, values
 from resnet_rs.sweep.definition import check_runs, load_sweep
+from resnet_rs.sweep.results import depth_of
 from resnet_rs.utils.errors import UserError
 
 
@@ -105,3 +107,11 @@ def test_the_study_has_27_networks_and_three_seeds():
     }
     assert len(networks) == 27
     assert {made.seed for _, made in pairs[:27]} == {0}
+
+
+def test_the_sweep_over_families_trains_each_three_times():
+    pairs = load_sweep('configs/sweeps/families.py')
+    assert len({name for name, _ in pairs}) == len(pairs) == 9
+    for _, config in pairs:
+        check_settings(config)
+    assert {depth_of(config) for _, config in pairs} == {14, None}

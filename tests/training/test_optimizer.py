@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import efficientnet
 from resnet_rs.config import default_config
 from resnet_rs.config.durations import to_steps
+from resnet_rs.config.validation import check_settings
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.training.optimizer import (
     create_optimizer,
@@ -154,3 +156,80 @@ def test_ema_is_a_plain_loop():
     np.testing.assert_allclose(ema['params'], average, rtol=1e-5)
     np.testing.assert_allclose(ema['batch_stats'], average, rtol=1e-5)
     assert ema['params'].dtype == jnp.float32
+
+
+def test_exponential_schedule_of_efficientnet():
+    config = efficientnet.get_config('b0')
+    total = to_steps(config.duration, batch_size=4096, examples_per_epoch=IMAGENET)
+    schedule = create_schedule(config, total, IMAGENET)
+    every = 2.4 * IMAGENET / 4096
+    for step in (0, 1, 1000, 1563, 1564, 1565, 2252, 2253, total // 2, total - 1):
+        # 5 epochs of warm-up; the steps of 0.97 count from the start of the run.
+        rate = 0.256 * (step / 1564 if step < 1564 else 0.97 ** math.floor(step / every))
+        assert float(schedule(step)) == pytest.approx(rate, rel=2e-5, abs=1e-9), step
+
+
+def rmsprop_config():
+    config = default_config()
+    config.optimizer.update(name='rmsprop', weight_decay=0.01, rmsprop_epsilon=1e-3)
+    return config
+
+
+def test_rmsprop_is_tensorflows():
+    """Ten steps beside tf.compat.v1.train.RMSPropOptimizer, with rates that change."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    start = random.normal(size=7)
+    gradients = random.normal(size=(10, 7)) * 10.0 ** random.integers(-4, 2, (10, 7))
+    config = rmsprop_config()
+    # That optimiser rounds its constants to float32, whatever the weight is.
+    for name in ('rmsprop_decay', 'momentum', 'rmsprop_epsilon'):
+        config.optimizer[name] = float(np.float32(config.optimizer[name]))
+    rates = np.linspace(0.3, 0.1, 10)
+    with jax.enable_x64(True):
+        optimizer = create_optimizer(config, lambda step: jnp.asarray(rates)[step])
+        params = {'kernel': jnp.asarray(start)}
+        state = optimizer.init(params)
+        ours = []
+        for gradient in gradients:
+            updates, state = optimizer.update({'kernel': jnp.asarray(gradient)}, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+            ours.append(np.asarray(params['kernel']))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        weight = tf.compat.v1.get_variable('w', initializer=start)
+        gradient, rate = (tf.compat.v1.placeholder(tf.float64) for _ in range(2))
+        theirs = tf.compat.v1.train.RMSPropOptimizer(rate, 0.9, 0.9, 1e-3)
+        update = theirs.apply_gradients([(gradient + 0.01 * weight, weight)])
+        session.run(tf.compat.v1.global_variables_initializer())
+        for step in range(10):
+            session.run(update, {gradient: gradients[step], rate: rates[step]})
+            np.testing.assert_allclose(ours[step], session.run(weight), rtol=1e-10)
+
+
+def test_rmsprop_in_numpy():
+    """The same formula in float64 throughout, to 1e-12."""
+    random = np.random.default_rng(1)
+    weight = random.normal(size=5)
+    gradients = random.normal(size=(10, 5))
+    mean_square, momentum = np.ones(5), np.zeros(5)
+    with jax.enable_x64(True):
+        optimizer = create_optimizer(rmsprop_config(), lambda step: 0.1 * (step + 1))
+        params = {'kernel': jnp.asarray(weight)}
+        state = optimizer.init(params)
+        for step, gradient in enumerate(gradients):
+            updates, state = optimizer.update({'kernel': jnp.asarray(gradient)}, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+            decayed = gradient + 0.01 * weight
+            mean_square = 0.9 * mean_square + 0.1 * decayed**2
+            rate = 0.1 * (step + 1)
+            momentum = 0.9 * momentum + rate * decayed / np.sqrt(mean_square + 1e-3)
+            weight = weight - momentum
+            np.testing.assert_allclose(params['kernel'], weight, rtol=1e-12)
+
+
+def test_rmsprop_has_no_form_of_nesterov():
+    config = rmsprop_config()
+    config.optimizer.nesterov = True
+    with pytest.raises(UserError, match='optimizer.nesterov is True, but'):
+        check_settings(config)

@@ -1,0 +1,261 @@
+"""Estimated training steps of EfficientNet beside ResNet-RS, on several generations of TPUs.
+
+    python benchmarks/efficientnet_claim.py [--generations=v3,v5e] [--rows=b0,50@160] [--csv=FILE]
+
+Compiles the training step of each row of configs/efficientnet.py (B0 to B7) and of
+configs/resnet_rs.py for one device, at batch 128, halved until it fits, as the ResNet-RS paper
+measured, and normalises to 128 images. A row is appended to the table as soon as it is there, and
+rows that the table has are left out: the same command resumes. A row takes minutes of CPU and up to
+13 GB of memory. docs/efficientnet.md shows the results: --page prints its tables from the file, and
+--plot=FILE draws it.
+Needs libtpu (requirements-dev.txt).
+"""
+
+import argparse
+import csv
+import pathlib
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from resnet_rs.plan import topology  # noqa: E402
+from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
+
+TABLE = ROOT / 'docs' / 'efficientnet.csv'
+# The order in which rows are compiled: those that say most about the claim first.
+EFFICIENTNETS = ('b0', 'b3', 'b5', 'b7', 'b1', 'b2', 'b4', 'b6')
+RESNETS_RS = (
+    '50@160',
+    '101@160',
+    '101@192',
+    '152@192',
+    '152@224',
+    '152@256',
+    '200@256',
+    '270@256',
+    '350@256',
+    '350@320',
+    '420@320',
+)
+TOPOLOGIES = {'v3': 'v3:2x2', 'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v6e': 'v6e:2x2'}
+IMAGES = 128
+# EfficientNets, each with the ResNet-RS of the nearest published top-1.
+MATCHED = {
+    'b1': '50@160',
+    'b2': '101@160',
+    'b3': '101@192',
+    'b4': '152@256',
+    'b5': '270@256',
+    'b6': '350@256',
+    'b7': '420@320',
+}
+NOT_RUN = 'not run'
+FIELDS = (
+    'generation',
+    'row',
+    'batch',
+    'million_cycles_per_128',
+    'milliseconds_per_128',
+    'peak_gib',
+    'gigaflops_per_image',
+    'compile_seconds',
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--generations', default=','.join(TOPOLOGIES), help='comma separated')
+    parser.add_argument('--rows', default=','.join(EFFICIENTNETS + RESNETS_RS))
+    parser.add_argument('--csv', type=pathlib.Path, default=TABLE, help='(default: %(default)s)')
+    parser.add_argument('--plot', type=pathlib.Path, help='draw the table, compile nothing')
+    parser.add_argument('--page', action='store_true', help='print the tables of the page')
+    options = parser.parse_args(arguments)
+    with one_line_errors(UserError):
+        if options.plot:
+            draw(read(options.csv)).savefig(options.plot, dpi=110)
+            return
+        if options.page:
+            print(page(read(options.csv)))
+            return
+        generations, rows = options.generations.split(','), options.rows.split(',')
+        check('generation', generations, TOPOLOGIES)
+        check('row', rows, EFFICIENTNETS + RESNETS_RS)
+        topology.prepare_environment()
+        topology.check_libtpu()
+        for generation in generations:
+            for row in rows:
+                compile_row(options.csv, generation, row)
+
+
+def check(what: str, names: list[str], known) -> None:
+    """Raises UserError for a name that is not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f'there is no {what} {unknown[0]!r}; there are {", ".join(known)}')
+
+
+def compile_row(table: pathlib.Path, generation: str, row: str) -> None:
+    """Appends a row to the table unless it is there."""
+    known = read(table)
+    if any((each['generation'], each['row']) == (generation, row) for each in known):
+        return
+    result = estimate(generation, row, largest_batch(known, generation, row))
+    new = not table.exists()
+    with table.open('a', newline='') as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
+        if new:
+            writer.writeheader()
+        writer.writerow(result)
+    print(', '.join(f'{name} {value}' for name, value in result.items()), flush=True)
+
+
+def largest_batch(known: list[dict], generation: str, row: str) -> int:
+    """Returns the first batch to try: that of a smaller network of the same series, else 128."""
+    series = next(series for series in (sorted(EFFICIENTNETS), RESNETS_RS) if row in series)
+    smaller = series[: series.index(row)]
+    batches = [
+        int(each['batch'])
+        for each in known
+        if each['generation'] == generation and each['row'] in smaller
+    ]
+    return min(batches, default=IMAGES)
+
+
+def estimate(generation: str, row: str, batch: int) -> dict:
+    """Returns a row: the largest of `batch`, `batch` / 2, ... that fits, and what it takes."""
+    from configs import efficientnet, resnet_rs
+    from resnet_rs.models.cost import count_cost
+    from resnet_rs.plan.cache import DoesNotFit, PlanCache
+    from resnet_rs.plan.program import compile_step
+    from resnet_rs.training.steps import model_of
+
+    device = topology.open_topology(TOPOLOGIES[generation], devices=1)
+    configs = efficientnet if row in EFFICIENTNETS else resnet_rs
+    config = configs.get_config(row).unlock()
+    start = time.monotonic()
+    while True:
+        config.batch_size = config.eval.batch_size = batch
+        try:
+            step = compile_step(config, device, cache=PlanCache())
+            break
+        except DoesNotFit:
+            print(f'{generation} {row}: {batch} images do not fit', flush=True)
+            if batch == 1:
+                raise UserError(f'{row} does not fit {generation} with one image') from None
+            batch //= 2
+    cycles = step.cycles * IMAGES / batch
+    clock = device.hardware.clock_hz
+    cost = count_cost(model_of(config), config.data.image_size)
+    return {
+        'generation': generation,
+        'row': row,
+        'batch': batch,
+        'million_cycles_per_128': round(cycles / 1e6, 1),
+        'milliseconds_per_128': round(cycles / clock * 1e3, 1) if clock else '',
+        'peak_gib': round(step.peak_bytes / topology.GIB, 2),
+        'gigaflops_per_image': round(2 * cost.multiply_adds / 1e9, 2),
+        'compile_seconds': round(time.monotonic() - start),
+    }
+
+
+def read(table: pathlib.Path) -> list[dict]:
+    """Returns the rows of the table, none where there is no such file."""
+    if not table.exists():
+        return []
+    with table.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def page(rows: list[dict]) -> str:
+    """Returns the tables of docs/efficientnet.md, with NOT_RUN where a row is missing."""
+    known = {(row['generation'], row['row']): row for row in rows}
+    every = sorted(EFFICIENTNETS) + list(RESNETS_RS)
+    lines = ['| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
+    for efficientnet, resnet in MATCHED.items():
+        ratios = [
+            _ratio(known.get((generation, efficientnet)), known.get((generation, resnet)))
+            for generation in TOPOLOGIES
+        ]
+        lines.append(f'| {efficientnet.upper()} / {resnet} | ' + ' | '.join(ratios) + ' |')
+    lines += ['', '| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
+    for name in every:
+        cells = [_cell(known.get((generation, name))) for generation in TOPOLOGIES]
+        lines.append(f'| {name.upper()} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def _ratio(efficientnet: dict | None, resnet: dict | None) -> str:
+    if not (efficientnet and resnet):
+        return NOT_RUN
+    cycles = [float(row['million_cycles_per_128']) for row in (efficientnet, resnet)]
+    return f'{cycles[0] / cycles[1]:.2f}'
+
+
+def _cell(row: dict | None) -> str:
+    if not row:
+        return NOT_RUN
+    time_ = f', {row["milliseconds_per_128"]} ms' if row['milliseconds_per_128'] else ''
+    memory = f', {row["peak_gib"]} GiB' if row['peak_gib'] else ''
+    return f'{row["million_cycles_per_128"]} M{time_}{memory} (batch {row["batch"]})'
+
+
+def draw(rows: list[dict]):
+    """Returns a matplotlib figure: top-1 against the estimated time, a panel for each generation.
+
+    Times are in million cycles where the clock is not known (docs/plan.md).
+    """
+    import matplotlib.figure
+
+    from resnet_rs.sweep.pareto import PUBLISHED_FILE
+
+    with PUBLISHED_FILE.open() as file:
+        published = list(csv.DictReader(line for line in file if not line.startswith('#')))
+    top1 = {
+        each['name'].lower()
+        if each['series'] == 'EfficientNet'
+        else f'{each["name"]}@{each["resolution"]}': float(each['top1'])
+        for each in published
+    }
+    generations = [name for name in TOPOLOGIES if any(row['generation'] == name for row in rows)]
+    figure = matplotlib.figure.Figure(figsize=(5.5 * len(generations), 4.5), layout='constrained')
+    for axes, generation in zip(
+        figure.subplots(1, len(generations), squeeze=False)[0], generations, strict=True
+    ):
+        here = {row['row']: row for row in rows if row['generation'] == generation}
+        timed = all(row['milliseconds_per_128'] for row in here.values())
+        column = 'milliseconds_per_128' if timed else 'million_cycles_per_128'
+        for color, (label, names) in enumerate(
+            {'EfficientNet': sorted(EFFICIENTNETS), 'ResNet-RS': RESNETS_RS}.items()
+        ):
+            points = [
+                (float(here[name][column]), top1[name], name) for name in names if name in here
+            ]
+            if points:
+                times, accuracies, _ = zip(*points, strict=True)
+                axes.plot(times, accuracies, 'o-', color=f'C{color}', label=label)
+            for time_, accuracy, name in points:
+                axes.annotate(
+                    name.upper() if label == 'EfficientNet' else name,
+                    (time_, accuracy),
+                    xytext=(4, -9),
+                    textcoords='offset points',
+                    fontsize=7,
+                    color=f'C{color}',
+                )
+        axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.set_xlabel(
+            f"compiler's estimate for 128 images ({'ms' if timed else 'million cycles'})"
+        )
+        axes.set_ylabel('published top-1 (%)')
+        axes.set_title(f'one training step on {generation}, estimated')
+        axes.grid(alpha=0.3, which='both')
+        axes.legend(fontsize=8, loc='lower right')
+    return figure
+
+
+if __name__ == '__main__':
+    main()
