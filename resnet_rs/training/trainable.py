@@ -184,8 +184,9 @@ def running_frozen_modules_in_evaluation(phase: Phase):
         return contextlib.nullcontext()
 
     def interceptor(call, arguments, settings, context):
-        if context.module.path in phase.frozen_modules:
-            signature = inspect.signature(getattr(context.module, context.method_name))
+        method = getattr(context.module, context.method_name, None)  # None for a loop's body
+        if method and context.module.path in phase.frozen_modules:
+            signature = inspect.signature(method)
             if 'train' in signature.parameters:
                 bound = signature.bind(*arguments, **settings)
                 bound.arguments['train'] = False
