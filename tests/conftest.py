@@ -30,6 +30,8 @@ SLOW = (
     'test_processes.py',
     'test_sweep.py',
     'test_train_lib.py',
+    'test_distillation.py',
+    'test_trainable.py',
     'test_imagenet_run.py',
     'test_pixels.py',
     'test_hosts.py',

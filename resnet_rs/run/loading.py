@@ -14,7 +14,7 @@ from resnet_rs.config import SETTINGS, eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
-from resnet_rs.training.steps import normalise
+from resnet_rs.training.networks import normalise
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 from resnet_rs.utils.rules import crop_fraction

@@ -9,7 +9,7 @@ from resnet_rs.config.stored import stored_config_of
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.training import WEIGHTS
-from resnet_rs.training.steps import model_of, variable_shapes
+from resnet_rs.training.networks import model_of, variable_shapes
 from resnet_rs.utils.errors import UserError
 
 
