@@ -25,9 +25,10 @@ from resnet_rs.utils.platforms import skip_absent_tpu
 # have, as a part of the largest logit; and the libraries that a format needs.
 FORMATS = {
     'stablehlo': ('float32', 'bfloat16'),
+    'onnx': ('float32',),
 }
 TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05}
-LIBRARIES: dict[str, tuple[str, ...]] = {}
+LIBRARIES = {'onnx': ('onnx', 'onnxruntime')}
 
 
 def main(arguments: list[str] | None = None) -> None:

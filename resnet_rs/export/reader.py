@@ -26,7 +26,20 @@ def read_stablehlo(folder: pathlib.Path):
     return lambda images: call(weights, images)
 
 
-READERS = {'stablehlo': read_stablehlo}
+def read_onnx(folder: pathlib.Path):
+    """Returns the function from images to logits of an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        folder / 'model.onnx', providers=['CPUExecutionProvider']
+    )
+    return lambda images: session.run(['logits'], {'images': images})[0]
+
+
+READERS = {
+    'stablehlo': read_stablehlo,
+    'onnx': read_onnx,
+}
 
 
 def main() -> None:

@@ -140,3 +140,20 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     finally:
         names.write_text(text)
     assert not output.exists()
+
+
+def test_onnx(workdir, picture, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    output = tmp_path / 'exported'
+    export.main([f'--workdir={workdir}', '--format=onnx', f'--output={output}'])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 18 and description['check']['same_top1'] == 18
+    nodes = [node.op_type for node in onnx.load(output / 'model.onnx').graph.node]
+    # The stem has four convolutions, the block three and its shortcut one; without the norms of
+    # all but the last convolution of the branch, whose gate stands between.
+    assert nodes.count('Conv') == 8
+    assert nodes.count('Sqrt') == nodes.count('Reciprocal') == 0
+    path, pixels = picture
+    likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
+    assert run_example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
