@@ -35,3 +35,13 @@ def load_workdir(
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_weights(step, like, (weights,))[weights]
     return config, model, variables
+
+
+def find_step(workdir: str | os.PathLike, checkpoint: str) -> int:
+    """Returns the step of the checkpoint 'last', 'best' or a step of a work directory.
+
+    Raises UserError for a directory without such a checkpoint.
+    """
+    best_by = stored_config_of(workdir).checkpoint.best_by
+    with Checkpoints(workdir, best_by=best_by, read_only=True) as checkpoints:
+        return checkpoints.find(checkpoint)
