@@ -5,6 +5,7 @@ import dataclasses
 
 import jax
 import ml_collections
+import numpy as np
 from absl import logging
 
 import input_pipeline
@@ -21,6 +22,7 @@ from resnet_rs.run.progress import Progress
 from resnet_rs.run.run_log import RunLog, is_reported
 from resnet_rs.run.signals import StopRequest
 from resnet_rs.run.start import check_init_from, lock_workdir, start_or_resume, start_workdir
+from resnet_rs.run.teacher import load_teacher, place_frozen, write_teacher
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
     Evaluation,
@@ -28,13 +30,12 @@ from resnet_rs.training.evaluation import (
     write_predictions,
     write_result,
 )
+from resnet_rs.training.networks import model_of, variable_shapes
 from resnet_rs.training.sharding import create_mesh, replicated
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import (
     create_eval_step,
     create_program,
-    model_of,
-    variable_shapes,
 )
 from resnet_rs.training.window import first_nonfinite
 from resnet_rs.utils.errors import Stopped, count_of
@@ -60,6 +61,7 @@ def train_and_evaluate(
     evaluators = create_evaluators(config, names, mesh, program.eval_step, examples)
     input_pipeline.plan_input(config, jax.process_count())
     head = check_init_from(config, info, workdir, program)
+    teacher = load_teacher(config, workdir)
     profile = Profile(profile_steps, workdir, program.total_steps)
     checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -76,6 +78,7 @@ def train_and_evaluate(
     evaluation = None
     with contextlib.ExitStack() as closing:
         lock_workdir(workdir, closing)
+        write_teacher(workdir, teacher)
         start_workdir(config, workdir, info.class_names)
         checkpoints = closing.enter_context(
             Checkpoints(
@@ -86,6 +89,11 @@ def train_and_evaluate(
             )
         )
         state, run = start_or_resume(config, program, checkpoints, mesh, head)
+        if config.trainable != 'all':
+            logging.info('%s', program.phases.describe(state.variables['params']))
+        frozen = place_frozen(program, teacher)
+        if teacher:
+            logging.info('learning from %s', teacher.described)
         first_step = int(state.step)
         batches = input_pipeline.train_batches(
             config,
@@ -113,8 +121,10 @@ def train_and_evaluate(
             with progress.waiting_for_input():
                 batch = next(batches)
             with jax.transfer_guard('disallow'):  # an implicit transfer would stall the devices
-                state, metrics = program.train_step(state, batch, {})
+                state, metrics = program.train_step(state, batch, frozen)
             progress.advance(metrics['loss'])
+            if frozen and step == first_step + 1:
+                check_finite(state, workdir)  # a bad teacher is bad at once
 
             is_last = step == program.total_steps
             stopping = stop.reached(step) and not is_last
@@ -230,10 +240,16 @@ def evaluate_split(
 
 def check_finite(state: TrainState, workdir: str) -> None:
     """Raises FloatingPointError naming the first step whose loss or norms were not finite."""
-    found = first_nonfinite(jax.device_get(state.window))
+    window = jax.device_get(state.window)
+    found = first_nonfinite(window)
     if found is None:
         return
     step, numbers = found
+    if not np.isfinite(window.get('teacher_entropy', 0)):
+        raise FloatingPointError(
+            f"the teacher's logits are not finite at step {step}; check its weights, its input "
+            '(--config.distillation.image_size) and its dtype (--config.distillation.dtype)'
+        )
     numbers = ', '.join(f'{name.replace("_", " ")} {value}' for name, value in numbers.items())
     raise FloatingPointError(
         f'not finite at step {step}: {numbers}; the last good checkpoint is in {workdir}. A '
@@ -266,6 +282,10 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     hosts.barrier('data checked', timeout_seconds=DATA_CHECK_SECONDS)
     if head := check_init_from(config, info, workdir, program):
         lines.append(f'starts from the EMA weights in {config.init_from}, {head.described}')
+    if config.trainable != 'all':
+        lines.append(program.phases.describe(program.state.variables['params']))
+    if teacher := load_teacher(config, workdir):
+        lines.append(f'learns from {teacher.described}')
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
     epochs = program.total_steps * config.batch_size / split.num_examples
     trained = count_of(split.num_examples, 'training image')

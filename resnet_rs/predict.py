@@ -15,11 +15,10 @@ import csv
 import dataclasses
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
+from resnet_rs.datasets.image_folder import find_images
 from resnet_rs.utils.errors import (
     CommandParser,
     Renamed,
@@ -111,31 +110,6 @@ def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, c
             classes = [(int(n), names[n], float(p)) for n, p in zip(row, chances, strict=True)]
             predictions.append(Prediction(str(file), tuple(classes)))
     return predictions
-
-
-def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
-    """Returns the named files, and the images of the named folders and their subfolders, sorted.
-
-    Images in folders are recognised by their suffix.
-
-    Raises UserError for a path that does not exist and for a folder without images.
-    """
-    files = []
-    for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            found = [
-                file
-                for file in path.rglob('*')
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-            ]
-            if not found:
-                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
-            files += sorted(found)
-        elif path.exists():
-            files.append(path)
-        else:
-            raise UserError(f'{path} does not exist')
-    return files
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,6 +18,7 @@ ROOMS = (
     'plan',
     'convert',
     'sweep',
+    'export',
 )
 ROOT_MODULES = {path.stem for path in ROOT.glob('*.py')} | {'configs', 'tests', 'benchmarks'}
 

@@ -1,19 +1,19 @@
 """The settings of a run: their table, rules, relations, files and flags.
 
-table.py holds every setting with its default, rule and meaning; relations.py says which values go
-together; validation.py checks a configuration against both; evaluations.py gives the configuration
-of each of a run's evaluations; stored.py reads and writes a run's config.json; command_line.py
-reads --config and its settings; durations.py turns '350 epochs' into steps.
+table.py holds every setting with its default, rule and meaning, as setting.py defines them;
+relations.py says which values go together; trainable.py has the notation of config.trainable;
+validation.py checks a configuration against all of them; evaluations.py gives the configuration of
+each of a run's evaluations; stored.py reads and writes a run's config.json; command_line.py reads
+--config and its settings; durations.py turns '350 epochs' into steps.
 """
 
+from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.table import (
     AUGMENTATIONS,
     DEFAULT_EVALUATION,
     EVALUATION_SETTINGS,
     RANDAUGMENT_OPERATIONS,
     SETTINGS,
-    Change,
-    Setting,
     default_config,
     eval_image_size,
     experiment_settings,

@@ -28,6 +28,32 @@ def batch_norm_group_size(settings: Mapping[str, Any]) -> str:
     )
 
 
+def objective(settings: Mapping[str, Any]) -> str:
+    is_distillation = settings['objective'] == 'distillation'
+    teacher = settings['distillation.teacher']
+    if is_distillation and not teacher:
+        return (
+            "objective is 'distillation', but distillation.teacher is empty; name the work "
+            'directory of a trained network with --config.distillation.teacher'
+        )
+    if teacher and not is_distillation:
+        return (
+            f'distillation.teacher is {teacher!r}, but objective is {settings["objective"]!r}, '
+            'which has no teacher; use --config.objective=distillation'
+        )
+    return ''
+
+
+def distillation_form(settings: Mapping[str, Any]) -> str:
+    temperature = settings['distillation.temperature']
+    if settings['distillation.form'] != 'hard' or temperature == 1:
+        return ''
+    return (
+        f"distillation.temperature is {temperature}, but distillation.form is 'hard', which has "
+        'none; use --config.distillation.temperature=1'
+    )
+
+
 def repeated_augmentation(settings: Mapping[str, Any]) -> str:
     return _divides(settings, 'data.repeated_augmentation', settings['batch_size'], 'batch_size')
 

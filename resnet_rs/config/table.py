@@ -5,19 +5,19 @@ it with the public implementations). A config file starts from `default_config()
 settings of its experiment.
 """
 
-import dataclasses
-import enum
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import ml_collections
 
 from resnet_rs.config import relations
 from resnet_rs.config.relations import DEFAULT_EVALUATION
+from resnet_rs.config.setting import Change, Setting
+from resnet_rs.config.trainable import trainable
 from resnet_rs.models.rules import RULES as NETWORK
 from resnet_rs.utils.rules import (
     Rule,
     center_crop,
+    checkpoint,
     choice,
     colour,
     duration,
@@ -65,34 +65,6 @@ RANDAUGMENT_OPERATIONS = (
 )
 
 
-class Change(enum.Enum):
-    """The meaning of another value of a setting for a run."""
-
-    EXPERIMENT = 'another experiment; fixed when the run starts'
-    SEED = 'another run of the same experiment; fixed when the run starts'
-    EVALUATION = 'the same run, evaluated differently; may change on a resume'
-    RESUME = 'the same run; may change on a resume'
-    HOST = 'the same run; may change on a resume and differ between hosts'
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A setting of a run.
-
-    change: the meaning of another value for a run.
-    replaces: of an evaluation's own setting, the setting of the run that it replaces.
-    relation: a function of all settings, {name: value}, that returns why this setting conflicts
-      with another one, or ''. It is called once every setting obeys its own rule.
-    """
-
-    default: Any
-    rule: Rule
-    meaning: str
-    change: Change = Change.EXPERIMENT
-    relation: Callable[[Mapping[str, Any]], str] | None = None
-    replaces: str = ''
-
-
 SETTINGS = {
     'seed': Setting(0, whole(0, 2**31 - 1), 'seed of all random draws', Change.SEED),
     'batch_size': Setting(
@@ -101,6 +73,16 @@ SETTINGS = {
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
         '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
+    'objective': Setting(
+        'supervised', choice('supervised', 'distillation'),
+        'what the network learns from: labels, or labels and a teacher (docs/objectives.md)',
+        relation=relations.objective),
+    'trainable': Setting(
+        'all', trainable(), 'parameters that learn, and until when (docs/objectives.md)'),
+    'frozen_statistics': Setting(
+        'stored', choice('stored', 'batch'),
+        'stored: modules that do not learn run as in evaluation; batch: as in training, so that '
+        'their statistics change'),
 
     'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network'),
     'model.num_classes': Setting(
@@ -226,6 +208,9 @@ SETTINGS = {
         16.0, number(0, above=True), 'memory of one process for prefetching and a cache in memory',
         Change.HOST),
 
+    'optimizer.name': Setting(
+        'sgd', choice('sgd', 'rmsprop', 'adam'), "optimiser; rmsprop is TensorFlow's, for "
+        'EfficientNet; adam has decoupled weight decay (AdamW)'),
     'optimizer.learning_rate': Setting(
         0.1, number(0), 'peak learning rate per 256 images of global batch'),
     'optimizer.schedule': Setting(
@@ -241,18 +226,18 @@ SETTINGS = {
         0.97, number(0, 1, above=True), 'factor of every step of the exponential schedule'),
     'optimizer.warmup': Setting(
         '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
-    'optimizer.name': Setting(
-        'sgd', choice('sgd', 'rmsprop'), "optimiser; rmsprop is TensorFlow's, for EfficientNet"),
     'optimizer.momentum': Setting(
-        0.9, number(0, 1, below=True), 'momentum of SGD and of RMSProp'),
+        0.9, number(0, 1, below=True), 'momentum of SGD and of RMSProp; beta1 of Adam'),
     'optimizer.nesterov': Setting(
-        False, flag(), "use Nesterov's form of SGD's momentum", relation=relations.nesterov),
+        False, flag(), "use Nesterov's form of the momentum of SGD or Adam",
+        relation=relations.nesterov),
     'optimizer.rmsprop_decay': Setting(
         0.9, number(0, 1, below=True), 'decay of the mean of squared gradients'),
     'optimizer.rmsprop_epsilon': Setting(
         1e-3, number(0, above=True), 'epsilon, added to that mean inside the root'),
     'optimizer.weight_decay': Setting(
-        4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient'),
+        4e-5, number(0), 'coupled L2: weight_decay * weight is added to the gradient; with adam, '
+        'to the update, which the learning rate scales'),
     'optimizer.weight_decay_on': Setting(
         'kernels_and_biases', choice('kernels_and_biases', 'kernels', 'everything'),
         "kernels_and_biases: all but batch norm, as in the authors' code"),
@@ -265,6 +250,26 @@ SETTINGS = {
         0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
+
+    'distillation.teacher': Setting(
+        '', text(), "work directory of the teacher, whose EMA weights are used; empty: none"),
+    'distillation.checkpoint': Setting(
+        'last', checkpoint(), "the teacher's checkpoint"),
+    'distillation.form': Setting(
+        'kl', choice('kl', 'cross_entropy', 'hard'),
+        "loss between student and teacher; hard: the teacher's prediction is a label",
+        relation=relations.distillation_form),
+    'distillation.temperature': Setting(
+        1.0, number(0, above=True), 'divisor of both logits; its square multiplies the loss'),
+    'distillation.label_weight': Setting(
+        0.5, number(0, 1), 'weight of the loss of the labels; the rest is that of the teacher'),
+    'distillation.image_size': Setting(
+        0, Rule(int, f"0 (the teacher's) or a whole number, {LEAST_IMAGE_SIZE} or more",
+                lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
+        "side in pixels to which the student's images are resized for the teacher; 0: its own "
+        'resolution of evaluation'),
+    'distillation.dtype': Setting(
+        '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),
 
     'sharding.strategy': Setting(
         'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),

@@ -97,7 +97,8 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, check
     config, model, variables = load_workdir(workdir, weights, checkpoint)
     state = timm.to_state_dict(paths_of(variables), model.architecture)
     with created_whole(output) as partial:
-        safetensors.numpy.save_file(state, partial, metadata={'format': 'pt'})
+        # safetensors itself creates files that other users cannot read.
+        partial.write_bytes(safetensors.numpy.save(state, metadata={'format': 'pt'}))
     parameters = count_parameters(variables['params'])
     print(f'{config.model.name}: {parameters:,} parameters ({weights}) written to {output}')
 

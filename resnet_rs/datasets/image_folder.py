@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import pathlib
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -223,3 +224,28 @@ def _difference(first: _Split, second: _Split) -> str:
             )
             problems.append(f'{what} in {here.name}/ but not in {there.name}/')
     return ', '.join(problems)
+
+
+def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
+    """Returns the named files, and the images of the named folders and their subfolders, sorted.
+
+    Images in folders are recognised by their suffix.
+
+    Raises UserError for a path that does not exist and for a folder without images.
+    """
+    files = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            found = [
+                file
+                for file in path.rglob('*')
+                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+            ]
+            if not found:
+                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
+            files += sorted(found)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f'{path} does not exist')
+    return files

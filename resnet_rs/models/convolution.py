@@ -28,11 +28,12 @@ def conv_general_dilated(x, kernel, strides, padding, **options) -> jax.Array:
     """Returns jax.lax.conv_general_dilated(...), whose arguments it takes.
 
     Images are [batch, height, width, channels], kernels [height, width, channels of a group,
-    features]. XLA's convolution stays for other dimensions, for other dtypes than float32 and for
-    dilation.
+    features]. XLA's convolution stays for other dimensions, for other dtypes than float32, for
+    dilation and for images of a symbolic size (jax.export).
     """
     dilations = {*(options.get('lhs_dilation') or ()), *(options.get('rhs_dilation') or ())}
-    if x.ndim != 4 or not x.dtype == kernel.dtype == jnp.float32 or dilations - {1}:
+    is_usual = x.ndim == 4 and all(isinstance(size, int) for size in x.shape[1:3])
+    if not is_usual or not x.dtype == kernel.dtype == jnp.float32 or dilations - {1}:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     strides = tuple(strides)
     if isinstance(padding, str):

@@ -40,6 +40,17 @@ def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, i
     return ((before, kernel_size - 1 - before),) * 2
 
 
+def average_pool(x: jax.Array, stride: int) -> jax.Array:
+    """Returns means over windows of 2 with TensorFlow's SAME padding, which the means leave out.
+
+    An axis of one pixel gets a window of one: XLA averages it wrongly on CPUs in large batches.
+    """
+    sizes = x.shape[1:-1]
+    window = tuple(1 if size == 1 else 2 for size in sizes)
+    strides = tuple(1 if size == 1 else stride for size in sizes)
+    return nn.avg_pool(x, window, strides, padding='SAME', count_include_pad=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Affine:
     """x * multiplier + offset, not computed yet: `value` does it, in one pass over memory.

@@ -18,6 +18,7 @@ from resnet_rs.models.layers import (
     BatchNorm,
     StochasticDepth,
     accumulation_dtype,
+    average_pool,
     explicit_padding,
     spatial_mean,
 )
@@ -195,8 +196,7 @@ class Block(ArchitectureModule):
         stride, architecture = self.stride, self.architecture
         if architecture.pools_shortcut:
             if stride > 1 or architecture.pool_unstrided_shortcut:
-                strides = (stride, stride)
-                x = nn.avg_pool(x, (2, 2), strides, padding='SAME', count_include_pad=False)
+                x = average_pool(x, stride)
             elif self.dilation > 1:  # timm's form: a pool without its stride, padding counted
                 x = nn.avg_pool(x, (2, 2), (1, 1), padding='SAME')
             stride = 1

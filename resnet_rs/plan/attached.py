@@ -11,6 +11,7 @@ from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
 from resnet_rs.run.evaluators import Evaluator
+from resnet_rs.training.sharding import bytes_per_device
 from resnet_rs.training.steps import Program, batch_shapes
 from resnet_rs.utils.errors import UserError, count_of
 
@@ -59,12 +60,14 @@ def compile_steps(
         'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
     evaluators, eval_bytes = _compile_evaluators(evaluators, state.variables, devices)
+    teacher_bytes = memory.shares * bytes_per_device(program.frozen)
+    of_teacher = f', {teacher_bytes / GIB:.2f} of it the teacher' if teacher_bytes else ''
     return (
         dataclasses.replace(program, train_step=train_step),
         evaluators,
         (
-            f'memory: {memory.describe(train_bytes)} of {memory.owner} for a training step, '
-            f'{eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
+            f'memory: {memory.describe(train_bytes)} of {memory.owner} for a training step'
+            f'{of_teacher}, {eval_bytes / GIB:.2f} for an evaluation step, by the compiler'
         ),
     )
 

@@ -10,7 +10,7 @@ from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import Topology
-from resnet_rs.training.steps import model_of
+from resnet_rs.training.networks import model_of
 
 EXCLUDED = 'input, checkpoints, start-up, logging and waiting for other hosts are not included'
 

@@ -100,6 +100,18 @@ class CompiledProgram:
         """The estimated cycles of a step on one device, without collectives and async copies."""
         return sum(operation.total_cycles for operation in self.operations)
 
+    def cycles_in(self, scope: str) -> int:
+        """Returns the part of `cycles` of operations inside of a jax.named_scope.
+
+        A transformation stands around the name of a scope, as in 'jvp(teacher)'.
+        """
+        inside = re.compile(rf'(^|[/(]){re.escape(scope)}([/)]|$)')
+        return sum(
+            operation.total_cycles
+            for operation in self.operations
+            if inside.search(operation.op_name)
+        )
+
     def repetition(self, quantity: str) -> float:
         """Returns executed 'bytes' or 'flops' divided by those with every loop run once."""
         once = sum(getattr(operation, quantity) for operation in self.operations)

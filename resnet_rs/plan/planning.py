@@ -7,7 +7,7 @@ import ml_collections
 
 from resnet_rs.plan import estimate, fit, report
 from resnet_rs.plan.cache import DoesNotFit, PlanCache
-from resnet_rs.plan.program import compile_step
+from resnet_rs.plan.program import compile_step, teacher_bytes
 from resnet_rs.plan.topology import GIB, Topology
 from resnet_rs.training.sharding import check_divides
 from resnet_rs.utils.errors import count_of
@@ -60,6 +60,7 @@ def make_plan(
         if hlo_dump:
             dump(hlo_dump, topology, which, step)
     if 'train' in times:
+        plan.steps['train']['teacher_bytes'] = teacher_bytes(config, topology)
         run = estimate.run_time(config, topology, *sizes, times['train'], times.get('eval'))
         plan.run = run and report.run_record(run, config.duration)
     return plan

@@ -11,7 +11,8 @@ from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.plan.cache import Compilation, DoesNotFit, PlanCache
 from resnet_rs.plan.hlo import CompiledProgram, read_program
 from resnet_rs.plan.topology import Topology
-from resnet_rs.training.sharding import create_mesh
+from resnet_rs.training.objectives import create_objective
+from resnet_rs.training.sharding import bytes_per_device, create_mesh, place_part
 from resnet_rs.training.steps import batch_shapes, create_inference_step, create_program
 
 STEP_KINDS = ('train', 'eval', 'inference')
@@ -108,6 +109,13 @@ def lower_step(
     if which == 'eval':
         return program.eval_step.lower({'raw': state.variables, 'ema': state.ema}, batch)
     return create_inference_step(config, mesh).lower(state.ema, batch['image'])
+
+
+def teacher_bytes(config: ml_collections.ConfigDict, topology: Topology) -> int:
+    """Returns the bytes of a teacher's weights on each device, 0 without a teacher."""
+    mesh = create_mesh(list(topology.devices), config.sharding.slices)
+    frozen = create_objective(config).frozen
+    return bytes_per_device(place_part('variables', frozen, mesh, config.sharding))
 
 
 def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:

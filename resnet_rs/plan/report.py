@@ -63,6 +63,7 @@ def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
         'model_flops': time.model_flops,
         'hbm_bytes': step.hbm_bytes,
         'cycles': step.cycles,
+        'teacher_cycles': program.cycles_in('teacher'),
         'unestimated_bytes': program.unestimated_bytes,
         'compute_seconds': time.compute_seconds,
         'collective_seconds': time.collective_seconds,
@@ -116,6 +117,9 @@ def sentence(plan: Plan) -> str:
             ]
         else:
             parts.append(f'{step["cycles"]:,} cycles a step')
+        if step.get('teacher_bytes'):
+            share = step['teacher_cycles'] / step['cycles']
+            parts.append(f'the teacher {share:.0%} of it and {step["teacher_bytes"] / GIB:.2f} GiB')
     if plan.run:
         parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
     if plan.host and plan.host['bound_by_input']:

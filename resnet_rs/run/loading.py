@@ -14,7 +14,7 @@ from resnet_rs.config import SETTINGS, eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
-from resnet_rs.training.steps import normalise
+from resnet_rs.training.networks import normalise
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 from resnet_rs.utils.rules import crop_fraction
@@ -153,12 +153,17 @@ def load(
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
     skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
-    preprocessing = Preprocessing(
-        image_size=image_size or eval_image_size(config),
+    preprocessing = preprocessing_of(config, image_size or eval_image_size(config))
+    names = class_names(workdir, config.model.num_classes)
+    return LoadedNetwork(network, variables, preprocessing, tuple(names))
+
+
+def preprocessing_of(config: ml_collections.ConfigDict, image_size: int) -> Preprocessing:
+    """Returns the preprocessing of evaluation of a run's configuration, at `image_size` pixels."""
+    return Preprocessing(
+        image_size=image_size,
         crop=config.data.eval_crop,
         kernel=config.data.resize,
         mean=tuple(config.data.mean_rgb),
         deviation=tuple(config.data.std_rgb),
     )
-    names = class_names(workdir, config.model.num_classes)
-    return LoadedNetwork(network, variables, preprocessing, tuple(names))

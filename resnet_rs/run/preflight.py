@@ -51,6 +51,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     check_cache(info, config.data)
     check_evaluations(config, info)
     find_head(config, info, workdir)
+    check_teacher(config, info)
     check_workdir(config, workdir)
     return info
 
@@ -100,6 +101,33 @@ def find_head(
         number,
         info.class_names,
         same_dataset=_dataset_of(stored) == _dataset_of(config),
+    )
+
+
+def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
+    """Raises UserError unless the teacher, if any, has a checkpoint and the classes of the data."""
+    directory = config.distillation.teacher
+    if not directory:
+        return
+    stored = read_config(directory)
+    if stored is None or not has_checkpoint(directory):
+        lacks = 'checkpoint' if stored else CONFIG_FILE
+        raise UserError(
+            f'distillation.teacher is {directory!r}, which holds no {lacks}; name the work '
+            'directory of a run or of converted weights with --config.distillation.teacher'
+        )
+    number = stored.model.num_classes
+    if number != info.num_classes:
+        raise UserError(
+            f'the teacher in {directory} has {count_of(number, "class")}, but {info.name} has '
+            f'{info.num_classes}; use a teacher of the same classes'
+        )
+    check_same_classes(
+        info,
+        stored_class_names(directory, number),
+        f'the teacher in {directory}',
+        remedy='use a teacher of the same classes',
+        consequence='the teacher would teach wrong classes',
     )
 
 
@@ -192,7 +220,14 @@ def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
     check_same_classes(info, read_class_names(workdir), f'{path} of the network')
 
 
-def check_same_classes(info: DatasetInfo, names: Sequence[str], where: str) -> None:
+def check_same_classes(
+    info: DatasetInfo,
+    names: Sequence[str],
+    where: str,
+    *,
+    remedy: str = 'evaluate it on data of its own classes',
+    consequence: str = 'the network would be scored against wrong labels',
+) -> None:
     """Raises UserError where the dataset has other classes than `names`, or another order.
 
     `where` says whose names they are. Classes that are only numbers in either of them (folders of
@@ -205,15 +240,12 @@ def check_same_classes(info: DatasetInfo, names: Sequence[str], where: str) -> N
     if lacking or unknown:
         differences = [f'lacks class {name!r}' for name in lacking[:1]]
         differences += [f'has class {name!r}' for name in unknown[:1]]
-        raise UserError(
-            f'{info.name} {" and ".join(differences)}, other than {where}; evaluate '
-            'it on data of its own classes'
-        )
+        raise UserError(f'{info.name} {" and ".join(differences)}, other than {where}; {remedy}')
     for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
         if trained != here:
             raise UserError(
-                f'class {number} is {trained!r} in {where}, but {here!r} in {info.name}: the '
-                'network would be scored against wrong labels; name or order the classes alike'
+                f'class {number} is {trained!r} in {where}, but {here!r} in {info.name}: '
+                f'{consequence}; name or order the classes alike'
             )
 
 

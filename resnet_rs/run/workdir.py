@@ -9,7 +9,7 @@ from resnet_rs.config.stored import stored_config_of
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.training import WEIGHTS
-from resnet_rs.training.steps import model_of, variable_shapes
+from resnet_rs.training.networks import model_of, variable_shapes
 from resnet_rs.utils.errors import UserError
 
 
@@ -35,3 +35,13 @@ def load_workdir(
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_weights(step, like, (weights,))[weights]
     return config, model, variables
+
+
+def find_step(workdir: str | os.PathLike, checkpoint: str) -> int:
+    """Returns the step of the checkpoint 'last', 'best' or a step of a work directory.
+
+    Raises UserError for a directory without such a checkpoint.
+    """
+    best_by = stored_config_of(workdir).checkpoint.best_by
+    with Checkpoints(workdir, best_by=best_by, read_only=True) as checkpoints:
+        return checkpoints.find(checkpoint)

@@ -98,7 +98,7 @@ def _numbered(path, pairs: Iterator) -> Iterator[tuple[str, ml_collections.Confi
 
 
 def _checked(name: str, config: ml_collections.ConfigDict, directory: str) -> SweepRun:
-    from resnet_rs.training.steps import model_of  # takes seconds: after the checks of names
+    from resnet_rs.training.networks import model_of  # takes seconds: after the checks of names
 
     config = preflight.with_sizes_of_data(config)
     info = preflight.check_config(config, directory)

@@ -14,6 +14,7 @@ import ml_collections
 import optax
 
 from resnet_rs.training.mixing import mixed_over_labels
+from resnet_rs.training.teacher import Teacher, create_teacher
 
 Apply = Callable[[jax.Array, dict], tuple[jax.Array, dict]]
 Losses = Callable[[Apply, dict, dict, dict], tuple[jax.Array, dict, dict[str, jax.Array]]]
@@ -29,17 +30,24 @@ class Objective:
       returns (logits, new batch statistics). `batch` holds 'image' float [batch, S, S, 3], 'label'
       int32 [batch] and, for a mixed batch, what mixing.with_partners adds. `frozen` holds arrays
       that the objective needs and the run does not change, such as the weights of a teacher.
+    frozen: the shapes and dtypes of those arrays.
     """
 
     values: tuple[str, ...]
     losses: Losses
+    frozen: dict = dataclasses.field(default_factory=dict)
 
 
 def create_objective(config: ml_collections.ConfigDict) -> Objective:
-    """Returns the objective of a configuration."""
+    """Returns the objective of a configuration.
+
+    Raises UserError for a distillation whose teacher's directory holds no network.
+    """
     smoothing, classes = config.optimizer.label_smoothing, config.model.num_classes
     if config.optimizer.label_smoothing_over == 'other_classes':
         smoothing *= classes / max(classes - 1, 1)  # a class's share is then e / (classes - 1)
+    if config.objective == 'distillation':
+        return distilled(config.distillation, smoothing, create_teacher(config))
     return supervised(smoothing)
 
 
@@ -48,15 +56,83 @@ def supervised(label_smoothing: float) -> Objective:
 
     def losses(apply, batch, rngs, frozen):
         logits, batch_stats = apply(batch['image'], rngs)
-
-        def of_label(label):
-            loss = smoothed_cross_entropy(logits, label, label_smoothing)
-            return jnp.stack([loss, logits.argmax(-1) == label])
-
-        loss, correct = mixed_over_labels(of_label, batch)
+        loss, correct = _of_labels(logits, batch, label_smoothing)
         return loss, batch_stats, {'top1': correct}
 
     return Objective(('top1',), losses)
+
+
+def distilled(
+    settings: ml_collections.ConfigDict, label_smoothing: float, teacher: Teacher
+) -> Objective:
+    """Returns label_weight * (loss of the labels) + (1 - label_weight) * (loss of the teacher).
+
+    `settings` are config.distillation. The loss of the labels is that of `supervised`; the loss of
+    the teacher is `teacher_loss`. The teacher sees the student's images. `frozen['teacher']` holds
+    its variables.
+
+    The values are the two losses, the top-1 of student and teacher on the images of training, how
+    often their predictions agree, and the entropy of the teacher's probabilities at the
+    temperature, in nats, which is not finite where its logits are not.
+    """
+    temperature, weight = settings.temperature, settings.label_weight
+
+    def losses(apply, batch, rngs, frozen):
+        logits, batch_stats = apply(batch['image'], rngs)
+        target = teacher.logits(frozen['teacher'], batch['image'])
+        of_labels, correct = _of_labels(logits, batch, label_smoothing)
+        of_teacher = teacher_loss(logits, target, settings.form, temperature)
+        predicted = target.argmax(-1)
+        values = {
+            'top1': correct,
+            'label_loss': of_labels,
+            'teacher_loss': of_teacher,
+            'teacher_top1': mixed_over_labels(lambda label: predicted == label, batch),
+            'teacher_agreement': logits.argmax(-1) == predicted,
+            'teacher_entropy': entropy(target / temperature),
+        }
+        return weight * of_labels + (1 - weight) * of_teacher, batch_stats, values
+
+    names = ('top1', 'label_loss', 'teacher_loss', 'teacher_top1', 'teacher_agreement')
+    return Objective((*names, 'teacher_entropy'), losses, {'teacher': teacher.shapes()})
+
+
+def teacher_loss(
+    logits: jax.Array, target: jax.Array, form: str, temperature: float = 1.0
+) -> jax.Array:
+    """Returns how far the student's `logits` [batch, classes] are from the teacher's, [batch].
+
+    Args:
+      logits, target: of student and teacher, [batch, classes].
+      form: 'cross_entropy' and 'kl' take the teacher's probabilities p and the student's q, both of
+        logits over `temperature` T: -T^2 sum p log q (He et al. 2018, section 5.2; GluonCV) and
+        T^2 sum p log(p / q) (Beyer et al. 2021), which differ by T^2 times the entropy of p and
+        have the same gradient. 'hard' is the cross entropy with the teacher's prediction as the
+        label (Touvron et al. 2020, DeiT).
+      temperature: T. The square keeps the size of the gradient (Hinton et al. 2015).
+    """
+    if form == 'hard':
+        return optax.softmax_cross_entropy_with_integer_labels(logits, target.argmax(-1))
+    probabilities = jax.nn.softmax(target / temperature)
+    loss = -(probabilities * jax.nn.log_softmax(logits / temperature)).sum(-1)
+    if form == 'kl':
+        loss -= entropy(target / temperature)
+    return temperature**2 * loss
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Returns the entropy [batch] in nats of the probabilities of `logits` [batch, classes]."""
+    return -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(-1)
+
+
+def _of_labels(logits, batch, label_smoothing):
+    """Returns loss and correctness [2, batch], shared between the labels of a mixed image."""
+
+    def of_label(label):
+        loss = smoothed_cross_entropy(logits, label, label_smoothing)
+        return jnp.stack([loss, logits.argmax(-1) == label])
+
+    return mixed_over_labels(of_label, batch)
 
 
 def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:

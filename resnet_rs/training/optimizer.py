@@ -1,4 +1,4 @@
-"""Learning-rate schedules, SGD and RMSProp with coupled weight decay (docs/fidelity.md)."""
+"""Learning-rate schedules; SGD and RMSProp with coupled weight decay, AdamW (docs/fidelity.md)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -132,50 +132,59 @@ def weight_decay_mask(params, which: str):
 def create_optimizer(
     config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Returns SGD or RMSProp with coupled L2 weight decay.
+    """Returns the optimiser of config.optimizer: clipping, then `sgd`, `rmsprop` or `adam`.
 
-    w * weight_decay, the gradient of weight_decay / 2 * |w|^2, is added to the gradient before the
-    momentum. Clipping, if switched on, acts on the gradient of the loss alone.
+    SGD and RMSProp have coupled L2 weight decay: w * weight_decay, the gradient of
+    weight_decay / 2 * |w|^2, is added to the gradient before the momentum. Clipping, if switched
+    on, acts on the gradient of the loss alone.
     """
     settings = config.optimizer
     clip = settings.gradient_clip_norm
+    decay = optax.add_decayed_weights(
+        settings.weight_decay,
+        mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
+    )
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.add_decayed_weights(
-            settings.weight_decay,
-            mask=lambda params: weight_decay_mask(params, settings.weight_decay_on),
-        ),
-        *OPTIMIZERS[settings.name](settings, schedule),  # flat, as in all checkpoints
+        # Flat, as in all checkpoints.
+        *OPTIMIZERS[settings.name](settings, decay, optax.scale_by_learning_rate(schedule)),
     )
 
 
-def sgd(settings: ml_collections.ConfigDict, schedule: optax.Schedule):
+Part = optax.GradientTransformation
+
+
+def sgd(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
     """Returns the parts of SGD: the momentum sums gradients, which the rate scales afterwards."""
-    return (
-        optax.trace(decay=settings.momentum, nesterov=settings.nesterov),
-        optax.scale_by_learning_rate(schedule),
-    )
+    return decay, optax.trace(decay=settings.momentum, nesterov=settings.nesterov), rate
 
 
-def rmsprop(settings: ml_collections.ConfigDict, schedule: optax.Schedule):
+def rmsprop(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
     """Returns the parts of TF1's RMSPropOptimizer: the momentum sums what the rate has scaled.
 
     Mean squares start at 1 and epsilon is added to them inside the root, which makes the first
     steps small; PyTorch starts at 0 and adds it outside.
     """
-    return (
-        optax.scale_by_rms(
-            decay=settings.rmsprop_decay,
-            eps=settings.rmsprop_epsilon,
-            initial_scale=1.0,
-            eps_in_sqrt=True,
-        ),
-        optax.scale_by_learning_rate(schedule),
-        optax.trace(decay=settings.momentum),
+    mean_squares = optax.scale_by_rms(
+        decay=settings.rmsprop_decay,
+        eps=settings.rmsprop_epsilon,
+        initial_scale=1.0,
+        eps_in_sqrt=True,
     )
+    return decay, mean_squares, rate, optax.trace(decay=settings.momentum)
 
 
-OPTIMIZERS = {'sgd': sgd, 'rmsprop': rmsprop}
+def adam(settings: ml_collections.ConfigDict, decay: Part, rate: Part) -> tuple[Part, ...]:
+    """Returns the parts of Adam with decoupled weight decay (Loshchilov and Hutter 2019, AdamW).
+
+    beta1 is `momentum`, beta2 0.999, epsilon 1e-8; `nesterov` gives NAdam. w * weight_decay is
+    added to the update, so the rate scales it. (The decay of big_vision is relative to the peak
+    rate: its `wd` is this weight_decay times its `lr`.)
+    """
+    return optax.scale_by_adam(b1=settings.momentum, nesterov=settings.nesterov), decay, rate
+
+
+OPTIMIZERS = {'sgd': sgd, 'rmsprop': rmsprop, 'adam': adam}
 
 
 def update_ema(ema, new, updates_done: jax.Array, decay: float):

@@ -82,16 +82,22 @@ def shapes_on(shapes, sharding: Sharding | Callable[[tuple[int, ...]], Sharding]
 
 def place_state(shapes: TrainState, mesh: Mesh, settings: ml_collections.ConfigDict) -> TrainState:
     """Returns `shapes` (jax.ShapeDtypeStruct leaves) with the shardings of config.sharding."""
-    split = STRATEGIES[settings.strategy]
+    return TrainState(
+        **{part: place_part(part, value, mesh, settings) for part, value in vars(shapes).items()}
+    )
 
-    def place(part, shapes):
-        least = settings.replicate_below if part in split else math.inf
-        return shapes_on(
-            shapes,
-            lambda shape: NamedSharding(mesh, partition(shape, mesh.shape['data'], least)),
-        )
 
-    return TrainState(**{part: place(part, value) for part, value in vars(shapes).items()})
+def place_part(part: str, shapes, mesh: Mesh, settings: ml_collections.ConfigDict):
+    """Returns a tree of `shapes` with the shardings that the strategy gives this part of a state.
+
+    `part` is a field of TrainState; a teacher's weights are sharded like 'variables'.
+    """
+    is_split = part in STRATEGIES[settings.strategy]
+    least = settings.replicate_below if is_split else math.inf
+    return shapes_on(
+        shapes,
+        lambda shape: NamedSharding(mesh, partition(shape, mesh.shape['data'], least)),
+    )
 
 
 def compiler_options(mesh: Mesh, settings: ml_collections.ConfigDict) -> dict[str, bool]:
@@ -122,6 +128,14 @@ def partition(shape: tuple[int, ...], pieces: int, least: float) -> PartitionSpe
 def shardings_of(tree):
     """Returns the sharding of every leaf."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def bytes_per_device(tree) -> int:
+    """Returns the bytes that arrays, or shapes with a sharding, take on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def check_divides(name: str, batch_size: int, pieces: int, what: str) -> None:

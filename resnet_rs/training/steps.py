@@ -7,30 +7,28 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from jax.sharding import Sharding
+from flax.traverse_util import flatten_dict
 
-from resnet_rs.config import SETTINGS
 from resnet_rs.config.durations import to_steps
-from resnet_rs.models import create_model, init_variables, settings_of
+from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
+from resnet_rs.training.gradients import create_gradients
+from resnet_rs.training.networks import model_of, normalise
 from resnet_rs.training.objectives import create_objective
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (
     check_divides,
     compiler_options,
+    place_part,
     place_state,
     replicated,
-    shapes_on,
     shardings_of,
     split_by_batch,
 )
 from resnet_rs.training.state import TrainState
+from resnet_rs.training.trainable import Phases, create_phases, merge, select
 from resnet_rs.training.window import add_to_window, empty_window, window_means
 from resnet_rs.utils.errors import count_of
-
-RANDOM_STREAMS = ('dropout', 'stochastic_depth')
-MIXING = 2**30  # fold_in constant of mixup and CutMix, larger than any number of micro-batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +37,9 @@ class Program:
 
     state: the shapes, dtypes and shardings of the state.
     init(): the state before the first step.
-    frozen: shapes and dtypes of the arrays that the objective needs and the run does not change.
+    frozen: shapes, dtypes and shardings of the arrays that the objective needs and the run does not
+      change.
+    phases: the parameters that learn, and until when.
     train_step(state, batch, frozen): returns (state, metrics) and donates the old state.
     eval_step(weights, batch): per-example results of {'raw': variables, 'ema': variables}.
     Batches are those of input_pipeline, sharded over the mesh; weights to evaluate and all results
@@ -50,33 +50,10 @@ class Program:
     total_steps: int
     state: TrainState
     frozen: dict
+    phases: Phases
     init: Callable[[], TrainState]
     train_step: Callable
     eval_step: Callable
-
-
-def model_of(config: ml_collections.ConfigDict, **overrides) -> ResNet:
-    """Returns the network of `config.model`.
-
-    A setting that the network's family does not have must have its default.
-    """
-    settings = config.model.to_dict()
-    name = settings.pop('name')
-    known = settings_of(name)
-    settings = {
-        key: value
-        for key, value in settings.items()
-        if key in known or value != SETTINGS[f'model.{key}'].default
-    }
-    return create_model(name, **settings | overrides)
-
-
-def variable_shapes(model: ResNet, sharding: Sharding) -> dict:
-    """Returns the shapes, dtypes and shardings to which the variables in a checkpoint are restored.
-
-    Images of any size have the same variables.
-    """
-    return shapes_on(jax.eval_shape(lambda: init_variables(model, 64)), sharding)
 
 
 def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) -> int | None:
@@ -121,6 +98,12 @@ def create_program(
     schedule = create_schedule(config, total_steps, examples_per_epoch)
     optimizer = create_optimizer(config, schedule)
     objective = create_objective(config)
+    phases = create_phases(
+        config,
+        jax.eval_shape(lambda: init_variables(model, config.data.image_size))['params'],
+        total_steps,
+        examples_per_epoch,
+    )
 
     def new_state() -> TrainState:
         variables = init_variables(model, config.data.image_size, config.seed)
@@ -129,39 +112,41 @@ def create_program(
             step=jnp.zeros((), jnp.int32),
             variables=variables,
             ema=jax.tree.map(jnp.array, variables),
-            opt_state=jax.jit(optimizer.init)(variables['params']),
+            opt_state=jax.jit(optimizer.init)(select(variables['params'], phases.learning)),
             window=empty_window(objective.values),
         )
 
     placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
     shardings = shardings_of(placed)
+    frozen_shapes = place_part('variables', objective.frozen, mesh, config.sharding)
     whole, split = replicated(mesh), split_by_batch(mesh)
 
     def like_ema(params):
-        """Constrains `params` to the EMA's sharding, so that XLA may reduce-scatter gradients
-        and compute sharded updates."""
-        return jax.lax.with_sharding_constraint(params, shardings.ema['params'])
+        """Constrains parameters, or their gradients, to the sharding of their average and momentum.
+
+        A sum that each device needs only in part may then be a reduce-scatter.
+        """
+        chosen = select(shardings.ema['params'], frozenset(flatten_dict(params)))
+        return jax.lax.with_sharding_constraint(params, chosen)
+
+    gradient_functions = [
+        create_gradients(config, model, objective, phase, like_ema) for phase in phases.phases
+    ]
 
     def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
         params = jax.lax.with_sharding_constraint(state.variables['params'], whole)
-        gradients, batch_stats, sums = _accumulated_gradients(
-            config,
-            model,
-            objective,
-            state.replace(
-                variables=state.variables
-                | {'params': params, 'schedule': {'progress': state.step / total_steps}}
-            ),
+        frozen = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), frozen)
+        given = {'params': params, 'schedule': {'progress': state.step / total_steps}}
+        gradients, batch_stats, sums = phases.gradients(
+            gradient_functions,
+            state.replace(variables=state.variables | given),
             batch,
             frozen,
-            like_ema,
         )
-        params = like_ema(state.variables['params'])
-        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
-        variables = {
-            'params': like_ema(optax.apply_updates(params, updates)),
-            'batch_stats': batch_stats,
-        }
+        params = like_ema(select(state.variables['params'], phases.learning))
+        updates, opt_state = phases.update(optimizer, gradients, state, params)
+        params = merge(state.variables['params'], optax.apply_updates(params, updates))
+        variables = {'params': like_ema(params), 'batch_stats': batch_stats}
         step = state.step + 1
         norms = {
             'gradient_norm': optax.global_norm(gradients),
@@ -184,11 +169,12 @@ def create_program(
         model=model,
         total_steps=total_steps,
         state=placed,
-        frozen={},
+        frozen=frozen_shapes,
+        phases=phases,
         init=lambda: jax.device_put(new_state(), shardings),
         train_step=jax.jit(
             train_step,
-            in_shardings=(shardings, split, whole),
+            in_shardings=(shardings, split, shardings_of(frozen_shapes)),
             out_shardings=(shardings, whole),
             donate_argnums=0,
             compiler_options=compiler_options(mesh, config.sharding),
@@ -255,97 +241,6 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
 
     split = split_by_batch(mesh)
     return jax.jit(inference_step, in_shardings=(replicated(mesh), split), out_shardings=split)
-
-
-def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array:
-    """Subtracts the mean of config.data from uint8 images [..., 3] and divides by the deviation.
-
-    The result is float32, or float64 with jax_enable_x64, which the parity tests set.
-    """
-    mean, std = (jnp.asarray(config.data[name], float) for name in ('mean_rgb', 'std_rgb'))
-    return (images.astype(float) - mean) / std
-
-
-def replace_skipped(images: jax.Array, mask: jax.Array) -> jax.Array:
-    """Replaces each of `images` [batch, ...] with mask 0 by the nearest one before it.
-
-    The batch is a ring: the last image precedes the first. Images do not change if all have mask
-    0. Batch statistics ignore the mask, so otherwise they would include the blanks of undecodable
-    images.
-    """
-
-    def is_unfinished(images_and_done):
-        done = images_and_done[1]
-        return done.any() & ~done.all()
-
-    # Shifting by one costs devices an exchange of one image, and only where one was skipped;
-    # a gather would collect the whole batch on every device.
-    def shift_into_place(images_and_done):
-        images, done = images_and_done
-        keeps = done.reshape(-1, *[1] * (images.ndim - 1))
-        return jnp.where(keeps, images, jnp.roll(images, 1, 0)), done | jnp.roll(done, 1)
-
-    return jax.lax.while_loop(is_unfinished, shift_into_place, (images, mask > 0))[0]
-
-
-def _accumulated_gradients(config, model, objective, state, batch, frozen, place):
-    """Returns gradients of the mean loss, new batch statistics and summed values of a global batch.
-
-    With accumulation_steps A a micro-batch is every A-th example, so that it is spread over the
-    devices as the batch is. Batch statistics are the mean over micro-batches. `place` constrains
-    the sharding of the gradients of each.
-    """
-    passes = config.optimizer.accumulation_steps
-    examples = batch['mask'].sum()
-    rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    if config.data.corrupt_images == 'skip':
-        batch = batch | {'image': replace_skipped(batch['image'], batch['mask'])}
-    if is_mixed(config):
-        batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
-
-    def loss_and_sums(params, part, index):
-        rngs = {
-            name: jax.random.fold_in(jax.random.fold_in(rng, index), stream)
-            for stream, name in enumerate(RANDOM_STREAMS)
-        }
-        variables = state.variables | {'params': params}
-        images = normalise(part['image'], config)
-        if is_mixed(config):
-            images = mix_images(images, normalise(part['partner_image'], config), part)
-
-        def apply(images, rngs):
-            logits, updated = model.apply(
-                variables, images, True, rngs=rngs, mutable=['batch_stats']
-            )
-            return logits, updated['batch_stats']
-
-        losses, batch_stats, values = objective.losses(
-            apply, part | {'image': images}, rngs, frozen
-        )
-        names = ('loss', *objective.values)
-        of_examples = jnp.stack([losses, *(values[name] for name in objective.values)])
-        sums = dict(zip(names, (of_examples * part['mask']).sum(-1), strict=True))
-        loss = sums['loss'] / jnp.maximum(examples, 1)
-        return loss, (batch_stats, sums | {'examples': part['mask'].sum()})
-
-    def one_pass(part, index):
-        differentiate = jax.grad(loss_and_sums, has_aux=True)
-        gradients, (batch_stats, sums) = differentiate(state.variables['params'], part, index)
-        return place(gradients), batch_stats, sums
-
-    if passes == 1:
-        return one_pass(batch, 0)
-    parts = jax.tree.map(
-        lambda x: x.reshape(x.shape[0] // passes, passes, *x.shape[1:]).swapaxes(0, 1), batch
-    )
-
-    def add(total, part_and_index):
-        return jax.tree.map(jnp.add, total, one_pass(*part_and_index)), None
-
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one_pass, first, 0))
-    (gradients, batch_stats, sums), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(passes)))
-    return gradients, jax.tree.map(lambda x: x / passes, batch_stats), sums
 
 
 def _per_example_results(logits, labels, label_sets=None):

@@ -211,6 +211,16 @@ def duration(*, may_be_zero: bool = False) -> Rule:
     )
 
 
+def checkpoint() -> Rule:
+    """Returns the rule of the name of a checkpoint."""
+    return Rule(
+        str,
+        "'last', 'best' (by EMA top-1) or a step, as '1000'",
+        lambda value: value in ('last', 'best') or re.fullmatch(r'\d{1,18}', value, re.ASCII),
+        ('last', 'best'),
+    )
+
+
 def center_crop() -> Rule:
     """Returns the rule of an evaluation crop (see `crop_fraction`)."""
     return Rule(

@@ -25,7 +25,7 @@ from resnet_rs.models import rematerialisation, settings_of
 from resnet_rs.models.families import FAMILIES
 from resnet_rs.models.initializers import HEADS, KERNELS
 from resnet_rs.models.layers import ACTIVATIONS
-from resnet_rs.training.optimizer import SCHEDULES, WEIGHT_DECAY_ON
+from resnet_rs.training.optimizer import OPTIMIZERS, SCHEDULES, WEIGHT_DECAY_ON
 from resnet_rs.training.sharding import STRATEGIES
 from resnet_rs.utils.errors import UserError
 
@@ -37,13 +37,16 @@ OTHER_TYPES = {
     tuple: ('red', 1, None),
 }
 NOT_FINITE = (math.nan, math.inf, -math.inf)
-FREE_TEXT = ('init_from', 'data.data_dir', 'data.cache_dir')
+FREE_TEXT = ('init_from', 'data.data_dir', 'data.cache_dir', 'distillation.teacher')
 # Values of the right type that no rule allows, by setting. A new setting needs a line here, or is
 # free text.
 OUT_OF_RULE = {
     'seed': (-1, 2**31),
     'batch_size': (-1, -4),
     'duration': ('ten epochs', '0 steps', '5', '-1 epochs', 'inf epochs', 'nan steps'),
+    'objective': ('distil', ''),
+    'trainable': ('', '(', 'head until 5', 'head, then all', 'head until 5 epochs', ', then all'),
+    'frozen_statistics': ('moving', ''),
     'model.name': ('resnet_rs_51', ''),
     'model.num_classes': (-1, -2),
     'model.width_multiplier': (0.001, 0, -1.0, 1e9),
@@ -100,13 +103,13 @@ OUT_OF_RULE = {
     'data.prefetch_batches': (-1, 0),
     'data.cache': ('ram',),
     'data.host_memory_gib': (0, -1),
+    'optimizer.name': ('adamw', ''),
     'optimizer.learning_rate': (-1,),
     'optimizer.schedule': ('linear',),
     'optimizer.step_at': ((0.5, 0.25), (0, 0.5), (1.0,), ('a',)),
     'optimizer.decay_every': ('0 epochs', 'often', '5'),
     'optimizer.decay_factor': (0, -0.5, 1.1),
     'optimizer.warmup': ('-1 steps', 'soon'),
-    'optimizer.name': ('adam', ''),
     'optimizer.momentum': (2, 1, -0.1),
     'optimizer.nesterov': (),
     'optimizer.rmsprop_decay': (1, -0.1),
@@ -117,6 +120,12 @@ OUT_OF_RULE = {
     'optimizer.label_smoothing_over': ('classes',),
     'optimizer.gradient_clip_norm': (-1,),
     'optimizer.accumulation_steps': (0, -1),
+    'distillation.checkpoint': ('first', '', '-1', '1.5'),
+    'distillation.form': ('soft',),
+    'distillation.temperature': (0, -1.0),
+    'distillation.label_weight': (-0.1, 1.1),
+    'distillation.image_size': (-1, 7),
+    'distillation.dtype': ('float99', 'int32'),
     'sharding.strategy': ('zero2',),
     'sharding.replicate_below': (-1,),
     'sharding.slices': (-1,),
@@ -248,7 +257,7 @@ def test_settings_that_disagree_are_refused(settings, message):
         (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
         (
             ['--config.optimizer.beta=0.9'],
-            "no setting 'optimizer.beta'; there are: optimizer.learn",
+            "no setting 'optimizer.beta'; there are: optimizer.name, optimizer.learn",
         ),
         (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),
         (['--config.train.momentum=1'], "did you mean 'optimizer.momentum'?"),
@@ -313,6 +322,7 @@ def test_names_are_those_of_the_code():
     assert names('model.activation') == set(ACTIVATIONS)
     assert names('model.initializer') == set(KERNELS) == set(HEADS)
     assert names('model.remat') == set(rematerialisation.POLICIES)
+    assert names('optimizer.name') == set(OPTIMIZERS)
     assert names('optimizer.schedule') == set(SCHEDULES)
     assert names('optimizer.weight_decay_on') == set(WEIGHT_DECAY_ON)
     assert names('sharding.strategy') == set(STRATEGIES)

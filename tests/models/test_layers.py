@@ -8,7 +8,13 @@ import pytest
 import tensorflow as tf
 
 from resnet_rs.models import create_model, init_variables
-from resnet_rs.models.layers import Affine, BatchNorm, SqueezeExcite, StochasticDepth
+from resnet_rs.models.layers import (
+    Affine,
+    BatchNorm,
+    SqueezeExcite,
+    StochasticDepth,
+    average_pool,
+)
 from resnet_rs.models.resnet import Architecture, BottleneckBlock
 from resnet_rs.utils.errors import UserError
 
@@ -283,3 +289,15 @@ def test_parts_take_any_number_of_spatial_axes():
         )
         np.testing.assert_allclose(found, of_image.reshape(shape), 1e-5, 1e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), found_stats, stats)
+
+
+@pytest.mark.parametrize('height, width', ((1, 1), (1, 3), (2, 2), (3, 5)))
+def test_average_pool_of_small_images_in_large_batches(height, width):
+    """Against NumPy, with a window's pixels outside of the image left out."""
+    x = np.random.default_rng(0).normal(size=(360, height, width, 16)).astype(np.float32)
+    expected = [
+        [x[:, i : i + 2, j : j + 2].mean((1, 2)) for j in range(0, width, 2)]
+        for i in range(0, height, 2)
+    ]
+    pooled = jax.jit(average_pool, static_argnums=1)(x, 2)
+    np.testing.assert_allclose(pooled, np.moveaxis(expected, 2, 0), rtol=1e-5, atol=1e-6)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import digits
+from resnet_rs.training.gradients import MIXING
 from resnet_rs.training.mixing import mix_images, random_square, with_partners
 from resnet_rs.training.sharding import create_mesh, to_global
-from resnet_rs.training.steps import MIXING, create_program
+from resnet_rs.training.steps import create_program
 
 
 def config_of(mixup=0.0, cutmix=0.0, **settings):

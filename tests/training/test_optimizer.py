@@ -134,6 +134,35 @@ def test_sgd_with_coupled_decay_in_numpy(nesterov):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), params, weights)
 
 
+def test_adam_with_decoupled_decay_in_numpy():
+    config = default_config()
+    config.optimizer.update({'name': 'adam', 'momentum': 0.8, 'weight_decay': 0.01})
+    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1))
+    random = np.random.default_rng(0)
+    weights = {'kernel': random.normal(size=5), 'norm': {'scale': random.normal(size=3)}}
+    params = jax.tree.map(jnp.float32, weights)
+    state = optimizer.init(params)
+    first = second = jax.tree.map(np.zeros_like, weights)
+    for step in range(4):
+        gradients = jax.tree.map(lambda w: random.normal(size=w.shape), weights)
+        updates, state = optimizer.update(jax.tree.map(jnp.float32, gradients), state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        first = jax.tree.map(lambda m, g: 0.8 * m + 0.2 * g, first, gradients)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, gradients)
+        unbiased = 1 - 0.8 ** (step + 1), 1 - 0.999 ** (step + 1)
+
+        def direction(m, v, unbiased=unbiased):
+            return m / unbiased[0] / (np.sqrt(v / unbiased[1]) + 1e-8)
+
+        directions = jax.tree.map(direction, first, second)
+        directions['kernel'] = directions['kernel'] + 0.01 * weights['kernel']
+        rate = 0.1 * (step + 1)
+        weights = jax.tree.map(lambda w, d, rate=rate: w - rate * d, weights, directions)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), params, weights
+    )
+
+
 def test_clipping_leaves_the_decay_alone():
     config = default_config()
     config.optimizer.gradient_clip_norm = 1.0

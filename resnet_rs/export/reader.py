@@ -1,0 +1,55 @@
+"""The program of the self-check: runs an exported network without this project.
+
+    python -I reader.py FORMAT FOLDER IMAGES.npy LOGITS.npy BATCH_SIZE
+
+The images are uint8 [number, size, size, 3] and the logits that it writes float32.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+
+def read_stablehlo(folder: pathlib.Path):
+    """Returns the function from images to logits of a folder with a jax.export program."""
+    import jax
+    from jax import export
+
+    program = export.deserialize(bytearray((folder / 'model.stablehlo').read_bytes()))
+    call = jax.jit(program.call)
+    if not (folder / 'weights.safetensors').exists():
+        return call
+    from safetensors.flax import load_file
+
+    weights = load_file(folder / 'weights.safetensors')
+    return lambda images: call(weights, images)
+
+
+def read_onnx(folder: pathlib.Path):
+    """Returns the function from images to logits of an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        folder / 'model.onnx', providers=['CPUExecutionProvider']
+    )
+    return lambda images: session.run(['logits'], {'images': images})[0]
+
+
+READERS = {
+    'stablehlo': read_stablehlo,
+    'onnx': read_onnx,
+}
+
+
+def main() -> None:
+    sys.modules['resnet_rs'] = None  # an import of this project fails
+    name, folder, images, logits, batch_size = sys.argv[1:]
+    images, batch_size = np.load(images), int(batch_size)
+    call = READERS[name](pathlib.Path(folder))
+    parts = [call(images[at : at + batch_size]) for at in range(0, len(images), batch_size)]
+    np.save(logits, np.concatenate([np.asarray(part) for part in parts]))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,159 @@
+"""Exported networks, read without this project, next to the network itself."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import prepared
+from helpers.hash_filled import hash_filled_variables
+from helpers.processes import ROOT
+from PIL import Image
+
+from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.export import __main__ as export
+from resnet_rs.training.steps import model_of
+
+pytestmark = pytest.mark.usefixtures('one_stage')
+CLASSES = ('apple', 'pear', 'plum')
+SIZE = 32
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    """Converted weights for 3 classes, with data: 18 pictures of the split 'val'."""
+    config = prepared.config('image_folder', image_size=SIZE)
+    config.data.update({'eval_split': 'val', 'eval_crop': 'fraction 1'})
+    config.model.update({'name': 'resnet_rs_14', 'width_multiplier': 0.25, 'num_classes': 3})
+    model = model_of(config, batch_norm_group_size=None, dtype='float32')
+    weights = hash_filled_variables(model, 'float32')
+    directory = tmp_path_factory.mktemp('work')
+    write_workdir(directory, config, {'raw': weights, 'ema': weights})
+    (directory / 'class_names.txt').write_text('\n'.join(CLASSES) + '\n')
+    return directory
+
+
+@pytest.fixture(scope='module')
+def picture(tmp_path_factory):
+    """A file of SIZE x SIZE random pixels, which no preprocessing changes, and the pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    path = tmp_path_factory.mktemp('picture') / 'picture.png'
+    Image.fromarray(pixels).save(path)
+    return path, pixels
+
+
+def logits_of(workdir, pixels):
+    """float32 logits [classes] of uint8 pixels, from the variables and numpy's normalisation."""
+    from resnet_rs.run.workdir import load_workdir
+
+    config, model, variables = load_workdir(workdir, 'ema', dtype='float32')
+    mean, deviation = (np.float32(config.data[name]) for name in ('mean_rgb', 'std_rgb'))
+    images = (pixels[None].astype(np.float32) - mean) / deviation
+    return np.asarray(model.apply(variables, images, False))[0]
+
+
+def run_example(name, *arguments):
+    """The lines that a script of examples/ prints in a process that cannot import this project."""
+    command = [sys.executable, '-I', ROOT / 'examples' / name, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def error_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit:
+        export.main([str(argument) for argument in arguments])
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_stablehlo(workdir, picture, tmp_path, capsys):
+    output = tmp_path / 'exported'
+    export.main([f'--workdir={workdir}', '--format=stablehlo', f'--output={output}'])
+    assert '18 images: logits differ by at most' in capsys.readouterr().out
+    description = json.loads((output / 'export.json').read_text())
+    assert description['class_names'] == list(CLASSES)
+    program = (output / 'model.stablehlo').read_bytes()
+    assert description['files'] == {
+        'model.stablehlo': {
+            'bytes': len(program),
+            'sha256': hashlib.sha256(program).hexdigest(),
+        }
+    }
+    assert str(ROOT).encode() not in program and b'.py' not in program
+    assert (output / 'model.stablehlo').stat().st_mode & 0o444 == 0o444
+    path, pixels = picture
+    likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
+    assert run_example('with_jax.py', output, path) == [f'{path}: {likeliest}']
+
+
+def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
+    import jax
+    from safetensors.numpy import load_file
+
+    output = tmp_path / 'exported'
+    export.main(
+        [
+            f'--workdir={workdir}',
+            '--format=stablehlo',
+            f'--output={output}',
+            '--image_size=any',
+            '--separate_weights',
+        ]
+    )
+    program = jax.export.deserialize(bytearray((output / 'model.stablehlo').read_bytes()))
+    assert program.platforms == ('cpu', 'cuda', 'tpu')
+    weights = load_file(output / 'weights.safetensors')
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    logits = np.asarray(jax.jit(program.call)(weights, pixels))
+    np.testing.assert_allclose(logits[0], logits_of(workdir, pixels[0]), atol=1e-5)
+
+
+def test_a_difference_above_the_tolerance_leaves_nothing(workdir, tmp_path, capsys):
+    output = tmp_path / 'exported'
+    settings = '--format=stablehlo', '--precision=bfloat16', '--tolerance=1e-6'
+    line = error_of(capsys, f'--workdir={workdir}', f'--output={output}', *settings)
+    assert line.startswith('error: the check of the exported stablehlo failed on 18 images')
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, monkeypatch):
+    output = tmp_path / 'exported'
+    usual = f'--workdir={workdir}', '--format=stablehlo', f'--output={output}'
+    existing = f'--output={workdir}'
+    assert 'exists already' in error_of(capsys, *usual[:2], existing)
+    assert 'neither' in error_of(capsys, *usual, '--checkpoint=newest')
+    assert "no checkpoint '7'" in error_of(capsys, *usual, '--checkpoint=7')
+    assert 'not a number between 0 and 1' in error_of(capsys, *usual, '--tolerance=0')
+    monkeypatch.setitem(export.LIBRARIES, 'stablehlo', ('no_such_library',))
+    line = error_of(capsys, *usual)
+    assert "needs no_such_library; pip install 'resnet-rs[export]'" in line
+    monkeypatch.undo()
+    names = workdir / 'class_names.txt'
+    text = names.read_text()
+    names.unlink()
+    try:
+        assert 'the 3 classes of' in error_of(capsys, *usual)
+    finally:
+        names.write_text(text)
+    assert not output.exists()
+
+
+def test_onnx(workdir, picture, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    output = tmp_path / 'exported'
+    export.main([f'--workdir={workdir}', '--format=onnx', f'--output={output}'])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 18 and description['check']['same_top1'] == 18
+    nodes = [node.op_type for node in onnx.load(output / 'model.onnx').graph.node]
+    # The stem has four convolutions, the block three and its shortcut one; without the norms of
+    # all but the last convolution of the branch, whose gate stands between.
+    assert nodes.count('Conv') == 8
+    assert nodes.count('Sqrt') == nodes.count('Reciprocal') == 0
+    path, pixels = picture
+    likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
+    assert run_example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
