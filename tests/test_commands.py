@@ -12,10 +12,11 @@ from resnet_rs.convert import __main__ as convert
 from resnet_rs.utils.errors import CommandParser, positive_integer
 
 ROOT = pathlib.Path(__file__).parent.parent
+PROGRAMS = ('reader.py',)  # started by a command, not by a person
 COMMANDS = [
     ['-m', '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__main__')]
     for path in sorted(ROOT.glob('resnet_rs/**/*.py'))
-    if "if __name__ == '__main__'" in path.read_text()
+    if "if __name__ == '__main__'" in path.read_text() and path.name not in PROGRAMS
 ] + [['main.py']]
 # Each takes about a second to import, or prints on some machines.
 SLOW = (

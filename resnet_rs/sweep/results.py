@@ -193,12 +193,11 @@ def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
 
 @functools.cache
 def _cost(model: str, image_size: int) -> tuple[int, int]:
-    from resnet_rs.models import create_model
     from resnet_rs.models.cost import count_cost
+    from resnet_rs.training.networks import model_of
 
-    settings = json.loads(model)
-    settings['batch_norm_group_size'] = None
-    cost = count_cost(create_model(settings.pop('name'), **settings), image_size)
+    config = ml_collections.ConfigDict({'model': json.loads(model)})
+    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size)
     return cost.parameters, cost.multiply_adds
 
 

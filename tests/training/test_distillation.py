@@ -241,7 +241,8 @@ def test_the_teacher_is_an_argument_that_the_memory_check_counts(teacher):
     found = load_teacher(config, 'nowhere')
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(found.variables))
     assert bytes_per_device(program.frozen) == weights
-    assert compiled.memory_analysis().argument_size_in_bytes == others + weights
+    arguments = compiled.memory_analysis().argument_size_in_bytes
+    assert arguments == pytest.approx(others + weights, abs=128)  # of alignment
 
 
 class Killed(Exception):
