@@ -99,13 +99,13 @@ class Runner:
                 self._end(Outcome(run, 'finished', 'earlier'))
                 return
             worker = self._idle[0]
+            step = steps_done(run)  # a quick run is further once it has started
             worker.start(run)
         except (UserError, OSError) as error:
             self._end(Outcome(run, 'failed', _describe(error)))
             return
         self._idle.remove(worker)
         self._busy[worker] = (run, time.monotonic())
-        step = steps_done(run)
         where = f' on {worker.host}' if worker.host else ''
         how = f'resumes from step {step} of {run.total_steps}' if step else 'starts'
         self._note(f'{run.name} {how}{where}')
