@@ -128,7 +128,7 @@ def plan_input(config, process_count: int = 1) -> InputPlan:
 
 
 class Transforms(typing.NamedTuple):
-    """What is done to an image; every part draws from a seed of its own, int32 [2].
+    """The transforms of an image; each draws from a seed of its own, int32 [2].
 
     Attributes:
       seed: of the run; it gives three seeds for each copy of each example in each epoch.

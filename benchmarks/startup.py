@@ -1,4 +1,4 @@
-"""Where the time goes between the command and the end of the first training step.
+"""The parts of a start, in seconds: from the command to the end of the first training step.
 
     python benchmarks/startup.py [--config=configs/digits.py] [--data_dir=DIR]
 

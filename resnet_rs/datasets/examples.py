@@ -1,4 +1,4 @@
-"""What a record becomes: an image with its labels, or a blank where there is no image."""
+"""Examples: the image and the labels of a record, or a blank in place of a missing image."""
 
 import dataclasses
 

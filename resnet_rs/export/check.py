@@ -19,7 +19,7 @@ BATCH_SIZE = 16
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How close an exported file is to the evaluation step.
+    """The agreement of an exported file with the evaluation step.
 
     images: how many were compared.
     difference: the greatest absolute difference of two logits.

@@ -11,7 +11,7 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class BlockKind:
-    """What the blocks of a stage have in common; only the first one has the stride."""
+    """The settings that the blocks of a stage share; only the first one has the stride."""
 
     kernel_size: int
     stride: int

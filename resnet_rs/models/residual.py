@@ -1,4 +1,4 @@
-"""What all residual networks share: settings, stem, stages, shortcuts and head.
+"""The parts that all residual networks share: settings, stem, stages, shortcuts and head.
 
 A family (resnet.py, resnest.py) adds its own settings and its block.
 """
