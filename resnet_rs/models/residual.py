@@ -59,12 +59,12 @@ class ResidualArchitecture:
 
     @property
     def stem_pool(self) -> bool:
-        """Whether the stem ends in a max pool."""
+        """Returns whether the stem ends in a max pool."""
         return True
 
     @property
     def pools_shortcut(self) -> bool:
-        """Whether a strided shortcut is an average pool and a 1x1 convolution (ResNet-D)."""
+        """Returns whether a strided shortcut is an average pool and a 1x1 convolution (ResNet-D)."""
         return True
 
     @property
@@ -74,7 +74,7 @@ class ResidualArchitecture:
 
     @property
     def follows_schedule(self) -> bool:
-        """Whether blocks take the share of the training that is done, as `progress`."""
+        """Returns whether blocks take the share of the training that is done, as `progress`."""
         return False
 
     @property

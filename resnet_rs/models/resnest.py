@@ -33,7 +33,7 @@ LANES = 128  # of a TPU's vector units
 
 @dataclasses.dataclass(frozen=True)
 class Architecture(ResidualArchitecture):
-    """What a ResNeSt is made of; every module of the network reads it."""
+    """The settings of a ResNeSt, which all of its modules read."""
 
     radix: int = 2  # splits of a group, which attention weighs against each other
     cardinality: int = 1  # groups

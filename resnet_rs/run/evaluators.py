@@ -46,7 +46,7 @@ class Evaluator:
 
     @property
     def kind(self) -> str:
-        """Of its lines in metrics.jsonl, and the first part of its tags in TensorBoard."""
+        """Returns the kind of its lines in metrics.jsonl, the first part of its TensorBoard tags."""
         return self.name if self.is_default else f'{DEFAULT_EVALUATION}/{self.name}'
 
     @property
