@@ -64,7 +64,7 @@ class ResidualArchitecture:
 
     @property
     def pools_shortcut(self) -> bool:
-        """Returns whether a strided shortcut is an average pool and a 1x1 convolution (ResNet-D)."""
+        """Returns whether a strided shortcut is an average pool and a 1x1 convolution (D)."""
         return True
 
     @property

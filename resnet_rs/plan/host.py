@@ -1,4 +1,4 @@
-"""The input that the hosts of a slice must deliver: images per second, and the vCPUs that this takes."""
+"""The input that hosts must deliver: images per second, and the vCPUs that this takes."""
 
 import dataclasses
 import math

@@ -46,7 +46,7 @@ class Evaluator:
 
     @property
     def kind(self) -> str:
-        """Returns the kind of its lines in metrics.jsonl, the first part of its TensorBoard tags."""
+        """Returns the kind of its lines in metrics.jsonl, and how its TensorBoard tags begin."""
         return self.name if self.is_default else f'{DEFAULT_EVALUATION}/{self.name}'
 
     @property
