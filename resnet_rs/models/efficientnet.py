@@ -22,13 +22,12 @@ from resnet_rs.models.layers import (
     BatchNorm,
     SqueezeExcite,
     accumulation_dtype,
+    check_call,
     explicit_padding,
     spatial_mean,
     stochastic_depth,
 )
-from resnet_rs.models.residual import OUTPUTS
 from resnet_rs.models.stacked import STACKED
-from resnet_rs.utils.errors import UserError
 
 SQUEEZE_EXCITE_RATIO = fractions.Fraction(1, 4)  # of the channels before the expansion
 
@@ -227,13 +226,7 @@ class EfficientNet(ArchitectureModule):
         Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
-        if output not in OUTPUTS:
-            raise UserError(f'output is {output!r}; it takes {", ".join(OUTPUTS)}')
-        if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
-            raise UserError(
-                f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-                'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
-            )
+        check_call(images, output)
         x = images.astype(architecture.dtype)
         x = self.conv(x, architecture.width(architecture.stem_width), 3, 2, name='stem_conv')
         x = self.activated(x, train, name='stem_norm')

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_rs.models.initializers import fan_in_truncated_normal, ones, zeros
+from resnet_rs.utils.errors import UserError
 
 Dtype = Any
+OUTPUTS = ('logits', 'pooled', 'stages')
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {'relu': nn.relu, 'swish': nn.swish}
 
 
@@ -38,6 +40,20 @@ def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, i
         return 'SAME'
     before = (kernel_size - 1) // 2
     return ((before, kernel_size - 1 - before),) * 2
+
+
+def check_call(images: jax.Array, output: str) -> None:
+    """Raises UserError for images other than float [batch, height, width, 3], or another output.
+
+    `output` is one of OUTPUTS, which every network takes.
+    """
+    if output not in OUTPUTS:
+        raise UserError(f'output is {output!r}; it takes {", ".join(OUTPUTS)}')
+    if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
+        raise UserError(
+            f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
+            'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+        )
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:

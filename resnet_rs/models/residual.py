@@ -19,15 +19,14 @@ from resnet_rs.models.layers import (
     StochasticDepth,
     accumulation_dtype,
     average_pool,
+    check_call,
     explicit_padding,
     spatial_mean,
 )
 from resnet_rs.models.stacked import STACKED
-from resnet_rs.utils.errors import UserError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 STEM_STRIDE = 4
-OUTPUTS = ('logits', 'pooled', 'stages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,13 +282,7 @@ class ResidualNetwork(ArchitectureModule):
         Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
-        if output not in OUTPUTS:
-            raise UserError(f'output is {output!r}; it takes {", ".join(OUTPUTS)}')
-        if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
-            raise UserError(
-                f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-                'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
-            )
+        check_call(images, output)
         progress = None
         if train and architecture.follows_schedule:
             progress = self.get_variable('schedule', 'progress', jnp.ones(()))

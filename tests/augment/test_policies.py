@@ -1,4 +1,4 @@
-"""How often and in which order the policies apply their operations."""
+"""The numbers and the order of the operations that the policies apply."""
 
 import re
 from collections import Counter

@@ -192,7 +192,7 @@ def forms_of_rarer_kinds():
 
 @pytest.mark.parametrize('form', forms_of_rarer_kinds(), ids=lambda form: form[0])
 def test_rarer_kinds_are_as_pillow_reads_them(form):
-    """Of animations the first frame; alpha is dropped, and 16 bits keep their upper 8."""
+    """Reads the first frame of animations, drops alpha and keeps the upper 8 of 16 bits."""
     name, image, options = form
     content = encoded(image, name.partition('.')[2].upper(), **options)
     opened = Image.open(io.BytesIO(content))

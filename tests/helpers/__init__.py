@@ -1,1 +1,1 @@
-"""What several tests share: data, weights, processes, references."""
+"""The parts that several tests share: data, weights, processes, references."""

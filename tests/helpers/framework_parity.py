@@ -1,4 +1,4 @@
-"""What the tests against other frameworks share; requirements-parity.txt installs those."""
+"""The parts that tests against other frameworks share; requirements-parity.txt installs those."""
 
 import importlib.util
 import warnings

@@ -1,4 +1,4 @@
-"""What the processes of tests/multihost do.
+"""The programs of the processes in tests/multihost.
 
 python tests/helpers/host_scenarios.py SCENARIO
 """

@@ -1,4 +1,4 @@
-"""What the tests of the input pipeline share: taking batches, comparing them, folders of files."""
+"""Batches for tests: taking them, comparing them, folders of files to read."""
 
 import io
 
@@ -50,3 +50,14 @@ def png(pixels):
 
 def good_file():
     return picture(3, 1, 48, np.random.default_rng(0))
+
+
+def batch_of(size=16):
+    """Returns a training batch of noise: uint8 images of 32 pixels, ten classes."""
+    random = np.random.default_rng(0)
+    return {
+        'image': random.integers(0, 256, (size, 32, 32, 3)).astype(np.uint8),
+        'label': random.integers(0, 10, size).astype(np.int32),
+        'mask': np.ones(size, np.float32),
+        'index': np.arange(size, dtype=np.int32),
+    }

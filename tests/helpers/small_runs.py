@@ -1,4 +1,4 @@
-"""What makes whole runs quick, for laws of runs that hold for any network.
+"""The changes that make whole runs quick, for laws of runs that hold for any network.
 
 `python tests/helpers/small_runs.py FILE ARGUMENT...` runs a file so, in a process of its own.
 """

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from helpers import prepared
+from helpers.input_batches import batch_of
 
 import train_lib
 from configs import digits
@@ -35,16 +36,6 @@ def small_config(trainable='all', **settings):
     config.trainable = trainable
     config.update_from_flattened_dict(settings)
     return config
-
-
-def batch_of(size=16):
-    random = np.random.default_rng(0)
-    return {
-        'image': random.integers(0, 256, (size, 32, 32, 3)).astype(np.uint8),
-        'label': random.integers(0, 10, size).astype(np.int32),
-        'mask': np.ones(size, np.float32),
-        'index': np.arange(size, dtype=np.int32),
-    }
 
 
 def run(config, devices=1, steps=1):
