@@ -246,6 +246,7 @@ def draw(rows: list[dict]):
                     color=f'C{color}',
                 )
         axes.set_xscale('log')
+        axes.margins(x=0.14)  # room for the labels on the right
         axes.xaxis.set_major_formatter('{x:g}')
         axes.set_xlabel(
             f"compiler's estimate for 128 images ({'ms' if timed else 'million cycles'})"
