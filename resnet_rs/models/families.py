@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from resnet_rs.models.efficientnet_table import EFFICIENTNETS
 from resnet_rs.models.resnest_variants import RESNEST
+from resnet_rs.models.resnet_3d_variants import CLIP_NETWORKS
 from resnet_rs.models.variants import VARIANTS
 
 
@@ -24,6 +25,7 @@ class Family:
 
 FAMILIES = {
     'resnet': Family('resnet_rs.models.resnet', VARIANTS),
+    'resnet_3d': Family('resnet_rs.models.resnet_3d', CLIP_NETWORKS),
     'resnest': Family('resnet_rs.models.resnest', RESNEST),
     'efficientnet': Family('resnet_rs.models.efficientnet', EFFICIENTNETS),
 }
