@@ -14,6 +14,7 @@ import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
 import tensorflow as tf
 from absl import logging
 
+from resnet_rs.config.clips import clip_shape
 from resnet_rs.datasets import order, records
 from resnet_rs.datasets.examples import ExampleFormat
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
@@ -165,8 +166,8 @@ class TrainBatches(Iterator):
 
         pipeline = Pipeline(
             read,
-            ExampleFormat(source, info.num_classes, data.image_size),
-            training_transforms(config),
+            ExampleFormat(source, info.num_classes, data.image_size, clip_shape(config, 'train')),
+            training_transforms(config, source),
             plan.local_batch,
             self.memory.prefetch_batches,
             threads_of(data),

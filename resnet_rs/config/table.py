@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import relations
+from resnet_rs.config import clips, relations
 from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
@@ -144,7 +144,8 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
+        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'kind of data (docs/configs.md)'),
+    **clips.OF_DATA,
     'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(
         '', text(), 'directory of the data; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets',
@@ -291,6 +292,7 @@ SETTINGS = {
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
 
+    **clips.OF_EVALUATION,
     'checkpoint.every': Setting('1 epochs', duration(), 'time between checkpoints', Change.RESUME),
     'checkpoint.keep_last': Setting(
         2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
@@ -331,6 +333,8 @@ EVALUATION_SETTINGS = {
     ),
     'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
     'every': _instead_of('eval.every', 'between such evaluations'),
+    'clips': _instead_of('eval.clips', 'of a video'),
+    'crops': _instead_of('eval.crops', 'of a clip'),
 }
 
 

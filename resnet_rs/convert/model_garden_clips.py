@@ -46,7 +46,8 @@ def stem_of(names) -> str:
 
 def paths(stage_sizes: tuple[int, ...], stem: str) -> Iterator[str]:
     """Yields every path that any network for clips with these stages and this stem has."""
-    yield from candidate_paths(stage_sizes, stem)
+    of_images = candidate_paths(stage_sizes, stem)
+    yield from (path for path in of_images if '/split_attention/' not in path)
     for stage, size in enumerate(stage_sizes, start=1):
         for leaf in ('kernel', 'bias'):
             yield f'stage{stage}/block{size}/self_gating/gate/{leaf}'

@@ -29,6 +29,11 @@ FORMS = (
         'resnet_3d_14_se resnet_3d_26_se resnet_3d_50_se resnet_3d_101_se resnet_3d_152_se '
         'resnet_3d_200_se resnet_3d_270_se resnet_3d_300_se resnet_3d_350_se',
     ),
+    # The last row of that study as the paper describes it: both changes and no gates.
+    (
+        dict(stem='deep', squeeze_excite_ratio=0.25),
+        'resnet_3d_rs_50_ungated',
+    ),
     (
         dict(
             stem='conv7',

@@ -133,8 +133,21 @@ def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.
     return draw_images(images, [f'{label} → {guess}' for label, guess in pairs], title)
 
 
+def strip_of(image: np.ndarray, most: int = 4) -> np.ndarray:
+    """Returns an image [H, W, 3] as it is; of clips [..., frames, H, W, 3] frames of the first.
+
+    They are up to `most`, evenly spaced, side by side.
+    """
+    if image.ndim == 3:
+        return image
+    clip = image.reshape(-1, *image.shape[-4:])[0]
+    chosen = np.linspace(0, len(clip) - 1, min(most, len(clip))).round().astype(int)
+    return np.concatenate(list(clip[chosen]), axis=1)
+
+
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """Draws a page of images, each under its own title."""
+    """Draws a page of images, or of strips of clips, each under its own title."""
+    images = [strip_of(image) for image in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = matplotlib.figure.Figure(

@@ -178,7 +178,7 @@ def test_a_still_clip_is_an_image_for_a_network_without_kernels_over_time():
         for model, like, x in ((of_images, variables, images), (of_clips, shapes, clips))
     ]
     for ours, expected in zip(*map(jax.tree.leaves, reversed(found)), strict=True):
-        np.testing.assert_allclose(ours, expected, atol=2e-4 * np.abs(expected).max() + 1e-7)
+        np.testing.assert_allclose(ours, expected, atol=1e-3 * np.abs(expected).max() + 1e-7)
 
 
 @pytest.mark.parametrize(
