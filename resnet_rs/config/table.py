@@ -144,7 +144,7 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'kind of data (docs/configs.md)'),
+        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'form of the data (docs/video.md)'),
     **clips.OF_DATA,
     'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(

@@ -27,7 +27,14 @@ LAYERS = {
 STEM_CONVOLUTIONS = {'conv7': 1, 'deep': 3}
 NORM_LEAVES = {'scale': 'gamma', 'bias': 'beta', 'mean': 'moving_mean', 'var': 'moving_variance'}
 SETTINGS = {'padding': 'same'}
-DATA = {'resize': 'bilinear', 'mean_rgb': (0.0,) * 3, 'std_rgb': (255.0,) * 3}
+DATA = {
+    'frames': 32,
+    'frame_stride': 2,
+    'eval_crop': 'fraction 1',
+    'resize': 'bilinear',
+    'mean_rgb': (0.0,) * 3,
+    'std_rgb': (255.0,) * 3,
+}
 CLASSES = (400, 600, 700)  # of the editions of Kinetics
 
 

@@ -13,6 +13,7 @@ from resnet_rs.config import default_config
 from resnet_rs.config.stored import write_config
 from resnet_rs.convert.resnest import evaluation_settings
 from resnet_rs.convert.weights import Network
+from resnet_rs.models.families import family_of
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.utils.errors import UserError
 
@@ -41,6 +42,7 @@ IMAGE_SIZES = {
     'efficientnet_l2': 800,
 }
 OTHER_IMAGE_SIZE = 224
+CLIPS_IMAGE_SIZE = 256  # of the thirty views of Model Garden
 
 
 def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
@@ -48,7 +50,8 @@ def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
     for part in reversed(path.absolute().parts[-2:]):
         if match := re.search(r'(?<![a-zA-Z0-9])i(\d{2,4})(?![0-9])', part):
             return int(match[1]), "from the file's name"
-    size = IMAGE_SIZES.get(network.name, OTHER_IMAGE_SIZE)
+    other = CLIPS_IMAGE_SIZE if family_of(network.name).clips else OTHER_IMAGE_SIZE
+    size = IMAGE_SIZES.get(network.name, other)
     return size, f'the default of {network.name}; --image_size sets another'
 
 
