@@ -4,11 +4,19 @@ This module does not import TensorFlow.
 """
 
 import functools
-import os
 import pathlib
+from collections.abc import Callable
+
+from etils import epath
 
 from resnet_rs.datasets.image_folder import read_entries
-from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
+from resnet_rs.datasets.splits import (
+    MINIVAL,
+    TRAIN_WITHOUT_MINIVAL,
+    DatasetInfo,
+    Shard,
+    SplitInfo,
+)
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.files import read_text
 from resnet_rs.utils.natural_order import natural_key
@@ -27,10 +35,8 @@ def find_video_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     """
     _check_exists(directory)
     splits, classes = {}, {}
-    for name in wanted:
+    for name in _whole_splits(wanted, lambda name: (directory / name).is_dir()):
         place = directory / name
-        if not place.is_dir():
-            continue
         classes[name] = _folders(place)
         videos, labels = [], []
         for label, class_name in enumerate(classes[name]):
@@ -76,21 +82,19 @@ def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> 
         raise UserError(f'{directory} has no {CLASS_NAMES}; {advice}')
     names = tuple(read_text(directory / CLASS_NAMES, advice).splitlines())
     splits = {}
-    for name in wanted:
-        base = name.partition('[')[0]
-        files = sorted(path for path in directory.glob(f'{base}*.tfrecord*') if path.is_file())
-        if files:
-            counts = [count_records(str(file)) for file in files]
-            shards = tuple(
-                Shard(str(file), 0, count, count) for file, count in zip(files, counts, strict=True)
-            )
-            splits[base] = SplitInfo(
-                base,
-                sum(counts),
-                shards,
-                label_feature='clip/label/index',
-                video_form='sequence',
-            )
+
+    def files_of(name):
+        return sorted(path for path in directory.glob(f'{name}*.tfrecord*') if path.is_file())
+
+    for name in _whole_splits(wanted, files_of):
+        files = files_of(name)
+        counts = [count_records(str(file)) for file in files]
+        shards = tuple(
+            Shard(str(file), 0, count, count) for file, count in zip(files, counts, strict=True)
+        )
+        splits[name] = SplitInfo(
+            name, sum(counts), shards, label_feature='clip/label/index', video_form='sequence'
+        )
     if not splits:
         raise UserError(
             f'{directory} has no files {", ".join(f"{name}*.tfrecord" for name in wanted)}; name '
@@ -100,9 +104,9 @@ def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> 
 
 
 def count_records(path: str) -> int:
-    """Returns the number of records of a local TFRecord file, read from their lengths alone."""
-    size, position, count = os.path.getsize(path), 0, 0
-    with open(path, 'rb') as file:
+    """Returns the number of records of a TFRecord file, read from their lengths alone."""
+    size, position, count = epath.Path(path).stat().length, 0, 0
+    with epath.Path(path).open('rb') as file:
         while position < size:
             file.seek(position)
             position += int.from_bytes(file.read(8), 'little') + _FRAME_BYTES
@@ -113,6 +117,17 @@ def count_records(path: str) -> int:
                 )
             count += 1
     return count
+
+
+def _whole_splits(wanted: tuple[str, ...], exists: Callable) -> list[str]:
+    """Returns the splits that those of `wanted` are parts of, and for which `exists(name)`.
+
+    'val' replaces a missing 'validation'.
+    """
+    bases = [part.partition('[')[0] for name in wanted for part in name.split('+')]
+    bases = ['train' if base in (MINIVAL, TRAIN_WITHOUT_MINIVAL) else base for base in bases]
+    bases = ['val' if base == 'validation' and not exists(base) else base for base in bases]
+    return [base for base in dict.fromkeys(bases) if exists(base)]
 
 
 def _check_exists(directory: pathlib.Path) -> None:
