@@ -7,6 +7,8 @@ from helpers import prepared, videos
 
 import input_pipeline
 import train_lib
+from configs import resnet_3d_rs, video_study
+from resnet_rs.config.validation import check_settings
 from resnet_rs.models.resnet_3d_variants import CLIP_NETWORKS
 from resnet_rs.run import report
 from resnet_rs.run.run_log import read_metrics
@@ -57,7 +59,8 @@ def test_training_and_the_average_over_views(config, small_network, no_report, t
             views = (batch['image'] - np.float32(config.data.mean_rgb)) / np.float32(
                 config.data.std_rgb
             )
-            logits = model.apply(variables, views.reshape(-1, *views.shape[2:]), False)
+            apply = jax.jit(model.apply, static_argnums=2)
+            logits = apply(variables, views.reshape(-1, *views.shape[2:]), False)
             probabilities = np.asarray(jax.nn.softmax(logits)).reshape(*views.shape[:2], -1)
             of_label = probabilities.mean(1)[np.arange(len(views)), batch['label']]
             losses += (-np.log(of_label))[batch['mask'] > 0].tolist()
@@ -77,8 +80,6 @@ def test_training_and_the_average_over_views(config, small_network, no_report, t
     ],
 )
 def test_settings_that_conflict(config, settings, message, tmp_path):
-    from resnet_rs.config.validation import check_settings
-
     changed = config.copy_and_resolve_references().unlock()
     changed.update_from_flattened_dict(settings)
     if message is None:
@@ -86,6 +87,21 @@ def test_settings_that_conflict(config, settings, message, tmp_path):
         return
     with pytest.raises(UserError, match=message):
         check_settings(changed)
+
+
+def test_published_recipes():
+    for row in video_study.ROWS:
+        check_settings(video_study.get_config(row))
+    whole, last = (
+        resnet_3d_rs.get_config('50').to_dict(),
+        video_study.get_config('resnet_d').to_dict(),
+    )
+    assert (whole['model'].pop('name'), last['model'].pop('name')) == (
+        'resnet_3d_rs_50',
+        'resnet_3d_rs_50_ungated',
+    )
+    assert whole == last
+    assert whole['batch_size'] * whole['optimizer']['learning_rate'] / 256 == pytest.approx(0.8)
 
 
 def test_a_clip_is_shown_as_a_strip_of_frames():
