@@ -144,10 +144,10 @@ class DatasetInfo:
         rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
         Raises UserError for a split that does not exist, is empty or contains an example twice.
         """
-        kind = {'image_folder': 'image', 'video_folder': 'video'}.get(self.file_format)
+        kind = {'image_folder': 'an image', 'video_folder': 'a video'}.get(self.file_format)
         if kind and {'[', '+'} & set(name):
             raise UserError(
-                f'a folder of {kind}s has no slices or sums such as {name!r} (its {kind}s are '
+                f'{kind} folder has no slices or sums such as {name!r} (its {kind.split()[1]}s are '
                 'ordered by class): make one folder per split'
             )
         first, *others = parts = [self._split_or_slice(part) for part in name.split('+')]
