@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for every test, and compiled programs shared between processes."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -87,6 +88,12 @@ def pytest_collection_modifyitems(items):
         if item.path.name in rank:
             item.add_marker('slow')
     items.sort(key=lambda item: rank.get(item.path.name, len(SLOW)))
+
+
+def pytest_collection_finish():
+    """Spares the collector the modules, and most searches: they take a fifth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope='module')

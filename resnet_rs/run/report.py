@@ -23,6 +23,7 @@ from resnet_rs.utils.figures import encode_figure
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
 MOST_EXAMPLES = 20_000  # the split is read once more to find the images
+CELL, IMAGE = (1.5, 1.8), 1.4  # inches: of an image with its title, and of its side
 
 
 def write(
@@ -134,17 +135,20 @@ def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.
 
 
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """Draws a page of images, each under its own title."""
+    """Draws a page of square images, each under its own title."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = matplotlib.figure.Figure(
-        figsize=(max(1.5 * columns, 5), 1.8 * rows + 0.5), layout='constrained'
-    )
-    figure.suptitle(title)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, text in zip(grid, images, titles, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=9)
+    width, height = max(CELL[0] * columns, 5), CELL[1] * rows + 0.5  # inches, as all below
+    figure = matplotlib.figure.Figure(figsize=(width, height))
+    # One pair of axes for all images: a pair for each takes ten times as long to lay out.
+    axes = figure.add_axes((0, 0, 1, 1))
+    left, gap = (width - CELL[0] * columns) / 2, (CELL[0] - IMAGE) / 2
+    for number, (image, text) in enumerate(zip(images, titles, strict=True)):
+        x = left + CELL[0] * (number % columns) + gap
+        bottom = 0.5 + CELL[1] * (number // columns + 1) - gap
+        axes.imshow(image, extent=(x, x + IMAGE, bottom, bottom - IMAGE))
+        axes.text(x + IMAGE / 2, bottom - IMAGE - 0.06, text, fontsize=9, ha='center')
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    figure.suptitle(title, y=1 - 0.3 / height, va='center')
     return figure
