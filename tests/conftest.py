@@ -104,6 +104,14 @@ def one_stage():
         yield
 
 
+@pytest.fixture(scope='module')
+def shared_programs():
+    """Runs of one configuration trace their steps once."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.share_programs(patch.setattr)
+        yield
+
+
 @pytest.fixture
 def run_main(monkeypatch, capsys):
     """Runs main.py in this process; returns its status, output and lines of error."""

@@ -22,7 +22,7 @@ from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.steps import model_of, normalise
 from resnet_rs.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 
 def config_of(**settings):

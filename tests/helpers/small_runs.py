@@ -26,6 +26,23 @@ def leave_out_pictures(set_attribute=setattr) -> None:
     set_attribute(report, 'write', lambda *arguments: [])
 
 
+def share_programs(set_attribute=setattr) -> None:
+    """Lets the runs of one configuration share their functions, so that each is traced once."""
+    import train_lib
+    from resnet_rs.training import steps
+
+    programs = {}
+
+    def create_program(config, mesh, examples):
+        stages = tuple(parts['stage_sizes'] for parts in VARIANTS.values())
+        key = config.to_json_best_effort(sort_keys=True), mesh, examples, stages
+        if key not in programs:
+            programs[key] = steps.create_program(config, mesh, examples)
+        return programs[key]
+
+    set_attribute(train_lib, 'create_program', create_program)
+
+
 def leave_out_keras() -> None:
     """Spares a process the two seconds of Keras, which clu's writers import for a callback."""
     name = 'tensorboard.plugins.hparams._keras'
