@@ -27,7 +27,6 @@ def get_sweep():
         config.checkpoint.every = '4 steps'
         config.eval.every = '{steps} steps'
         config.model.name = 'resnet_14'
-        config.model.stage_sizes = (1,)
         config.data.image_size = 16
         config.model.dropout_rate = 0.0  # without randomness both seeds are one program
         config.model.stochastic_depth_rate = 0.0
