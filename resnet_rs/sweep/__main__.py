@@ -21,6 +21,7 @@ import tqdm
 
 from resnet_rs.run.signals import INTERRUPTED, RESUMABLE
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import use_cpu
 
 
@@ -246,4 +247,5 @@ def _parser() -> CommandParser:
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()
