@@ -102,8 +102,8 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     return [
         text,
         f'  labels of {source}: {np.count_nonzero(counts):,} of '
-        f'{count_of(info.num_classes, "class")}, per class {counts.min():,} at least, '
-        f'{np.median(counts):,g} median, {counts.max():,} at most',
+        f'{count_of(info.num_classes, "class")}, {counts.min():,} to {counts.max():,} each, median '
+        f'{np.median(counts):,g}',
     ]
 
 
