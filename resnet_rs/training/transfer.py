@@ -42,9 +42,7 @@ def transfer_head(
     is_numbered = not are_comparable(stored, names)
     if tuple(stored) == tuple(names) and (same_dataset or not is_numbered):
         why = ': names that are only numbers mean the same classes, as the dataset is the same'
-        return HeadTransfer(
-            tuple(range(len(names))), f'with its head{why if is_numbered else ""}'
-        )
+        return HeadTransfer(tuple(range(len(names))), f'with its head{why if is_numbered else ""}')
     if is_numbered:
         which = 'the data' if are_comparable(stored) else 'the source'
         return HeadTransfer(
