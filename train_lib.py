@@ -164,7 +164,7 @@ def train_and_evaluate(
         written = report.write(
             workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
         )
-        logging.info('wrote %s', ', '.join(str(path) for path in written))
+        logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
     return state
 
 
