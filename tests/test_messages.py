@@ -34,6 +34,8 @@ ADVICE = re.compile(
         (3, 'class', '3 classes'),
         (4, 'more process', '4 more processes'),
         (2, 'batch', '2 batches'),
+        (1.0, 'epoch', '1 epoch'),
+        (59.994, 'epoch', '59.99 epochs'),
     ],
 )
 def test_count_of(number, noun, text):
