@@ -18,6 +18,7 @@ from resnet_rs.run import data_check
 from resnet_rs.run.data_check import check_data
 from resnet_rs.run.report import class_title, draw_confusion_matrix, draw_mistakes
 from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.figures import encode_figure
 
 
 @pytest.fixture
@@ -227,8 +228,8 @@ def test_names_of_classes_do_not_overlap(name, classes):
     names = [f'{name} {number}' for number in range(classes)]
     images = np.zeros((classes, 4, 4, 3), np.uint8)
     matrix = draw_confusion_matrix(np.eye(classes, dtype=np.int64), names)
-    matrix.canvas.draw()
+    encode_figure(matrix, 'png')
     assert not overlapping(matrix.axes[0].get_xticklabels())
     mistakes = draw_mistakes(images, names, names, 'Mistakes')
-    mistakes.canvas.draw()
+    encode_figure(mistakes, 'png')
     assert not overlapping([axes.title for axes in mistakes.axes])
