@@ -30,6 +30,7 @@ from resnet_rs.utils.errors import (
     positive_integer,
     print_line,
 )
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 
@@ -209,4 +210,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()
