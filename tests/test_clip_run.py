@@ -104,10 +104,10 @@ def test_published_recipes():
     assert whole['batch_size'] * whole['optimizer']['learning_rate'] / 256 == pytest.approx(0.8)
 
 
-def test_a_clip_is_shown_as_a_strip_of_frames():
+def test_a_clip_is_shown_as_four_frames():
     clip = np.arange(7)[:, None, None, None] * np.ones((7, 5, 6, 3), np.uint8)
-    strip = report.strip_of(clip)
-    assert strip.shape == (5, 24, 3)
-    assert strip[0, ::6, 0].tolist() == [0, 2, 4, 6]
-    np.testing.assert_array_equal(report.strip_of(clip[None]), strip)
-    np.testing.assert_array_equal(report.strip_of(clip[3]), clip[3])
+    picture = report.picture_of(clip)
+    assert picture.shape == (10, 12, 3)
+    assert picture[::5, ::6, 0].tolist() == [[0, 2], [4, 6]]
+    np.testing.assert_array_equal(report.picture_of(clip[None]), picture)
+    np.testing.assert_array_equal(report.picture_of(clip[3]), clip[3])
