@@ -171,7 +171,7 @@ def train_and_evaluate(
         written = report.write(
             workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
         )
-        logging.info('wrote %s', ', '.join(str(path) for path in written))
+        logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
     return state
 
 
@@ -276,8 +276,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     consistency.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
-    images = images_per_epoch(config, split.num_examples)
-    program = create_program(config, mesh, images)
+    per_epoch = images_per_epoch(config, split.num_examples)
+    program = create_program(config, mesh, per_epoch)
     evaluators = create_evaluators(config, names, mesh, program.eval_step)
     lines = (
         data_check.check_data(
@@ -297,13 +297,13 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     if check_pseudo_labels(config, workdir):
         lines.append(describe_pseudo_labels(config, info.class_names))
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
-    epochs = program.total_steps * config.batch_size / images
+    images = count_of(config.batch_size, 'image')
+    epochs = count_of(program.total_steps * config.batch_size / per_epoch, 'epoch')
     trained = count_of(split.num_examples, 'training image')
     evaluated = count_of(evaluators[0].split.num_examples, 'evaluation image')
     steps = count_of(program.total_steps, 'step')
     lines.append(
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, {steps} of '
-        f'{count_of(config.batch_size, "image")} or {epochs:.4g} epochs, {trained} and {evaluated} '
-        f'of {info.name}'
+        f'{images} or {epochs}, {trained} and {evaluated} of {info.name}'
     )
     return '\n'.join(lines)

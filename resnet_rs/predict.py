@@ -30,7 +30,8 @@ from resnet_rs.utils.errors import (
     positive_integer,
     print_line,
 )
-from resnet_rs.utils.platforms import skip_absent_tpu
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     with one_line_errors(UserError):
         files = find_images(options.images)
+        import_tensorflow()
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
         bad = unreadable(files)
@@ -208,4 +210,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -12,7 +12,6 @@ a tenth of the training images.
 import json
 import pathlib
 
-from resnet_rs.config import command_line
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -21,7 +20,8 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
-from resnet_rs.utils.platforms import import_tensorflow_quietly, skip_absent_tpu
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 PROBES = ('few_shot', 'logistic', 'neighbours')
 VALIDATION = 0.1  # of the training images, as in DINOv2's code
@@ -31,7 +31,6 @@ PIXELS = 32  # side to which images are reduced for the classifiers of pixels
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
-    command_line.log_for_people()
     with one_line_errors(UserError):
         output = pathlib.Path(options.output) if options.output else None
         if output and (output.exists() or not output.parent.is_dir()):
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f'--output={output} must be a new file in a directory that exists; name another'
             )
         skip_absent_tpu()
-        import_tensorflow_quietly()
+        import_tensorflow()
         from resnet_rs.run import features
         from resnet_rs.utils import compilation_cache
 
@@ -166,4 +165,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

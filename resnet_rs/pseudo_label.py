@@ -11,7 +11,6 @@ reads FILE by --config.objective=pseudo_labels --config.pseudo_labels.file=FILE.
 import argparse
 import pathlib
 
-from resnet_rs.config import command_line
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -20,7 +19,8 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
-from resnet_rs.utils.platforms import import_tensorflow_quietly, skip_absent_tpu
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 PAGE_IMAGES = 16  # of the most certain ones, and as many of the least certain
 
@@ -28,7 +28,6 @@ PAGE_IMAGES = 16  # of the most certain ones, and as many of the least certain
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
-    command_line.log_for_people()
     with one_line_errors(UserError):
         path = pathlib.Path(options.output)
         if path.suffix != '.npz' or not path.parent.is_dir():
@@ -36,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f'--output={path} must be an .npz file in a directory that exists; name another'
             )
         skip_absent_tpu()
-        import_tensorflow_quietly()
+        import_tensorflow()
         from resnet_rs.config.stored import stored_config_of
         from resnet_rs.multihost import connection
         from resnet_rs.run import labelling
@@ -153,4 +152,5 @@ def _probability(text: str) -> float:
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

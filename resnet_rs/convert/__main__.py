@@ -19,6 +19,7 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
@@ -149,4 +150,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()
