@@ -12,7 +12,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from resnet_rs.config import command_line, validation
+from resnet_rs.config import command_line, mixture, validation
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.plan import host
 from resnet_rs.plan import topology as topologies
@@ -161,7 +161,7 @@ def split_sizes(config, examples: int | None, eval_examples: int | None) -> tupl
             ) from error
 
     return (
-        size(examples, config.data.train_split, 'examples'),
+        mixture.images_per_epoch(config, size(examples, config.data.train_split, 'examples')),
         size(eval_examples, config.data.eval_split, 'eval_examples'),
     )
 

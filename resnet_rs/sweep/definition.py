@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import ml_collections
 
+from resnet_rs.config import mixture
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import CONFIG_FILE
 from resnet_rs.run import preflight
@@ -104,5 +105,6 @@ def _checked(name: str, config: ml_collections.ConfigDict, directory: str) -> Sw
     info = preflight.check_config(config, directory)
     model_of(config)
     examples = info.split(config.data.train_split).num_examples
+    examples = mixture.images_per_epoch(config, examples)
     steps = to_steps(config.duration, batch_size=config.batch_size, examples_per_epoch=examples)
     return SweepRun(name, config, directory, steps)

@@ -9,6 +9,7 @@ import ml_collections
 import optax
 from flax.traverse_util import flatten_dict
 
+from resnet_rs.config import mixture
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
@@ -149,7 +150,7 @@ def create_program(
             'update_norm': optax.global_norm(updates),
         }
         window = add_to_window(state, sums, norms, log_every)
-        metrics = window_means(window, objective.values) | norms
+        metrics = window_means(window, objective.values, objective.counts) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -196,6 +197,11 @@ def batch_shapes(
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if which == 'train' and mixture.has_pseudo_labels(config):
+        shapes['is_pseudo'] = jax.ShapeDtypeStruct((size,), bool)
+        if config.pseudo_labels.form == 'soft':
+            targets = (size, config.model.num_classes)
+            shapes['target'] = jax.ShapeDtypeStruct(targets, jnp.float32)
     if label_sets:
         shapes['label_set'] = jax.ShapeDtypeStruct((size, config.model.num_classes), bool)
     return shapes
