@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_rs.datasets.image_folder import find_images
+from resnet_rs.hub.download import download
 from resnet_rs.utils.errors import (
     CommandParser,
     Renamed,
@@ -54,7 +55,7 @@ def predict(
     """Returns the `top` likeliest classes of every image, computed in float32.
 
     Args:
-      workdir: the work directory of a run or of converted weights.
+      workdir: the work directory of a run or of converted weights, or 'hf:OWNER/NAME'.
       files: image files.
       top: the number of classes, limited to those of the network.
       batch_size: images per forward pass.
@@ -121,6 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in ('top', 'batch_size', 'image_size', 'weights', 'checkpoint')
     }
     with one_line_errors(UserError):
+        download(options.workdir)
         files = find_images(options.images)
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
@@ -172,7 +174,10 @@ def _parser():
     parser = CommandParser(prog='python -m resnet_rs.predict', description=__doc__)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
     parser.add_argument(
-        '--workdir', required=True, metavar='DIR', help='of a run, or of converted weights'
+        '--workdir',
+        required=True,
+        metavar='DIR',
+        help='of a run, or of converted weights; or hf:OWNER/NAME, a network of the Hub',
     )
     parser.add_argument(
         '--checkpoint',

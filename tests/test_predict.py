@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 
 from resnet_rs import predict
 from resnet_rs.config import default_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets import image_file
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.run.class_names import class_names
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 

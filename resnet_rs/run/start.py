@@ -19,6 +19,7 @@ from resnet_rs.run import preflight
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.run_log import parameter_table
+from resnet_rs.run.source import open_source
 from resnet_rs.training.sharding import shardings_of
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import Program
@@ -105,14 +106,14 @@ def check_init_from(
     """
     head = preflight.find_head(config, info, workdir)
     if head:
-        with Checkpoints(config.init_from, read_only=True) as source:
+        with open_source(config.init_from) as source:
             source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
     return head
 
 
 def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
     """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
-    with Checkpoints(directory, read_only=True) as source:
+    with open_source(directory) as source:
         step = source.find('last')
         variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
     logging.info(
