@@ -1,10 +1,12 @@
 """Prints the likeliest classes of images, by the network of a work directory (docs/convert.md).
 
     python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv] [--skip_bad]
+      [--grid=FILE.png]
 
 IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animation the first frame
 counts. Images are turned upright as their EXIF orientation says, then preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
+--grid also draws the images with bars of their likeliest classes.
 
 The exit status is 0; 2 for a user error such as an unreadable file; 1 if --skip_bad skipped such
 files.
@@ -15,6 +17,7 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -31,7 +34,10 @@ from resnet_rs.utils.errors import (
     positive_integer,
     print_line,
 )
+from resnet_rs.utils.files import check_absent, created_whole
 from resnet_rs.utils.platforms import skip_absent_tpu
+
+MOST_IN_GRID = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +128,8 @@ def main(arguments: list[str] | None = None) -> None:
         for name in ('top', 'batch_size', 'image_size', 'weights', 'checkpoint')
     }
     with one_line_errors(UserError):
+        if options.grid:
+            _check_grid(options.grid)
         download(options.workdir)
         files = find_images(options.images)
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
@@ -135,10 +143,33 @@ def main(arguments: list[str] | None = None) -> None:
         if not good:
             raise UserError('no file can be read' if len(files) > 1 else 'the file cannot be read')
         predictions = _predict_readable(options.workdir, good, **settings)
+        if options.grid:
+            _write_grid(options.grid, predictions)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
     if bad:
         sys.exit(1)
+
+
+def _check_grid(path: pathlib.Path) -> None:
+    if path.suffix != '.png':
+        raise UserError(f'--grid is {str(path)!r}; the picture is written as .png')
+    if not path.parent.is_dir():
+        raise UserError(f'--grid={path}: there is no folder {path.parent}; create it first')
+    check_absent(path, '--grid')
+
+
+def _write_grid(path: pathlib.Path, predictions) -> None:
+    from resnet_rs.run.prediction_grid import draw_predictions  # matplotlib takes a second
+    from resnet_rs.utils.figures import encode_figure
+
+    if len(predictions) > MOST_IN_GRID:
+        print_line(f'{path} shows the first {MOST_IN_GRID} of {len(predictions):,} images', 'note')
+    shown = predictions[:MOST_IN_GRID]
+    classes = [[(name, chance) for _, name, chance in image.classes] for image in shown]
+    figure = draw_predictions([image.file for image in shown], classes)
+    with created_whole(path) as partial:
+        partial.write_bytes(encode_figure(figure, 'png'))
 
 
 def _write_text(predictions):
@@ -204,6 +235,12 @@ def _parser():
     )
     parser.add_argument(
         '--skip_bad', action='store_true', help='leave out files that cannot be read, and name them'
+    )
+    parser.add_argument(
+        '--grid',
+        type=pathlib.Path,
+        metavar='FILE.png',
+        help='a picture of the images with bars of their classes',
     )
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):

@@ -162,7 +162,9 @@ def _describe(hub, error, repository: Repository, file: str) -> str:
             else 'without it the network is unknown'
         )
         return f'{repository} has no {file}; {reason}'
-    return f'the Hub answers {error.response.status_code} for {file} of {repository}; try later'
+    status = error.response.status_code
+    remedy = 'log in with `hf auth login`' if status in (401, 403) else 'try later'
+    return f'the Hub answers {status} for {file} of {repository}; {remedy}'
 
 
 def _check(path: pathlib.Path, what: str) -> None:

@@ -49,10 +49,10 @@ def replacing(path) -> Iterator:
     partial.replace(path)
 
 
-def check_absent(output: pathlib.Path) -> None:
-    """Raises UserError if `output` exists."""
+def check_absent(output: pathlib.Path, flag: str = '--output') -> None:
+    """Raises UserError if `output`, the value of `flag`, exists."""
     if output.exists() or output.is_symlink():
-        raise UserError(f'{output} exists already; give another --output')
+        raise UserError(f'{output} exists already; give another {flag}')
 
 
 @contextlib.contextmanager
