@@ -164,7 +164,7 @@ def train_and_evaluate(
         written = report.write(
             workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
         )
-        logging.info('wrote %s', ', '.join(str(path) for path in written))
+        logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
     return state
 
 
@@ -287,13 +287,13 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     if teacher := load_teacher(config, workdir):
         lines.append(f'learns from {teacher.described}')
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
-    epochs = program.total_steps * config.batch_size / split.num_examples
+    images = count_of(config.batch_size, 'image')
+    epochs = count_of(program.total_steps * config.batch_size / split.num_examples, 'epoch')
     trained = count_of(split.num_examples, 'training image')
     evaluated = count_of(evaluators[0].split.num_examples, 'evaluation image')
     steps = count_of(program.total_steps, 'step')
     lines.append(
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, {steps} of '
-        f'{count_of(config.batch_size, "image")} or {epochs:.4g} epochs, {trained} and {evaluated} '
-        f'of {info.name}'
+        f'{images} or {epochs}, {trained} and {evaluated} of {info.name}'
     )
     return '\n'.join(lines)

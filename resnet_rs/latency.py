@@ -31,6 +31,7 @@ from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.environment import describe_environment
 from resnet_rs.utils.errors import UserError, one_line_errors
+from resnet_rs.utils.log_lines import log_for_people
 
 PAPER_BATCH = 128
 STEP_KINDS = ('inference', 'train')  # the smaller first: peaks of memory never fall
@@ -344,4 +345,5 @@ def _flags():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main(sys.argv)

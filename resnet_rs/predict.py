@@ -35,7 +35,8 @@ from resnet_rs.utils.errors import (
     print_line,
 )
 from resnet_rs.utils.files import check_absent, created_whole
-from resnet_rs.utils.platforms import skip_absent_tpu
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 MOST_IN_GRID = 60
 
@@ -75,15 +76,10 @@ def predict(
     from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
     _refuse(unreadable(files), files)
-    return _predict_readable(
-        workdir,
-        files,
-        top=top,
-        batch_size=batch_size,
-        image_size=image_size,
-        weights=weights,
-        checkpoint=checkpoint,
-    )
+    from resnet_rs.run.loading import load
+
+    network = load(workdir, weights, checkpoint, image_size=image_size)
+    return _predict_readable(network, files, top, batch_size)
 
 
 def _refuse(bad: dict[str, str], files) -> None:
@@ -98,12 +94,9 @@ def _refuse(bad: dict[str, str], files) -> None:
     raise UserError(f'{reason}; leave it out, or add --skip_bad')
 
 
-def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, checkpoint):
+def _predict_readable(network, files, top, batch_size):
     import jax
 
-    from resnet_rs.run.loading import load
-
-    network = load(workdir, weights, checkpoint, image_size=image_size)
     names = network.class_names
     predictions = []
     batch_size = min(batch_size, len(files))
@@ -123,15 +116,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
-    settings = {
-        name: getattr(options, name)
-        for name in ('top', 'batch_size', 'image_size', 'weights', 'checkpoint')
-    }
     with one_line_errors(UserError):
         if options.grid:
             _check_grid(options.grid)
         download(options.workdir)
         files = find_images(options.images)
+        import_tensorflow()
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
         bad = unreadable(files)
@@ -142,9 +132,13 @@ def main(arguments: list[str] | None = None) -> None:
         good = [file for file in files if str(file) not in bad]
         if not good:
             raise UserError('no file can be read' if len(files) > 1 else 'the file cannot be read')
-        predictions = _predict_readable(options.workdir, good, **settings)
+        from resnet_rs.run.loading import load
+
+        workdir, weights, checkpoint = options.workdir, options.weights, options.checkpoint
+        network = load(workdir, weights, checkpoint, image_size=options.image_size)
+        predictions = _predict_readable(network, good, options.top, options.batch_size)
         if options.grid:
-            _write_grid(options.grid, predictions)
+            _write_grid(options.grid, predictions, network.preprocessing)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
     if bad:
@@ -159,7 +153,8 @@ def _check_grid(path: pathlib.Path) -> None:
     check_absent(path, '--grid')
 
 
-def _write_grid(path: pathlib.Path, predictions) -> None:
+def _write_grid(path: pathlib.Path, predictions, preprocessing) -> None:
+    """Draws what the network sees of each image."""
     from resnet_rs.run.prediction_grid import draw_predictions  # matplotlib takes a second
     from resnet_rs.utils.figures import encode_figure
 
@@ -167,7 +162,9 @@ def _write_grid(path: pathlib.Path, predictions) -> None:
         print_line(f'{path} shows the first {MOST_IN_GRID} of {len(predictions):,} images', 'note')
     shown = predictions[:MOST_IN_GRID]
     classes = [[(name, chance) for _, name, chance in image.classes] for image in shown]
-    figure = draw_predictions([image.file for image in shown], classes)
+    files = [image.file for image in shown]
+    titles = [os.path.basename(file) for file in files]
+    figure = draw_predictions(preprocessing.crop_images(files), titles, classes)
     with created_whole(path) as partial:
         partial.write_bytes(encode_figure(figure, 'png'))
 
@@ -250,4 +247,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -23,6 +23,7 @@ from resnet_rs.utils.errors import (
     positive_integer,
 )
 from resnet_rs.utils.files import check_absent, created_whole
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden', 'hf')
@@ -183,4 +184,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -20,6 +20,7 @@ from resnet_rs.utils.errors import (
     positive_integer,
 )
 from resnet_rs.utils.files import check_absent, created_whole
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
 # The precisions of each format, the default first; the greatest difference of logits that each may
@@ -204,4 +205,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -18,6 +18,7 @@ from resnet_rs.plan import host
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError, count_of, one_line_errors
+from resnet_rs.utils.log_lines import log_for_people
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -217,4 +218,5 @@ class Stage:
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

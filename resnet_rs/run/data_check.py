@@ -10,7 +10,6 @@ from etils import epath
 
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.datasets import decoding, records
-from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
@@ -74,7 +73,7 @@ def check_data(
 
 def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: epath.Path) -> str:
     """Writes a picture of the images of `batch` under their classes; returns a line on it."""
-    titles = [class_title(info.class_names[label]) for label in batch['label']]
+    titles = [report.class_title(info.class_names[label]) for label in batch['label']]
     title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
     figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
     path.write_bytes(encode_figure(figure, 'png'))
@@ -102,8 +101,8 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     return [
         text,
         f'  labels of {source}: {np.count_nonzero(counts):,} of '
-        f'{count_of(info.num_classes, "class")}, per class {counts.min():,} at least, '
-        f'{np.median(counts):,g} median, {counts.max():,} at most',
+        f'{count_of(info.num_classes, "class")}, {counts.min():,} to {counts.max():,} each, median '
+        f'{np.median(counts):,g}',
     ]
 
 
@@ -220,12 +219,6 @@ def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable)
     ]
     parts = [_unmasked(next(iter(part))) for part in batches]
     return {name: np.concatenate([part[name] for part in parts]) for name in ('image', 'label')}
-
-
-def class_title(name: str) -> str:
-    """Shortens a class's name to the width of a small picture."""
-    name = imagenet_names().get(name, name).partition(',')[0]
-    return name if len(name) <= 18 else f'{name[:17]}…'
 
 
 def _unmasked(batch: dict) -> dict:

@@ -1,41 +1,38 @@
 """A picture of images with their likeliest classes."""
 
-import pathlib
 import re
 from collections.abc import Sequence
 
 import matplotlib.figure
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 
-SIDE = 240  # pixels of an image, at most
 LONGEST_NAME = 26
 COLUMNS = 3
 TEXT = {'va': 'center', 'fontsize': 8}
 
 
 def draw_predictions(
-    files: Sequence[str], classes: Sequence[Sequence[tuple[str, float]]]
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    classes: Sequence[Sequence[tuple[str, float]]],
 ) -> matplotlib.figure.Figure:
-    """Draws image files, each above bars of its likeliest classes.
+    """Draws images, uint8 [height, width, 3], each above bars of its likeliest classes.
 
-    `classes` are (name, probability) of each file, best first. Images are upright by their EXIF
-    orientation and not cropped.
+    `classes` are (name, probability) of each image, best first.
     """
-    columns = min(COLUMNS, len(files))
-    rows = -(-len(files) // columns)
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
     most = max(map(len, classes))
     bars = 0.4 + 0.22 * most
     figure = matplotlib.figure.Figure(
         figsize=(3.4 * columns, (2.6 + bars) * rows), layout='constrained'
     )
     cells = figure.subfigures(rows, columns, squeeze=False).ravel()
-    for cell, file, best in zip(cells, files, classes, strict=False):
+    for cell, image, title, best in zip(cells, images, titles, classes, strict=False):
         above, below = cell.subplots(2, 1, height_ratios=(2.4, bars))
-        above.imshow(_upright(file))
+        above.imshow(image)
         above.set_axis_off()
-        above.set_title(_shortened(pathlib.Path(file).name), fontsize=9)
+        above.set_title(_shortened(title), fontsize=9)
         _draw_bars(below, best, most)
     return figure
 
@@ -50,16 +47,6 @@ def _draw_bars(axes, best, most: int) -> None:
     axes.set_yticks([])
     axes.tick_params(axis='x', labelsize=7)
     axes.spines[['top', 'right']].set_visible(False)
-
-
-def _upright(file: str) -> np.ndarray:
-    with PIL.Image.open(file) as opened:
-        image = PIL.ImageOps.exif_transpose(opened)
-        if image.mode.startswith('I'):  # 16 bits: the upper 8
-            image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert('RGB')
-    image.thumbnail((SIDE, SIDE))
-    return np.asarray(image)
 
 
 def _words(name: str) -> str:

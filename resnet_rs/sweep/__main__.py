@@ -20,7 +20,14 @@ import sys
 import tqdm
 
 from resnet_rs.run.signals import INTERRUPTED, RESUMABLE
-from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.utils.errors import (
+    CommandParser,
+    UserError,
+    count_of,
+    one_line_errors,
+    positive_integer,
+)
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import use_cpu
 
 
@@ -88,7 +95,8 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
             total=len(runs),
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
-            bar_format='{percentage:3.0f}% |{bar:20}| {n} of {total} runs, {elapsed}',
+            bar_format='{percentage:3.0f}% |{bar:20}| {n} of '
+            f'{count_of(len(runs), "run")}, {{elapsed}}',
         ) as bar:
             ended, seconds = [], []
 
@@ -246,4 +254,5 @@ def _parser() -> CommandParser:
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -15,8 +15,10 @@ from input_pipeline import eval_batches, train_batches
 from resnet_rs.config import default_config
 from resnet_rs.datasets import decoding
 from resnet_rs.run import data_check
-from resnet_rs.run.data_check import check_data, class_title
+from resnet_rs.run.data_check import check_data
+from resnet_rs.run.report import class_title, draw_confusion_matrix, draw_mistakes
 from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.figures import encode_figure
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def test_whole_set_is_counted_and_shown(tmp_path):
 
     counts = np.bincount(load_digits().target[:1437])
     assert (
-        f'all 1,437 examples, read and counted: 10 of 10 classes, per class {counts.min()} at '
-        f'least, {np.median(counts):g} median, {counts.max()} at most' in text
+        f'all 1,437 examples, read and counted: 10 of 10 classes, {counts.min()} to {counts.max()} '
+        f'each, median {np.median(counts):g}' in text
     )
     for name in ('train', 'eval'):
         pixels = np.asarray(Image.open(tmp_path / 'check' / f'{name}.png').convert('L'))
@@ -59,7 +61,7 @@ def test_small_sets_are_told_from_whole_ones(no_sheets, tmp_path, source):
     text = '\n'.join(lines)
     if source == 'image_folder':
         assert 'train: 72 examples in 72 files' in text
-        assert 'all examples: 3 of 3 classes, per class 23 at least, 24 median, 25 at most' in text
+        assert 'all examples: 3 of 3 classes, 23 to 25 each, median 24' in text
         return
     assert 'train: 210 examples in 8 files' in text
     assert 'WARNING: the whole split has 1,281,167' in text
@@ -210,3 +212,24 @@ def test_record_longer_than_its_file_is_named(length, tmp_path):
     config.data.data_dir = str(tmp_path / 'data')
     with pytest.raises(UserError, match=f'{path} is damaged after 1 record .*{length:,} bytes'):
         checked(config, tmp_path)
+
+
+def overlapping(texts):
+    """Returns whether any two of the texts of a drawn figure overlap."""
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    return any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+@pytest.mark.parametrize(
+    'name, classes',
+    [('ant', 12), ('greater one-horned rhinoceros', 2), ('greater one-horned rhinoceros', 8)],
+)
+def test_names_of_classes_do_not_overlap(name, classes):
+    names = [f'{name} {number}' for number in range(classes)]
+    images = np.zeros((classes, 4, 4, 3), np.uint8)
+    matrix = draw_confusion_matrix(np.eye(classes, dtype=np.int64), names)
+    encode_figure(matrix, 'png')
+    assert not overlapping(matrix.axes[0].get_xticklabels())
+    mistakes = draw_mistakes(images, names, names, 'Mistakes')
+    encode_figure(mistakes, 'png')
+    assert not overlapping([axes.title for axes in mistakes.axes])
