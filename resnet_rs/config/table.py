@@ -44,7 +44,8 @@ SETTINGS = {
         'of two from 8 to 256 that depends on the number of training images'),
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
-        '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
+        '', text(), "work directory whose EMA weights a new run starts from, or a network of the "
+        "Hub, 'hf:OWNER/NAME'; empty: none"),
     'objective': Setting(
         'supervised', choice('supervised', 'distillation', 'pseudo_labels'),
         'what the network learns from: labels, labels and a teacher, or labels and pseudo-labels '
@@ -229,7 +230,8 @@ SETTINGS = {
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
 
     'distillation.teacher': Setting(
-        '', text(), "work directory of the teacher, whose EMA weights are used; empty: none"),
+        '', text(), "work directory of the teacher, whose EMA weights are used, or a network of "
+        "the Hub, 'hf:OWNER/NAME'; empty: none"),
     'distillation.checkpoint': Setting(
         'last', checkpoint(), "the teacher's checkpoint"),
     'distillation.form': Setting(

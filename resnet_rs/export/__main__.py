@@ -19,6 +19,7 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
+from resnet_rs.utils.files import check_absent, created_whole
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
@@ -45,8 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Exports the network of `options.workdir` to `options.output`; raises UserError."""
-    from resnet_rs.convert.workdir import check_absent, created_whole  # JAX takes seconds
-    from resnet_rs.export import check
+    from resnet_rs.export import check  # JAX takes seconds
     from resnet_rs.export.network import load_network
 
     check_absent(options.output)

@@ -33,6 +33,8 @@ from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.pseudo_labels import PseudoLabels
 from resnet_rs.datasets.sources import sources_of
 from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.hub.download import is_hub_name
+from resnet_rs.hub.timm_repository import find_source_config
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_head
 from resnet_rs.utils.errors import UserError, count_of
@@ -98,7 +100,7 @@ def find_head(
     """
     if not config.init_from or has_checkpoint(workdir):
         return None
-    stored = read_config(config.init_from)
+    stored = find_source_config(config.init_from)
     if stored is None:
         raise UserError(
             f'init_from is {config.init_from!r}, which holds no {CONFIG_FILE}; name the work '
@@ -118,8 +120,8 @@ def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
     directory = config.distillation.teacher
     if not directory:
         return
-    stored = read_config(directory)
-    if stored is None or not has_checkpoint(directory):
+    stored = find_source_config(directory)
+    if stored is None or not (is_hub_name(directory) or has_checkpoint(directory)):
         lacks = 'checkpoint' if stored else CONFIG_FILE
         raise UserError(
             f'distillation.teacher is {directory!r}, which holds no {lacks}; name the work '

@@ -12,10 +12,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from resnet_rs.config.stored import stored_config_of
+from resnet_rs.hub.timm_repository import source_config
 from resnet_rs.run import provenance
-from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.preflight import has_checkpoint
+from resnet_rs.run.source import open_source
 from resnet_rs.training.steps import Program
 from resnet_rs.training.teacher import create_teacher
 
@@ -48,8 +48,8 @@ def load_teacher(
         return None
     directory, teacher = config.distillation.teacher, create_teacher(config)
     like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), teacher.shapes())
-    best_by = stored_config_of(directory).checkpoint.best_by
-    with Checkpoints(directory, best_by=best_by, read_only=True) as source:
+    best_by = source_config(directory).checkpoint.best_by
+    with open_source(directory, best_by) as source:
         step = source.find(config.distillation.checkpoint)
         variables = source.restore_weights(step, like, ('ema',))['ema']
     facts = {

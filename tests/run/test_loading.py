@@ -12,7 +12,7 @@ from PIL import Image
 import resnet_rs
 from resnet_rs import predict
 from resnet_rs.config import default_config
-from resnet_rs.convert.workdir import write_workdir
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
