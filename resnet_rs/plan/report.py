@@ -121,7 +121,7 @@ def sentence(plan: Plan) -> str:
             share = step['teacher_cycles'] / step['cycles']
             parts.append(f'the teacher {share:.0%} of it and {step["teacher_bytes"] / GIB:.2f} GiB')
     if plan.run:
-        parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
+        parts += [_time(86400 * plan.run['days']), f'{_hours(plan.run["chip_hours"])} chip-hours']
     if plan.host and plan.host['bound_by_input']:
         parts.append(
             f'bound by input: at {plan.host["input_ms_per_image"]:g} CPU ms per image each host '
@@ -151,7 +151,7 @@ def comparison(plans: list[Plan]) -> str:
                 else f'-/{topology["hbm_bytes"] / GIB:.1f}',
                 f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
                 _time(86400 * run['days']) if run else '-',
-                f'{run["chip_hours"]:,.2f}' if run else '-',
+                _hours(run['chip_hours']) if run else '-',
                 f'{_brief(needed) if needed else "-"}/{vcpus or "-"}',
                 bound,
             )
@@ -341,6 +341,10 @@ def _place(topology):
 
 def _brief(number):
     return f'{number:.1f}' if number < 100 else f'{number:.0f}'
+
+
+def _hours(hours):
+    return f'{hours:,.2f}' if hours >= 0.1 else f'{hours:.2g}'
 
 
 def _time(seconds):

@@ -8,8 +8,8 @@ import pathlib
 import matplotlib.figure
 
 from resnet_rs.run.run_log import read_metrics
-from resnet_rs.sweep.results import aggregate, with_deviation
-from resnet_rs.utils.errors import count_of
+from resnet_rs.sweep.results import aggregate, are_alike, with_deviation
+from resnet_rs.utils.errors import count_of, first_of
 from resnet_rs.utils.figures import encode_figure
 
 STYLE = """
@@ -60,7 +60,8 @@ def write_page(
 ) -> pathlib.Path:
     """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
-    title = f'{count_of(len(rows), "run")} of {count_of(len(aggregate(rows)), "configuration")}'
+    networks = aggregate(rows)
+    title = f'{count_of(len(rows), "run")} of {count_of(len(networks), "configuration")}'
     runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
     path.write_text(
         '\n'.join(
@@ -78,7 +79,7 @@ def write_page(
                 '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
                 'over the seeds. Press a heading to sort.</p>',
                 '<h2>Configurations</h2>',
-                _table([_network_cells(network) for network in aggregate(rows)]),
+                _table([_network_cells(network, are_alike(networks)) for network in networks]),
                 '<h2>Plots</h2>',
                 '<div class="plots">',
                 *(_image(name, figure) for name, figure in figures.items()),
@@ -119,13 +120,16 @@ class Cell:
         self.value = value if value is not None else '' if is_html else text
 
 
-def _network_cells(network: dict) -> dict[str, Cell]:
+def _network_cells(network: dict, with_names: bool) -> dict[str, Cell]:
     def number(name, scale=1.0, digits=2):
         mean, deviation = network[name], network[f'{name}_deviation']
         return Cell(with_deviation(mean, deviation, scale, digits), mean)
 
+    axes = _network_axes(network)
     return {
-        **_network_axes(network),
+        'network': axes.pop('network'),
+        'runs': Cell(first_of(network['runs'], most=1) if with_names else ''),
+        **axes,
         'top-1 EMA': number('ema_top1', 100),
         'top-1 raw': number('raw_top1', 100),
         'top-5 EMA': number('ema_top5', 100),
@@ -179,7 +183,10 @@ def _cost_cells(row: dict) -> dict[str, Cell]:
 
 
 def _table(rows: list[dict[str, Cell]]) -> str:
-    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in rows[0])
+    """Returns an HTML table, without the columns that are empty in every row."""
+    names = [name for name in rows[0] if any(row[name].html for row in rows)]
+    rows = [{name: row[name] for name in names} for row in rows]
+    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in names)
     body = '\n'.join(
         '<tr>'
         + ''.join(

@@ -164,6 +164,8 @@ def test_the_comparison_fits_80_columns():
     plan = report.Plan(
         topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, None, cost
     )
+    short = report.Plan(topology, {'train': step}, {'days': 2e-5, 'chip_hours': 0.00198})
+    assert report.sentence(short).endswith('1.7 seconds, 0.002 chip-hours')
     header, row = report.comparison([plan]).splitlines()
     assert len(header) == len(row) <= 80
     assert row.split() == (
