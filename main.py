@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         preflight.check_config(config, workdir)
 
     platforms.skip_absent_tpu()
-    platforms.import_tensorflow_quietly()
+    platforms.import_tensorflow()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
     from resnet_rs.multihost import connection, hosts
     from resnet_rs.utils import compilation_cache

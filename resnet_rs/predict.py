@@ -31,7 +31,7 @@ from resnet_rs.utils.errors import (
     print_line,
 )
 from resnet_rs.utils.log_lines import log_for_people
-from resnet_rs.utils.platforms import skip_absent_tpu
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     with one_line_errors(UserError):
         files = find_images(options.images)
+        import_tensorflow()
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
         bad = unreadable(files)

@@ -18,7 +18,7 @@ from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.plan import attached
 from resnet_rs.training.steps import model_of
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 CLASSES = ('class0', 'class1', 'class2')
 

@@ -19,7 +19,7 @@ from resnet_rs.training import WEIGHTS
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 
 class Killed(Exception):

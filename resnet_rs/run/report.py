@@ -25,6 +25,7 @@ MOST_CLASSES = 40
 MOST_MISTAKES = 40
 NAME_INCHES = 0.11  # of a letter beside an axis, at most
 MOST_EXAMPLES = 20_000  # the split is read once more to find the images
+CELL, IMAGE = 1.5, 1.4  # inches: widths of an image with and without its margins
 
 
 def write(
@@ -138,20 +139,24 @@ def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.
 
 
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """Draws a page of images, each under its own title."""
+    """Draws a page of square images, each under its own title."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 1 + max(text.count('\n') for text in titles)
-    figure = matplotlib.figure.Figure(
-        figsize=(max(1.5 * columns, 5), (1.75 + 0.15 * lines) * rows + 0.5), layout='constrained'
-    )
-    figure.suptitle(title)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, text in zip(grid, images, titles, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=9 if lines == 1 else 8)
+    cell = IMAGE + 0.25 + 0.15 * lines  # inches, as all below
+    width, height = max(CELL * columns, 5), cell * rows + 0.5
+    figure = matplotlib.figure.Figure(figsize=(width, height))
+    # One pair of axes for all images: a pair for each takes ten times as long to lay out.
+    axes = figure.add_axes((0, 0, 1, 1))
+    left = (width - CELL * columns + CELL - IMAGE) / 2
+    for number, (image, text) in enumerate(zip(images, titles, strict=True)):
+        x, bottom = left + CELL * (number % columns), 0.45 + cell * (number // columns + 1)
+        axes.imshow(image, extent=(x, x + IMAGE, bottom, bottom - IMAGE))
+        size = 9 if lines == 1 else 8
+        axes.text(x + IMAGE / 2, bottom - IMAGE - 0.06, text, fontsize=size, ha='center')
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    figure.suptitle(title, y=1 - 0.3 / height, va='center')
     return figure
 
 

@@ -98,15 +98,10 @@ def create_program(
     schedule = create_schedule(config, total_steps, examples_per_epoch)
     optimizer = create_optimizer(config, schedule)
     objective = create_objective(config)
-    phases = create_phases(
-        config,
-        jax.eval_shape(lambda: init_variables(model, config.data.image_size))['params'],
-        total_steps,
-        examples_per_epoch,
-    )
+    variable_shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    phases = create_phases(config, variable_shapes['params'], total_steps, examples_per_epoch)
 
-    def new_state() -> TrainState:
-        variables = init_variables(model, config.data.image_size, config.seed)
+    def new_state(variables: dict) -> TrainState:
         return TrainState(
             seed=jnp.asarray(config.seed, jnp.int32),
             step=jnp.zeros((), jnp.int32),
@@ -116,7 +111,7 @@ def create_program(
             window=empty_window(objective.values),
         )
 
-    placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
+    placed = place_state(jax.eval_shape(new_state, variable_shapes), mesh, config.sharding)
     shardings = shardings_of(placed)
     frozen_shapes = place_part('variables', objective.frozen, mesh, config.sharding)
     whole, split = replicated(mesh), split_by_batch(mesh)
@@ -171,7 +166,9 @@ def create_program(
         state=placed,
         frozen=frozen_shapes,
         phases=phases,
-        init=lambda: jax.device_put(new_state(), shardings),
+        init=lambda: jax.device_put(
+            new_state(init_variables(model, config.data.image_size, config.seed)), shardings
+        ),
         train_step=jax.jit(
             train_step,
             in_shardings=(shardings, split, shardings_of(frozen_shapes)),

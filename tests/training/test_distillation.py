@@ -36,7 +36,7 @@ from resnet_rs.training.steps import batch_shapes, create_program
 from resnet_rs.training.teacher import create_teacher
 from resnet_rs.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 EXAMPLES = 1437
 OTHER_INPUT = {
