@@ -122,7 +122,7 @@ def test_a_loop_over_blocks_computes_the_same():
     tensors by a hundredth, as the loop does. Another draw would move a stage by about its norm.
     """
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
-    settings = SMALL | dict(stochastic_depth_rate=0.5)
+    settings = SMALL | dict(stochastic_depth_rate=0.5, stage_sizes=(1, 1, 3, 1, 3, 1, 1))
     unrolled = create_model('efficientnet_b0', **settings)
     looped = create_model('efficientnet_b0', **settings, scan_blocks=True, remat='block')
     variables = init_variables(unrolled, 16)
