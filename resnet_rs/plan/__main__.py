@@ -77,7 +77,8 @@ def run(options: flags.FlagValues) -> None:
         print('\n' + report.comparison(plans))
     settings = config.to_dict()
     directory = options.output or default_output(settings, names, options)
-    print('wrote', *report.write(directory, plans, settings))
+    written = report.write(directory, plans, settings)
+    print(f'wrote {", ".join(path.name for path in written)} in {directory}')
     if any(plan.fit for plan in plans):
         sys.exit(1)
 

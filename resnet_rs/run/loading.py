@@ -115,7 +115,7 @@ class LoadedNetwork:
     """
 
     network: ResNet
-    variables: dict
+    variables: dict = dataclasses.field(repr=False)  # an interpreter would print every weight
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
 
