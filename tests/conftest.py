@@ -78,6 +78,8 @@ SLOW = (
     'test_input_pipeline.py',
     'test_evaluation_command.py',
     'test_evaluation_sets.py',
+    'test_efficientnet_weights.py',
+    'test_prepare.py',
     'test_extending_page.py',
     'test_commands.py',
     'test_benchmark.py',
