@@ -25,9 +25,11 @@ from resnet_rs.utils.platforms import skip_absent_tpu
 # have, as a part of the largest logit; and the libraries that a format needs.
 FORMATS = {
     'stablehlo': ('float32', 'bfloat16'),
+    'saved_model': ('float32', 'bfloat16'),
+    'tflite': ('float32', 'float16', 'int8'),
     'onnx': ('float32',),
 }
-TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05}
+TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05, 'float16': 0.01, 'int8': 0.1}
 LIBRARIES = {'onnx': ('onnx', 'onnxruntime')}
 
 

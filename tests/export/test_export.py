@@ -127,6 +127,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert 'exists already' in error_of(capsys, *usual[:2], existing)
     assert 'neither' in error_of(capsys, *usual, '--checkpoint=newest')
     assert "no checkpoint '7'" in error_of(capsys, *usual, '--checkpoint=7')
+    assert 'takes float32, bfloat16' in error_of(capsys, *usual, '--precision=int8')
     assert 'not a number between 0 and 1' in error_of(capsys, *usual, '--tolerance=0')
     monkeypatch.setitem(export.LIBRARIES, 'stablehlo', ('no_such_library',))
     line = error_of(capsys, *usual)
@@ -140,6 +141,30 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     finally:
         names.write_text(text)
     assert not output.exists()
+
+
+def test_saved_model(workdir, picture, tmp_path):
+    output = tmp_path / 'exported'
+    export.main([f'--workdir={workdir}', '--format=saved_model', f'--output={output}'])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 18 and description['check']['same_top1'] == 18
+    assert str(ROOT).encode() not in (output / 'saved_model.pb').read_bytes()
+    path, pixels = picture
+    powers = np.exp(logits_of(workdir, pixels).astype(np.float64))
+    likeliest = CLASSES[powers.argmax()]
+    line = f'{path}: {likeliest} {powers.max() / powers.sum():.2%}'
+    assert run_example('with_tensorflow.py', output, path) == [line]
+
+
+@pytest.mark.parametrize(
+    'precision, bytes_of_a_weight', [('float32', 4), ('float16', 2), ('int8', 1)]
+)
+def test_tflite(workdir, tmp_path, precision, bytes_of_a_weight):
+    output = tmp_path / 'exported'
+    options = '--format=tflite', f'--precision={precision}', f'--output={output}'
+    export.main([f'--workdir={workdir}', *options])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 18 and description['check']['same_top1'] >= 17
 
 
 def test_onnx(workdir, picture, tmp_path):
