@@ -1,9 +1,10 @@
 """Size and CPU time of a network in each exported format, beside jit.
 
-    python benchmarks/export_formats.py --workdir=DIR [--image_size=N] [--images=PATH ...]
+    python benchmarks/export_formats.py --workdir=DIR --exports=FOLDER [--check_images=N]
 
-Exports the network to every format whose libraries are there, and times batches of 1 and 8 images,
-each format in a process of its own on one core: the smallest of several runs and the ratio to jit.
+Exports the network to every format, unless FOLDER holds the exports of an earlier call, and times
+batches of 1 and 8 images, each format in a process of its own on one core. A table has the least
+CPU time of several runs, beside that of jit, whose weights are arguments. Linux.
 """
 
 import argparse
@@ -12,94 +13,104 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-REPEATS = 10
+BATCHES = (1, 8)
+SECONDS, FEWEST_RUNS = 4, 5  # of each batch
 VARIANTS = {
     'jit': None,
-    'stablehlo': ['--format=stablehlo'],
-    'stablehlo, weights beside it': ['--format=stablehlo', '--separate_weights'],
-    'saved_model': ['--format=saved_model'],
-    'tflite float32': ['--format=tflite'],
-    'tflite float16': ['--format=tflite', '--precision=float16'],
-    'tflite int8': ['--format=tflite', '--precision=int8'],
-    'onnx': ['--format=onnx'],
+    'stablehlo': ('stablehlo',),
+    'stablehlo, weights beside it': ('stablehlo', '--separate_weights'),
+    'saved_model': ('saved_model',),
+    'onnx': ('onnx',),
+    'tflite float32': ('tflite',),
+    'tflite float16': ('tflite', '--precision=float16'),
+    'tflite int8': ('tflite', '--precision=int8'),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--workdir', required=True)
-    parser.add_argument('--image_size', type=int)
-    parser.add_argument('--images', nargs='+')
-    parser.add_argument('--time', nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument('--exports', required=True, type=pathlib.Path)
+    parser.add_argument('--check_images', default='64', help='for the checks (%(default)s)')
+    parser.add_argument('--time', help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.time:
-        print(json.dumps(times(flags.workdir, *flags.time)))
+        print(json.dumps(times(flags.workdir, flags.time, flags.exports)))
         return
-    options = [f'--workdir={flags.workdir}']
-    options += [f'--image_size={flags.image_size}'] if flags.image_size else []
-    options += ['--images', *flags.images] if flags.images else []
-    print('| format | bytes | greatest difference | batch 1, ms | batch 8, ms | beside jit |')
+    for name, variant in VARIANTS.items():
+        folder = flags.exports / name.replace(', ', '_').replace(' ', '_')
+        if variant and not folder.exists():
+            print(f'{name}: {export(flags, variant, folder)}', flush=True)
+    print()
+    print('| format | bytes | CPU ms, batch 1 | batch 8 | beside jit, batch 1 | batch 8 |')
     print('|---|---|---|---|---|---|')
     of_jit = None
-    with tempfile.TemporaryDirectory() as directory:
-        for number, (name, variant) in enumerate(VARIANTS.items()):
-            folder = pathlib.Path(directory) / str(number)
-            size = difference = ''
-            if variant:
-                command = [sys.executable, '-m', 'resnet_rs.export', f'--output={folder}']
-                done = subprocess.run(
-                    [*command, *variant, *options], cwd=ROOT, capture_output=True, text=True
-                )
-                if done.returncode:
-                    print(f'| {name} | {done.stderr.strip().splitlines()[-1]} | | | | |')
-                    continue
-                about = json.loads((folder / 'export.json').read_text())
-                size = f'{sum(file["bytes"] for file in about["files"].values()):,}'
-                difference = f'{about["check"]["difference"]:.1e}'
-            format = variant[0].removeprefix('--format=') if variant else 'jit'
-            side = str(flags.image_size or 0)
-            command = [sys.executable, __file__, f'--workdir={flags.workdir}']
-            output = subprocess.check_output([*command, '--time', format, str(folder), side])
-            found = json.loads(output.splitlines()[-1])
-            of_jit = of_jit or found
-            ratios = ', '.join(f'{a / b:.2f}' for a, b in zip(found, of_jit, strict=True))
-            first, second = (f'{1000 * seconds:.1f}' for seconds in found)
-            print(f'| {name} | {size} | {difference} | {first} | {second} | {ratios} |', flush=True)
+    for name, variant in VARIANTS.items():
+        folder = flags.exports / name.replace(', ', '_').replace(' ', '_')
+        if variant and not folder.exists():
+            continue
+        command = [sys.executable, __file__, f'--workdir={flags.workdir}', f'--exports={folder}']
+        format = variant[0] if variant else 'jit'
+        output = subprocess.check_output([*command, f'--time={format}'])
+        found = json.loads(output.splitlines()[-1])
+        of_jit = of_jit or found
+        size = f'{size_of(folder):,}' if variant else ''
+        cells = [name, size, *(f'{1000 * seconds:.1f}' for seconds in found)]
+        cells += [f'{a / b:.2f}' for a, b in zip(found, of_jit, strict=True)]
+        print(f'| {" | ".join(cells)} |', flush=True)
 
 
-def times(workdir: str, format: str, folder: str, side: str) -> list[float]:
-    """Returns the smallest seconds of batches of 1 and 8 images, on one core."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def export(flags, variant, folder) -> str:
+    """Exports with the command; returns the line of its check, or of its error."""
+    options = [f'--workdir={flags.workdir}', f'--check_images={flags.check_images}']
+    command = [sys.executable, '-m', 'resnet_rs.export', *options, f'--output={folder}']
+    format, *others = variant
+    done = subprocess.run(
+        [*command, f'--format={format}', *others], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = (done.stderr if done.returncode else done.stdout).splitlines()
+    return lines[-1] if done.returncode else lines[1].strip()
+
+
+def size_of(folder: pathlib.Path) -> int:
+    """Returns the bytes of the exported files, without those of export.json."""
+    files = json.loads((folder / 'export.json').read_text())['files']
+    return sum(file['bytes'] for file in files.values())
+
+
+def times(workdir: str, format: str, folder: pathlib.Path) -> list[float]:
+    """Returns the least CPU seconds of a batch of 1 and of 8 images, on one core."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     import numpy as np
 
-    from resnet_rs.export.network import load_network
-    from resnet_rs.export.reader import READERS
-
-    network = load_network(pathlib.Path(workdir), 'ema', 'last', image_size=int(side) or None)
     if format == 'jit':
         import jax
 
-        step = jax.jit(network.logits)
+        from resnet_rs.export.network import load_network
+
+        network = load_network(pathlib.Path(workdir), 'ema', 'last')
+        size, step = network.image_size, jax.jit(network.logits)
 
         def call(images):
             return step(network.variables, images)
     else:
-        call = READERS[format](pathlib.Path(folder))
+        from resnet_rs.export.reader import READERS
+
+        size = json.loads((folder / 'export.json').read_text())['preprocessing']['image_size']
+        call = READERS[format](folder)
     found = []
-    for batch in (1, 8):
-        shape = (batch, network.image_size, network.image_size, 3)
-        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for batch in BATCHES:
+        images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
         np.asarray(call(images))
-        runs = []
-        for _ in range(REPEATS):
-            begin = time.perf_counter()
+        runs, begin = [], time.process_time()
+        while len(runs) < FEWEST_RUNS or time.process_time() - begin < SECONDS:
+            before = time.process_time()
             np.asarray(call(images))
-            runs.append(time.perf_counter() - begin)
+            runs.append(time.process_time() - before)
         found.append(min(runs))
     return found
 

@@ -3,9 +3,7 @@
 Source: JAX's documentation of jax.export, docs/export/export.md of jax-ml/jax.
 """
 
-import contextlib
 import pathlib
-from collections.abc import Iterator
 
 import flax.traverse_util
 import jax
@@ -14,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 from jax import export
 
-from resnet_rs.export.network import Network
+from resnet_rs.export.network import Network, without_source_paths
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 PROGRAM_FILE, WEIGHTS_FILE = 'model.stablehlo', 'weights.safetensors'
@@ -49,7 +47,7 @@ def write(
         variables = flax.traverse_util.unflatten_dict(weights, sep='/')
         return network.logits(variables, images)
 
-    with _without_source_paths():
+    with without_source_paths():
         if separate_weights:
             shapes = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights
@@ -75,15 +73,3 @@ def facts(network: Network, *, any_size: bool = False, separate_weights: bool = 
         'result': f'float32 logits [batch, {len(network.class_names)}]',
         'compatibility': COMPATIBILITY,
     }
-
-
-@contextlib.contextmanager
-def _without_source_paths() -> Iterator[None]:
-    """Keeps the paths of this machine's source files out of programs."""
-    name = 'jax_traceback_in_locations_limit'
-    before = jax.config.values[name]
-    jax.config.update(name, 0)
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)

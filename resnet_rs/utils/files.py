@@ -1,7 +1,8 @@
-"""Small text files, which may be damaged, and the limit of open files."""
+"""Small text files, which may be damaged, modes of files, and the limit of open files."""
 
 import contextlib
 import json
+import pathlib
 import resource
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,12 @@ def replacing(path) -> Iterator:
     partial = path.with_name(f'{path.name}.partial')
     yield partial
     partial.replace(path)
+
+
+def make_readable(folder: pathlib.Path) -> None:
+    """Lets everyone read `folder` and all files in it, modes 0755 and 0644, whatever the umask."""
+    for path in (folder, *folder.rglob('*')):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def allow_open_files(count: int) -> None:

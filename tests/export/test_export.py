@@ -2,18 +2,22 @@
 
 import hashlib
 import json
-import subprocess
+import runpy
 import sys
 
+import jax
 import numpy as np
 import pytest
 from helpers import prepared
+from helpers.exported import read_in_process
 from helpers.hash_filled import hash_filled_variables
 from helpers.processes import ROOT
 from PIL import Image
 
 from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.export import __main__ as export
+from resnet_rs.export import reader
+from resnet_rs.export.network import Network
 from resnet_rs.training.steps import model_of
 
 pytestmark = pytest.mark.usefixtures('one_stage')
@@ -44,6 +48,16 @@ def picture(tmp_path_factory):
     return path, pixels
 
 
+def small_network(name, settings):
+    """A small network with filled variables, as export reads it from a work directory."""
+    config = prepared.small_config(image_size=SIZE).copy_and_resolve_references().unlock()
+    config.model.update({'name': name, 'num_classes': 3, **settings})
+    config.eval.image_size = SIZE
+    model = model_of(config, batch_norm_group_size=None, dtype='float32')
+    variables = hash_filled_variables(model, 'float32')
+    return Network(config, model, variables, CLASSES, 0, 'ema', 'float32')
+
+
 def logits_of(workdir, pixels):
     """float32 logits [classes] of uint8 pixels, from the variables and numpy's normalisation."""
     from resnet_rs.run.workdir import load_workdir
@@ -54,12 +68,26 @@ def logits_of(workdir, pixels):
     return np.asarray(model.apply(variables, images, False))[0]
 
 
-def run_example(name, *arguments):
-    """The lines that a script of examples/ prints in a process that cannot import this project."""
-    command = [sys.executable, '-I', ROOT / 'examples' / name, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
+@pytest.fixture
+def run_example(monkeypatch, capsys):
+    """Runs a script of examples/, which imports nothing of this project; returns its lines."""
+
+    def run(name, *arguments):
+        path = ROOT / 'examples' / name
+        lines = path.read_text().splitlines()
+        imports = [line for line in lines if line.startswith(('import ', 'from '))]
+        assert len(lines) <= 25 and not any('resnet_rs' in line for line in imports)
+        capsys.readouterr()
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        runpy.run_path(str(path), run_name='__main__')
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    read_in_process(monkeypatch)
 
 
 def error_of(capsys, *arguments):
@@ -70,7 +98,7 @@ def error_of(capsys, *arguments):
     return line
 
 
-def test_stablehlo(workdir, picture, tmp_path, capsys):
+def test_stablehlo(workdir, picture, tmp_path, capsys, run_example):
     output = tmp_path / 'exported'
     export.main([f'--workdir={workdir}', '--format=stablehlo', f'--output={output}'])
     assert '18 images: logits differ by at most' in capsys.readouterr().out
@@ -91,7 +119,6 @@ def test_stablehlo(workdir, picture, tmp_path, capsys):
 
 
 def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
-    import jax
     from safetensors.numpy import load_file
 
     output = tmp_path / 'exported'
@@ -112,7 +139,7 @@ def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
     np.testing.assert_allclose(logits[0], logits_of(workdir, pixels[0]), atol=1e-5)
 
 
-def test_a_difference_above_the_tolerance_leaves_nothing(workdir, tmp_path, capsys):
+def test_a_difference_above_the_tolerance_leaves_nothing(workdir, tmp_path, capsys, in_process):
     output = tmp_path / 'exported'
     settings = '--format=stablehlo', '--precision=bfloat16', '--tolerance=1e-6'
     line = error_of(capsys, f'--workdir={workdir}', f'--output={output}', *settings)
@@ -143,7 +170,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert not output.exists()
 
 
-def test_saved_model(workdir, picture, tmp_path):
+def test_saved_model(workdir, picture, tmp_path, run_example):
     output = tmp_path / 'exported'
     export.main([f'--workdir={workdir}', '--format=saved_model', f'--output={output}'])
     description = json.loads((output / 'export.json').read_text())
@@ -156,18 +183,28 @@ def test_saved_model(workdir, picture, tmp_path):
     assert run_example('with_tensorflow.py', output, path) == [line]
 
 
-@pytest.mark.parametrize(
-    'precision, bytes_of_a_weight', [('float32', 4), ('float16', 2), ('int8', 1)]
-)
-def test_tflite(workdir, tmp_path, precision, bytes_of_a_weight):
+def test_tflite(workdir, tmp_path):
+    output = tmp_path / 'exported'
+    export.main([f'--checkpoint={workdir}', '--format=tflite', f'--output={output}'])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 18 and description['check']['same_top1'] == 18
+
+
+@pytest.mark.parametrize('precision, dtype', [('float16', np.float16), ('int8', np.int8)])
+def test_tflite_of_less_precision(workdir, tmp_path, in_process, precision, dtype):
+    import tensorflow as tf
+
     output = tmp_path / 'exported'
     options = '--format=tflite', f'--precision={precision}', f'--output={output}'
-    export.main([f'--workdir={workdir}', *options])
-    description = json.loads((output / 'export.json').read_text())
-    assert description['check']['images'] == 18 and description['check']['same_top1'] >= 17
+    export.main([f'--workdir={workdir}', *options, '--check_images=6'])
+    agreement = json.loads((output / 'export.json').read_text())['check']
+    assert agreement['images'] == 6 and agreement['same_top1'] >= 5
+    tensors = tf.lite.Interpreter(str(output / 'model.tflite')).get_tensor_details()
+    kernels = [tensor for tensor in tensors if len(tensor['shape']) == 4]
+    assert [tensor['name'] for tensor in kernels if tensor['dtype'] == dtype]
 
 
-def test_onnx(workdir, picture, tmp_path):
+def test_onnx(workdir, picture, tmp_path, run_example):
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     output = tmp_path / 'exported'
@@ -182,3 +219,24 @@ def test_onnx(workdir, picture, tmp_path):
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
     assert run_example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
+
+
+@pytest.mark.parametrize(
+    'name, settings',
+    [
+        ('resnest_14', {'width_multiplier': 0.125}),
+        ('resnest_50_fast_2s2x40d', {'width_multiplier': 0.25}),
+        ('efficientnet_b0', {'width_multiplier': 0.25, 'padding': 'same'}),
+    ],
+)
+def test_onnx_of_other_families(name, settings, tmp_path):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    from resnet_rs.export import onnx
+
+    network = small_network(name, settings)
+    onnx.write(network, tmp_path, precision='float32')
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    logits = reader.read_onnx(tmp_path)(pixels)
+    expected = np.asarray(jax.jit(network.logits)(network.variables, pixels))
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
