@@ -78,9 +78,11 @@ def export_network(network, format, folder, images, tolerance=TOLERANCES['float3
     those of `check.check`.
     """
     from resnet_rs.export import check, description
+    from resnet_rs.export.network import without_source_paths
 
     module = importlib.import_module(f'resnet_rs.export.{format}')
-    module.write(network, folder, **settings)
+    with without_source_paths():
+        module.write(network, folder, **settings)
     agreement = check.check(network, format, folder, images, tolerance)
     facts = module.facts(network, **settings)
     description.write(folder, description.describe(network, format, folder, agreement, facts))

@@ -304,21 +304,6 @@ class Graph:
             name = self.node('Slice', [name, *map(self._lengths, ends)])
         return Tensor(name, shape)
 
-    def _gather(self, x, indices, *, shape, dimension_numbers, slice_sizes, **_):
-        """Adds the slice that indexing with a number takes from an array of symbolic batch."""
-        axes = dimension_numbers.start_index_map
-        sizes = [size for axis, size in enumerate(x.shape) if axis not in axes]
-        others = [size for axis, size in enumerate(slice_sizes) if axis not in axes]
-        if not isinstance(indices, np.ndarray) or indices.size != 1 or others != sizes:
-            raise UserError('the ONNX writer takes indexing with a constant number alone')
-        starts, ends = [0] * len(x.shape), list(x.shape)
-        starts[axes[0]] = int(indices.item())
-        ends[axes[0]] = starts[axes[0]] + slice_sizes[axes[0]]
-        part = self._slice(
-            x, shape=tuple(slice_sizes), start_indices=starts, limit_indices=ends, strides=None
-        )
-        return self._reshape(part, shape=shape)
-
     def _split(self, x, shapes, axis):
         start, parts = 0, []
         for shape in shapes:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from jax.experimental import jax2tf
 
 from resnet_rs.datasets.images import decode_png_or_gif, evaluation_transform
-from resnet_rs.export.network import Network, without_source_paths
+from resnet_rs.export.network import Network
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 TOP = 5
@@ -73,8 +73,6 @@ def logits_module(network: Network, platforms: Sequence[str]) -> tf.Module:
     def logits(images):
         return {'logits': call(weights, images)}
 
-    with without_source_paths():
-        logits.get_concrete_function()
     module.logits = logits
     return module
 

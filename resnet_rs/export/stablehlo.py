@@ -12,7 +12,7 @@ import numpy as np
 import safetensors.numpy
 from jax import export
 
-from resnet_rs.export.network import Network, without_source_paths
+from resnet_rs.export.network import Network
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 PROGRAM_FILE, WEIGHTS_FILE = 'model.stablehlo', 'weights.safetensors'
@@ -47,16 +47,13 @@ def write(
         variables = flax.traverse_util.unflatten_dict(weights, sep='/')
         return network.logits(variables, images)
 
-    with without_source_paths():
-        if separate_weights:
-            shapes = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights
-            )
-            program = export.export(jax.jit(logits), platforms=PLATFORMS)(shapes, images)
-        else:
-            alone = jax.jit(lambda images: logits(weights, images))
-            program = export.export(alone, platforms=PLATFORMS)(images)
-        (folder / PROGRAM_FILE).write_bytes(program.serialize())
+    if separate_weights:
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights)
+        program = export.export(jax.jit(logits), platforms=PLATFORMS)(shapes, images)
+    else:
+        alone = jax.jit(lambda images: logits(weights, images))
+        program = export.export(alone, platforms=PLATFORMS)(images)
+    (folder / PROGRAM_FILE).write_bytes(program.serialize())
     if separate_weights:
         arrays = {path: np.asarray(leaf) for path, leaf in weights.items()}
         # safetensors itself creates files that other users cannot read.
