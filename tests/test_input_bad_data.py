@@ -12,7 +12,7 @@ from helpers.input_batches import encoded, folder_of, good_file, take
 from PIL import Image
 
 import input_pipeline
-from resnet_rs.datasets import reader
+from resnet_rs.datasets import pipeline, reader
 from resnet_rs.datasets.image_file import read_image
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.utils.errors import UserError
@@ -90,7 +90,7 @@ def test_corrupt_images_fail_and_are_named(tmp_path, kind):
 def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(reader, 'GUARDED_BATCHES', 2)
     opened = []
-    open_pipeline = input_pipeline.Pipeline.open
+    open_pipeline = pipeline.Pipeline.open
 
     def spy(pipeline, first, guarded, undecodable):
         opened.append(guarded)
@@ -101,7 +101,7 @@ def test_corrupt_images_are_skipped_in_their_place(tmp_path, caplog, monkeypatch
     config.data.corrupt_images = 'skip'
     good = folder_of(tmp_path / 'good', [good_file()] * 9)
     config.data.augment = good.data.augment = 'randaugment'
-    monkeypatch.setattr(input_pipeline.Pipeline, 'open', spy)
+    monkeypatch.setattr(pipeline.Pipeline, 'open', spy)
     batches = input_pipeline.train_batches(config)
     count = 0
     for step, clean in zip(range(9), input_pipeline.train_batches(good), strict=False):

@@ -24,6 +24,7 @@ KNOWN_SIZES = {
     'imagenet2012_real': {'validation': 50_000},
     'imagenet_v2': {'test': 10_000},
     'digits': {'train': 1_437, 'validation': 360},
+    'fashion_mnist': {'train': 60_000, 'test': 10_000},
 }
 # Features of a record in addition to 'image': the class number, and a set of right classes
 # (ImageNet-ReaL, tfds 'imagenet2012_real').

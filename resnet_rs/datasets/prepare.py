@@ -31,8 +31,8 @@ def prepare(
     Args:
       name: name of the set, optionally with '/config' and ':version'.
       data_dir: directory of the sets; empty for $TFDS_DATA_DIR or ~/tensorflow_datasets.
-      manual_dir: directory of archives that need an account; empty for
-        data_dir/downloads/manual.
+      manual_dir: directory of archives that need an account, empty for
+        data_dir/downloads/manual; or of the four files of fashion_mnist, empty to download them.
       file_format: 'array_record' (the default: random access, so that training resumes at once)
         or 'tfrecord'.
       num_shards: files per split; by default tfds chooses from the size.
@@ -65,8 +65,14 @@ def prepare(
 
     downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
     allow_open_files(1000)  # tfds sorts a large set with as many files
+    options = dict(data_dir=str(root), file_format=file_format or 'array_record')
     try:
-        builder = tfds.builder(name, data_dir=str(root), file_format=file_format or 'array_record')
+        if name == 'fashion_mnist' and manual_dir:
+            from resnet_rs.datasets import fashion_mnist
+
+            builder = fashion_mnist.FromFiles(manual, **options)
+        else:
+            builder = tfds.builder(name, **options)
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds has no dataset {name!r}: {str(error).splitlines()[0]}') from error
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
@@ -81,7 +87,14 @@ def prepare(
     try:
         builder.download_and_prepare(download_config=config)
     except requests.exceptions.ConnectionError as error:
-        raise UserError(f'{name} cannot be downloaded from here: {error}') from error
+        by_hand = (
+            '; without a network, name the directory of its four .idx files, such as those of '
+            "Debian's package dataset-fashion-mnist, with --manual_dir"
+        )
+        raise UserError(
+            f'{name} cannot be downloaded from here: {error}'
+            + (by_hand if base == 'fashion_mnist' else '')
+        ) from error
     if builder.builder_config:
         data.name = f'{builder.name}/{builder.builder_config.name}'
     return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
@@ -122,7 +135,9 @@ def main(arguments=None):
     parser.add_argument(
         '--data_dir', default='', help='default: $TFDS_DATA_DIR or ~/tensorflow_datasets'
     )
-    parser.add_argument('--manual_dir', default='', help='default: DATA_DIR/downloads/manual')
+    parser.add_argument(
+        '--manual_dir', default='', help='of archives, or of the files of fashion_mnist'
+    )
     parser.add_argument(
         '--file_format', default='', choices=locate.FILE_FORMATS, help='default: array_record'
     )
