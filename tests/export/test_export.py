@@ -1,15 +1,14 @@
 """Exported networks, read without this project, next to the network itself."""
 
+import functools
 import hashlib
 import json
-import runpy
-import sys
 
 import jax
 import numpy as np
 import pytest
 from helpers import prepared
-from helpers.exported import read_in_process
+from helpers.exported import read_in_process, run_example
 from helpers.hash_filled import hash_filled_variables
 from helpers.processes import ROOT
 from PIL import Image
@@ -69,20 +68,8 @@ def logits_of(workdir, pixels):
 
 
 @pytest.fixture
-def run_example(monkeypatch, capsys):
-    """Runs a script of examples/, which imports nothing of this project; returns its lines."""
-
-    def run(name, *arguments):
-        path = ROOT / 'examples' / name
-        lines = path.read_text().splitlines()
-        imports = [line for line in lines if line.startswith(('import ', 'from '))]
-        assert len(lines) <= 25 and not any('resnet_rs' in line for line in imports)
-        capsys.readouterr()
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        runpy.run_path(str(path), run_name='__main__')
-        return capsys.readouterr().out.splitlines()
-
-    return run
+def example(monkeypatch, capsys):
+    return functools.partial(run_example, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -98,7 +85,7 @@ def error_of(capsys, *arguments):
     return line
 
 
-def test_stablehlo(workdir, picture, tmp_path, capsys, run_example):
+def test_stablehlo(workdir, picture, tmp_path, capsys, example):
     output = tmp_path / 'exported'
     export.main([f'--workdir={workdir}', '--format=stablehlo', f'--output={output}'])
     assert '18 images: logits differ by at most' in capsys.readouterr().out
@@ -115,7 +102,7 @@ def test_stablehlo(workdir, picture, tmp_path, capsys, run_example):
     assert (output / 'model.stablehlo').stat().st_mode & 0o444 == 0o444
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
-    assert run_example('with_jax.py', output, path) == [f'{path}: {likeliest}']
+    assert example('with_jax.py', output, path) == [f'{path}: {likeliest}']
 
 
 def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
@@ -170,7 +157,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert not output.exists()
 
 
-def test_saved_model(workdir, picture, tmp_path, run_example):
+def test_saved_model(workdir, picture, tmp_path, example):
     output = tmp_path / 'exported'
     options = '--format=saved_model', '--check_images=16'  # one batch, and so one compilation
     export.main([f'--workdir={workdir}', f'--output={output}', *options])
@@ -181,7 +168,7 @@ def test_saved_model(workdir, picture, tmp_path, run_example):
     powers = np.exp(logits_of(workdir, pixels).astype(np.float64))
     likeliest = CLASSES[powers.argmax()]
     line = f'{path}: {likeliest} {powers.max() / powers.sum():.2%}'
-    assert run_example('with_tensorflow.py', output, path) == [line]
+    assert example('with_tensorflow.py', output, path) == [line]
 
 
 def test_tflite(workdir, tmp_path):
@@ -206,7 +193,7 @@ def test_tflite_of_less_precision(workdir, tmp_path, in_process, precision, dtyp
     assert [tensor['name'] for tensor in kernels if tensor['dtype'] == dtype]
 
 
-def test_onnx(workdir, picture, tmp_path, run_example):
+def test_onnx(workdir, picture, tmp_path, example):
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     output = tmp_path / 'exported'
@@ -220,7 +207,7 @@ def test_onnx(workdir, picture, tmp_path, run_example):
     assert nodes.count('Sqrt') == nodes.count('Reciprocal') == 0
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
-    assert run_example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
+    assert example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from helpers import prepared
-from helpers.exported import read_in_process
+from helpers.exported import read_in_process, run_example
 from helpers.hash_filled import hash_filled_variables
+from PIL import Image
 
 from resnet_rs import publish
 from resnet_rs.convert.workdir import write_workdir
@@ -145,7 +146,7 @@ def test_results_that_training_logged(workdir, tmp_path):
         card.results(network, tmp_path)
 
 
-def test_timm_reads_the_folder(published, workdir, monkeypatch, capsys):
+def test_timm_reads_the_folder(published, workdir, tmp_path, monkeypatch, capsys):
     torch = pytest.importorskip('torch')
     timm = pytest.importorskip('timm')
     network = timm.create_model(f'local-dir:{published[0]}', pretrained=True).eval()
@@ -156,9 +157,15 @@ def test_timm_reads_the_folder(published, workdir, monkeypatch, capsys):
     ours = np.asarray(model.apply(variables, images, False))
     assert np.abs(theirs - ours).max() < 1e-4 * np.abs(ours).max()
     settings = timm.data.resolve_model_data_config(network)
-    assert settings['input_size'] == (3, SIZE, SIZE) and settings['crop_pct'] == 0.5
+    assert [*settings['input_size']] == [3, SIZE, SIZE] and settings['crop_pct'] == 0.5
     np.testing.assert_allclose(np.multiply(settings['mean'], 255), config.data.mean_rgb)
     assert network.pretrained_cfg['label_names'] == list(CLASSES)
+    picture = Image.fromarray((images[0] > 0).astype(np.uint8) * 255)
+    picture.save(path := tmp_path / 'picture.png')
+    with torch.inference_mode():
+        logits = network(timm.data.create_transform(**settings)(picture)[None])
+    line = f'{path}: {CLASSES[logits.argmax()]}'
+    assert run_example(monkeypatch, capsys, 'with_timm.py', published[0], path) == [line]
 
 
 @pytest.mark.parametrize(
