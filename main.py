@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from resnet_rs.config import command_line
 from resnet_rs.run import preflight
-from resnet_rs.utils import platforms
+from resnet_rs.utils import log_lines, platforms
 from resnet_rs.utils.errors import UserError, one_line_errors
 
 CONFIG = config_flags.DEFINE_config_file('config', help_string='File that has get_config().')
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
         preflight.check_config(config, workdir)
 
     platforms.skip_absent_tpu()
-    platforms.import_tensorflow_quietly()
+    platforms.import_tensorflow()
     import train_lib  # JAX and TensorFlow take seconds: after the checks that need neither
     from resnet_rs.multihost import connection, hosts
     from resnet_rs.utils import compilation_cache
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    command_line.log_for_people()
+    log_lines.log_for_people()
     with one_line_errors(*MISTAKES):
         main(arguments)
 

@@ -12,7 +12,8 @@ import json
 
 from resnet_rs.export.arguments import add_arguments, parse
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
-from resnet_rs.utils.files import make_readable
+from resnet_rs.utils.files import check_absent, created_whole, make_readable
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
 
@@ -28,7 +29,6 @@ def publish(options: argparse.Namespace) -> None:
     """Writes the folder `options.output`; raises UserError and leaves nothing of it."""
     import safetensors.numpy  # JAX takes seconds
 
-    from resnet_rs.convert.workdir import check_absent, created_whole
     from resnet_rs.export import card, check
     from resnet_rs.export.__main__ import export_network
     from resnet_rs.export.network import load_network
@@ -68,4 +68,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

@@ -17,7 +17,7 @@ from resnet_rs.training.sharding import create_mesh
 
 STEPS = 6
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 
 def arguments_of(data_dir, workdir, *arguments):

@@ -22,6 +22,8 @@ from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.steps import model_of, normalise
 from resnet_rs.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
+
 
 def config_of(**settings):
     """Beside the default one every 6 steps, 101 training images every 4, and at 24 pixels."""

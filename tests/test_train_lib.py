@@ -19,7 +19,7 @@ from resnet_rs.training import WEIGHTS
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 
 class Killed(Exception):
@@ -128,6 +128,7 @@ def test_a_run_leaves_what_it_says(uninterrupted):
         'curves.png',
         'confusion_matrix.png',
         'mistakes.png',
+        'report.html',
     } <= names
     assert any('tfevents' in name for name in names)
     assert read_config(workdir).to_dict() == small_config().to_dict()

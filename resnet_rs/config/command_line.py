@@ -1,14 +1,12 @@
 """The command line of main.py and of the other commands that take --config."""
 
 import glob
-import logging as standard_logging
 import os
 import pathlib
 import re
-import sys
 import traceback
 
-from absl import flags, logging
+from absl import flags
 from etils import epath
 
 from resnet_rs.config import SETTINGS, setting_of
@@ -39,7 +37,7 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
 def _explanation(error: Exception, arguments: list[str]) -> str:
     """Returns what is wrong with a flag or a line of the config file; '' where it is unknown."""
     for file in _config_files_of(arguments):
-        if problem := _config_file_problem(file, error):
+        if problem := file_problem(file, error):
             return problem
     if isinstance(error, flags.UnrecognizedFlagError | AttributeError | KeyError):
         for argument in arguments:
@@ -88,35 +86,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
     return rest
 
 
-def log_for_people() -> None:
-    """Shortens the lines of the log, and drops messages of libraries below a warning."""
-
-    def is_for_people(record):
-        quiet = record.levelno <= standard_logging.INFO
-        return not (quiet and any(name in record.pathname for name in ('orbax', 'xla_bridge')))
-
-    logging.get_absl_handler().addFilter(is_for_people)
-    logging.get_absl_handler().setFormatter(ShortLines(in_terminal=sys.stderr.isatty()))
-
-
-class ShortLines(standard_logging.Formatter):
-    """A formatter of log lines: the time, 'WARNING: ' or worse, and the message.
-
-    In a terminal a line replaces the progress bar, which is drawn again below it. Elsewhere the
-    time has a date, because runs last for days.
-    """
-
-    def __init__(self, in_terminal: bool):
-        super().__init__(datefmt='%H:%M:%S' if in_terminal else '%Y-%m-%d %H:%M:%S')
-        self._start = '\r\x1b[K' if in_terminal else ''
-
-    def format(self, record: standard_logging.LogRecord) -> str:
-        level = '' if record.levelno <= standard_logging.INFO else f'{record.levelname}: '
-        text = f'{self._start}{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}'
-        return f'{text}\n{self.formatException(record.exc_info)}' if record.exc_info else text
-
-
-def _config_file_problem(file: str, error: BaseException | None) -> str:
+def file_problem(file: str, error: BaseException | None) -> str:
     """Returns the line of `file` that raised `error` and why; '' if another file raised it."""
     while error is not None:
         lines = [

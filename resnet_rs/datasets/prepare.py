@@ -9,6 +9,8 @@ import types
 from resnet_rs.datasets import locate
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
 from resnet_rs.utils.files import allow_open_files
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow
 
 # The archives that tfds cannot fetch because they need an account.
 _ARCHIVES = {
@@ -57,6 +59,7 @@ def prepare(
     if base in _ARCHIVES:
         _check_archives(base, manual, root)
 
+    import_tensorflow()
     import requests
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
@@ -154,4 +157,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

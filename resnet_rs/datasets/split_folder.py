@@ -18,6 +18,7 @@ import shutil
 
 from resnet_rs.datasets.image_folder import read_classes
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, first_of, one_line_errors
+from resnet_rs.utils.log_lines import log_for_people
 
 PARTS = ('train', 'validation', 'test')
 
@@ -170,4 +171,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

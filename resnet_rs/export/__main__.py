@@ -13,7 +13,8 @@ import importlib.util
 
 from resnet_rs.export.arguments import add_arguments, parse
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
-from resnet_rs.utils.files import make_readable
+from resnet_rs.utils.files import check_absent, created_whole, make_readable
+from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
 # The precisions of each format, the default first; the greatest difference of logits that each may
@@ -41,8 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Exports the network of `options.workdir` to `options.output`; raises UserError."""
-    from resnet_rs.convert.workdir import check_absent, created_whole  # JAX takes seconds
-    from resnet_rs.export import check
+    from resnet_rs.export import check  # JAX takes seconds
     from resnet_rs.export.network import load_network
 
     check_absent(options.output)
@@ -160,4 +160,5 @@ def _parser():
 
 
 if __name__ == '__main__':
+    log_for_people()
     main()

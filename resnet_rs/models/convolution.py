@@ -28,18 +28,22 @@ def conv_general_dilated(x, kernel, strides, padding, **options) -> jax.Array:
     """Returns jax.lax.conv_general_dilated(...), whose arguments it takes.
 
     Images are [batch, height, width, channels], kernels [height, width, channels of a group,
-    features]. XLA's convolution stays for other dimensions, for other dtypes than float32, for
-    dilation and for images of a symbolic size (jax.export).
+    features]. XLA's convolution stays for other dimensions, for dilation, for images of a symbolic
+    size (jax.export) and for other dtypes than float32, but for depthwise kernels in float64, which
+    take XLA most of the time of a network.
     """
+    groups = options.get('feature_group_count', 1)
+    is_depthwise = kernel.shape[-2:] == (1, groups)
+    dtypes = (jnp.float32, jnp.float64) if is_depthwise else (jnp.float32,)
     dilations = {*(options.get('lhs_dilation') or ()), *(options.get('rhs_dilation') or ())}
     is_usual = x.ndim == 4 and all(isinstance(size, int) for size in x.shape[1:3])
-    if not is_usual or not x.dtype == kernel.dtype == jnp.float32 or dilations - {1}:
+    if not is_usual or x.dtype != kernel.dtype or x.dtype not in dtypes or dilations - {1}:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     strides = tuple(strides)
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     pads = tuple((int(before), int(after)) for before, after in padding)
-    return convolve(x, kernel, (strides, pads), options.get('feature_group_count', 1))
+    return convolve(x, kernel, (strides, pads), groups)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -13,6 +13,9 @@ INSTALL = 'pip install libtpu==0.0.42.1'
 CACHE_DIRECTORY = pathlib.Path.home() / '.cache' / 'resnet_rs' / 'plans'
 GIB = 2**30
 CUBE = 64  # chips of v4 and v5p
+# Chips of the largest slice by docs.cloud.google.com/tpu/docs/v2 (v2-512 is its largest type), v3,
+# v4, v5e, v6e (a pod) and v5p (a job). libtpu also compiles for larger ones, which do not exist.
+LARGEST = {'v2': 256, 'v3': 1024, 'v4': 4096, 'v5p': 6144, 'v5e': 256, 'v6e': 256}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,18 +134,20 @@ def check_libtpu() -> str:
 def slice_name(name: str) -> str:
     """Returns the topology 'v3:4x4' of Google Cloud's accelerator type 'v3-32'; others unchanged.
 
-    The number counts cores for v2 to v5p and chips for v5e (also v5litepod) and v6e. Shapes are
-    those of the tables in docs.cloud.google.com/tpu/docs/v5e and v5p. For v4 the page
-    types-topologies gives v4-32 and the rule: the shape closest to a cube. The pages have no table
-    for v2, v3 and v6e, so their shape is a square or twice as long as wide, as for v5e.
+    The number counts cores for v2 to v5p and chips for v5e (also v5litepod) and v6e. Sources: the
+    tables of docs.cloud.google.com/tpu/docs/v5e, v5p and v6e, and for all sizes of v4, v5p, v5e and
+    v6e the table of Google's MaxText (src/maxtext/utils/accelerator_to_spec_map.py at e591f30),
+    which agree. For v2 and v3 the pages say only that the pod is a torus in two dimensions; their
+    shape is a square or twice as long as wide, as in the tables of v5e and v6e.
     """
     found = re.fullmatch(r'(v2|v3|v4|v5p|v5e|v5litepod|v6e)-(\d+)', name)
     if not found:
         return name
     generation, number = found[1].replace('v5litepod', 'v5e'), int(found[2])
     cores = 1 if generation in ('v5e', 'v6e') else 2
-    shape = (_box if generation in ('v4', 'v5p') else _rectangle)(number // cores)
-    if number % cores or not shape:
+    chips = number // cores
+    shape = (_box if generation in ('v4', 'v5p') else _rectangle)(chips)
+    if number % cores or chips > LARGEST[generation] or not shape:
         return name
     return f'{generation}:{"x".join(map(str, shape))}'
 

@@ -8,9 +8,9 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.config import mixture
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.datasets import decoding, records
-from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
@@ -74,7 +74,7 @@ def check_data(
 
 def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: epath.Path) -> str:
     """Writes a picture of the images of `batch` under their classes; returns a line on it."""
-    titles = [class_title(info.class_names[label]) for label in batch['label']]
+    titles = [report.class_title(info.class_names[label]) for label in batch['label']]
     title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
     figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
     path.write_bytes(encode_figure(figure, 'png'))
@@ -102,8 +102,8 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     return [
         text,
         f'  labels of {source}: {np.count_nonzero(counts):,} of '
-        f'{count_of(info.num_classes, "class")}, per class {counts.min():,} at least, '
-        f'{np.median(counts):,g} median, {counts.max():,} at most',
+        f'{count_of(info.num_classes, "class")}, {counts.min():,} to {counts.max():,} each, median '
+        f'{np.median(counts):,g}',
     ]
 
 
@@ -202,7 +202,11 @@ def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) 
     """Returns the first images of a run, augmented, but without mixup, which the device does."""
     config = config.copy_and_resolve_references().unlock()
     wanted = SHEET_ROWS * SHEET_COLUMNS
-    config.batch_size = max(wanted - wanted % config.data.repeated_augmentation, 1)
+    config.optimizer.accumulation_steps = 1
+    group = config.data.repeated_augmentation
+    if mixture.has_pseudo_labels(config):
+        group *= sum(mixture.group_sizes(config))
+    config.batch_size = max(wanted - wanted % group, group)
     config.data.shuffle_window = min(config.data.shuffle_window, 16)
     return _unmasked(next(train_batches(config)))
 
@@ -220,12 +224,6 @@ def evaluation_sample(config: ml_collections.ConfigDict, eval_batches: Callable)
     ]
     parts = [_unmasked(next(iter(part))) for part in batches]
     return {name: np.concatenate([part[name] for part in parts]) for name in ('image', 'label')}
-
-
-def class_title(name: str) -> str:
-    """Shortens a class's name to the width of a small picture."""
-    name = imagenet_names().get(name, name).partition(',')[0]
-    return name if len(name) <= 18 else f'{name[:17]}…'
 
 
 def _unmasked(batch: dict) -> dict:

@@ -64,18 +64,18 @@ class Evaluator:
         return {score_name(self.name, name): value for name, value in evaluation.metrics.items()}
 
     def describe(self, step: int, evaluation: Evaluation) -> str:
-        """Returns a line on the results after a training step."""
+        """Returns a line for each of the weights on the results after a training step."""
+        name = '' if self.is_default else f'{self.name}, '
+        start = f'step {step}, {name}{count_of(evaluation.examples, "image")}'
 
-        def scores(weights):
+        def line(weights):
             top1, top5, loss = (
                 evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
             )
             top5 = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
-            return f'{weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
+            return f'{start}, {weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
 
-        images = count_of(evaluation.examples, 'image')
-        name = '' if self.is_default else f'{self.name}, '
-        return f'step {step}, {name}{images}, {", ".join(map(scores, WEIGHTS))}'
+        return '\n'.join(map(line, WEIGHTS))
 
     def result(self, evaluation: Evaluation, checkpoint: str, step: int) -> dict:
         """Returns what WORKDIR/evaluations keeps of the results of a checkpoint."""

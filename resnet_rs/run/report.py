@@ -1,11 +1,13 @@
-"""The plots of a finished run in its work directory, and the table of predictions behind them.
+"""The page and the plots of a finished run in its work directory, and the table behind them.
 
-predictions.npz        per example: index, label, prediction, top1, top5 and loss of both weights
+report.html            the evaluation as a page: classes, confused pairs, mistakes, calibration
+predictions.npz        per example: index, label, and of both weights prediction, confidence, top1,
+                       top5 and loss
 curves.png             loss and top-1 over the steps
 confusion_matrix.png   for at most MOST_CLASSES classes
 mistakes.png           misclassified images with label and prediction, in the order of their loss,
                        highest first; for at most MOST_EXAMPLES images
-The plots show the EMA weights at the end of the run.
+The page and the plots show the EMA weights at the end of the run.
 """
 
 import os
@@ -16,13 +18,19 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.datasets.imagenet_classes import imagenet_names
+from resnet_rs.run.evaluation_page import evaluation_page
 from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 from resnet_rs.utils.figures import encode_figure
 
+PAGE_FILE = 'report.html'
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
-MOST_EXAMPLES = 20_000  # the split is read once more to find the images
+MOST_MISTAKES_OF_PAGE = 100
+MOST_EXAMPLES = 60_000  # the split is read once more to find the images
+NAME_INCHES = 0.11  # of a letter beside an axis, at most
+CELL, IMAGE = 1.5, 1.4  # inches: widths of an image with and without its margins
 
 
 def write(
@@ -43,10 +51,14 @@ def write(
         matrix = confusion_matrix(table['label'], table['ema_prediction'], len(class_names))
         figures['confusion_matrix.png'] = draw_confusion_matrix(matrix, class_names)
     wrong = np.flatnonzero(~table['ema_top1'])
+    order = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')]
+    on_page, worst = order[:MOST_MISTAKES_OF_PAGE], order[:MOST_MISTAKES]
+    pictures = {}
     if len(wrong) and evaluation.examples <= MOST_EXAMPLES:
-        worst = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')][:MOST_MISTAKES]
+        indices = table['index'][on_page]
+        pictures = dict(zip(indices, images_at(eval_batches(config), indices), strict=True))
         figures['mistakes.png'] = draw_mistakes(
-            images_at(eval_batches(config), table['index'][worst]),
+            [pictures[index] for index in table['index'][worst]],
             [class_names[label] for label in table['label'][worst]],
             [class_names[label] for label in table['ema_prediction'][worst]],
             f'{len(wrong)} of {evaluation.examples} misclassified by the EMA weights'
@@ -55,7 +67,12 @@ def write(
     for name, figure in figures.items():
         (directory / name).write_bytes(encode_figure(figure, 'png'))
     write_predictions(directory / PREDICTIONS_FILE, evaluation)
-    return [directory / name for name in (PREDICTIONS_FILE, *figures)]
+    data = config.data
+    name = epath.Path(data.data_dir).name if data.source == 'image_folder' else data.name
+    title = f'{config.model.name} on {data.eval_split} of {name}'
+    page = evaluation_page(title, evaluation, class_names, on_page, pictures)
+    (directory / PAGE_FILE).write_text(page)
+    return [directory / name for name in (PAGE_FILE, PREDICTIONS_FILE, *figures)]
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -107,6 +124,7 @@ def draw_curves(lines: list[dict]) -> matplotlib.figure.Figure:
 
 def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.Figure:
     """Draws the counts, coloured by their share of the row's class."""
+    class_names = [class_title(name) for name in class_names]
     side = max(4.5, 0.55 * len(class_names))
     figure = matplotlib.figure.Figure(figsize=(side + 0.8, side), layout='constrained')
     axes = figure.subplots()
@@ -115,7 +133,8 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
     for row, column in np.argwhere(matrix):
         color = 'white' if share[row, column] > 0.5 else 'black'
         axes.text(column, row, matrix[row, column], ha='center', va='center', color=color)
-    rotation = 90 if len(class_names) > 10 else 0
+    is_wide = max(map(len, class_names)) * NAME_INCHES > side / len(class_names)
+    rotation = 90 if is_wide else 0
     axes.set_xticks(range(len(class_names)), class_names, rotation=rotation)
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set_xlabel('prediction')
@@ -128,23 +147,34 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
 
 
 def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.Figure:
-    """Draws a page of images, each under 'label → prediction'."""
-    pairs = zip(labels, predictions, strict=True)
-    return draw_images(images, [f'{label} → {guess}' for label, guess in pairs], title)
+    """Draws a page of images, each under its label and '→ prediction'."""
+    pairs = zip(map(class_title, labels), map(class_title, predictions), strict=True)
+    return draw_images(images, [f'{label}\n→ {guess}' for label, guess in pairs], title)
 
 
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """Draws a page of images, each under its own title."""
+    """Draws a page of square images, each under its own title."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = matplotlib.figure.Figure(
-        figsize=(max(1.5 * columns, 5), 1.8 * rows + 0.5), layout='constrained'
-    )
-    figure.suptitle(title)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, image, text in zip(grid, images, titles, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=9)
+    lines = 1 + max(text.count('\n') for text in titles)
+    cell = IMAGE + 0.25 + 0.15 * lines  # inches, as all below
+    width, height = max(CELL * columns, 5), cell * rows + 0.5
+    figure = matplotlib.figure.Figure(figsize=(width, height))
+    # One pair of axes for all images: a pair for each takes ten times as long to lay out.
+    axes = figure.add_axes((0, 0, 1, 1))
+    left = (width - CELL * columns + CELL - IMAGE) / 2
+    for number, (image, text) in enumerate(zip(images, titles, strict=True)):
+        x, bottom = left + CELL * (number % columns), 0.45 + cell * (number // columns + 1)
+        axes.imshow(image, extent=(x, x + IMAGE, bottom, bottom - IMAGE))
+        size = 9 if lines == 1 else 8
+        axes.text(x + IMAGE / 2, bottom - IMAGE - 0.06, text, fontsize=size, ha='center')
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    figure.suptitle(title, y=1 - 0.3 / height, va='center')
     return figure
+
+
+def class_title(name: str) -> str:
+    """Shortens a class's name to the width of a small picture."""
+    name = imagenet_names().get(name, name).partition(',')[0]
+    return name if len(name) <= 18 else f'{name[:17]}…'

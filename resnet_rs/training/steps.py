@@ -9,6 +9,7 @@ import ml_collections
 import optax
 from flax.traverse_util import flatten_dict
 
+from resnet_rs.config import mixture
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
@@ -98,15 +99,10 @@ def create_program(
     schedule = create_schedule(config, total_steps, examples_per_epoch)
     optimizer = create_optimizer(config, schedule)
     objective = create_objective(config)
-    phases = create_phases(
-        config,
-        jax.eval_shape(lambda: init_variables(model, config.data.image_size))['params'],
-        total_steps,
-        examples_per_epoch,
-    )
+    variable_shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    phases = create_phases(config, variable_shapes['params'], total_steps, examples_per_epoch)
 
-    def new_state() -> TrainState:
-        variables = init_variables(model, config.data.image_size, config.seed)
+    def new_state(variables: dict) -> TrainState:
         return TrainState(
             seed=jnp.asarray(config.seed, jnp.int32),
             step=jnp.zeros((), jnp.int32),
@@ -116,7 +112,7 @@ def create_program(
             window=empty_window(objective.values),
         )
 
-    placed = place_state(jax.eval_shape(new_state), mesh, config.sharding)
+    placed = place_state(jax.eval_shape(new_state, variable_shapes), mesh, config.sharding)
     shardings = shardings_of(placed)
     frozen_shapes = place_part('variables', objective.frozen, mesh, config.sharding)
     whole, split = replicated(mesh), split_by_batch(mesh)
@@ -154,7 +150,7 @@ def create_program(
             'update_norm': optax.global_norm(updates),
         }
         window = add_to_window(state, sums, norms, log_every)
-        metrics = window_means(window, objective.values) | norms
+        metrics = window_means(window, objective.values, objective.counts) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -171,7 +167,9 @@ def create_program(
         state=placed,
         frozen=frozen_shapes,
         phases=phases,
-        init=lambda: jax.device_put(new_state(), shardings),
+        init=lambda: jax.device_put(
+            new_state(init_variables(model, config.data.image_size, config.seed)), shardings
+        ),
         train_step=jax.jit(
             train_step,
             in_shardings=(shardings, split, shardings_of(frozen_shapes)),
@@ -199,6 +197,11 @@ def batch_shapes(
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if which == 'train' and mixture.has_pseudo_labels(config):
+        shapes['is_pseudo'] = jax.ShapeDtypeStruct((size,), bool)
+        if config.pseudo_labels.form == 'soft':
+            targets = (size, config.model.num_classes)
+            shapes['target'] = jax.ShapeDtypeStruct(targets, jnp.float32)
     if label_sets:
         shapes['label_set'] = jax.ShapeDtypeStruct((size, config.model.num_classes), bool)
     return shapes
@@ -209,10 +212,10 @@ def create_eval_step(
 ) -> Callable:
     """Returns eval_step({'raw': variables, 'ema': variables}, batch), with results per example.
 
-    For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
-    classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
-    'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
-    the whole set's probability. The batch has to divide over the mesh.
+    For both weights 'loss' (without smoothing), 'prediction', its probability 'confidence', 'top1'
+    and, of more than five classes, 'top5', each [batch]; beside them the batch's 'index', 'label'
+    and 'mask'. With a 'label_set' in the batch a prediction is right when it is in the set, and the
+    loss is that of the whole set's probability. The batch has to divide over the mesh.
     """
 
     def eval_step(weights: dict, batch: dict) -> dict:
@@ -244,9 +247,9 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
 
 
 def _per_example_results(logits, labels, label_sets=None):
-    """Loss without smoothing, prediction, and whether a right label is first or in the first five.
+    """Loss without smoothing, prediction, its probability, and whether a right label is first.
 
-    The latter, 'top5', only for more than five classes.
+    'top5' says whether one is in the first five; only for more than five classes.
 
     Right is the label, or, where they are given, any class of the set, bool [batch, classes].
     """
@@ -258,9 +261,11 @@ def _per_example_results(logits, labels, label_sets=None):
     finite = jnp.isfinite(logits).all(-1)
     prediction = logits.argmax(-1).astype(jnp.int32)
     is_right = jnp.take_along_axis(right, prediction[:, None], axis=-1)[:, 0]
+    total = jax.nn.logsumexp(logits, -1)
     results = {
-        'loss': jax.nn.logsumexp(logits, -1) - jax.nn.logsumexp(logits, -1, where=right),
+        'loss': total - jax.nn.logsumexp(logits, -1, where=right),
         'prediction': prediction,
+        'confidence': jnp.where(finite, jnp.exp(logits.max(-1) - total), 0),
         'top1': is_right & is_known & finite,
     }
     if logits.shape[-1] > 5:  # of five classes every one is among the first five

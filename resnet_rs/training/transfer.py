@@ -41,13 +41,14 @@ def transfer_head(
         )
     is_numbered = not are_comparable(stored, names)
     if tuple(stored) == tuple(names) and (same_dataset or not is_numbered):
-        return HeadTransfer(tuple(range(len(names))), 'with its head')
+        why = ': names that are only numbers mean the same classes, as the dataset is the same'
+        return HeadTransfer(tuple(range(len(names))), f'with its head{why if is_numbered else ""}')
     if is_numbered:
         which = 'the data' if are_comparable(stored) else 'the source'
         return HeadTransfer(
             None,
             f'with a new head: the classes of {which} have only numbers as names, which do not '
-            'show whether they are the same classes',
+            'show whether they are the same classes; to keep the head, name them on both sides',
         )
     if unknown := sorted(set(names) - set(stored)):
         return HeadTransfer(

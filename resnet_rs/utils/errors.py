@@ -50,10 +50,11 @@ def first_of(names: Sequence[object], most: int = 3) -> str:
     return ', '.join(names[:most]) + more
 
 
-def count_of(number: int, noun: str) -> str:
-    """Returns a number and its noun: '1 image', '2,048 images', '3 classes'."""
-    ending = 'es' if noun.endswith(('s', 'ch')) else 's'
-    return f'{number:,} {noun}{ending if number != 1 else ""}'
+def count_of(number: float, noun: str) -> str:
+    """Returns a number and its noun: '1 image', '2,048 images', '3 classes', '1.5 epochs'."""
+    ending = 'es' if noun.endswith(('s', 'tch')) else 's'
+    text = f'{number:.4g}' if isinstance(number, float) else f'{number:,}'
+    return f'{text} {noun}{ending if text != "1" else ""}'
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -13,10 +13,10 @@ from helpers.hash_filled import hash_filled_variables
 from helpers.processes import ROOT
 from PIL import Image
 
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.export import __main__ as export
 from resnet_rs.export import reader
 from resnet_rs.export.network import Network
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 
 pytestmark = pytest.mark.usefixtures('one_stage')

@@ -13,10 +13,9 @@ from helpers.hash_filled import hash_filled_variables
 from PIL import Image
 
 from resnet_rs import publish
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.export import card, timm_config
 from resnet_rs.models import create_model
-from resnet_rs.run.workdir import load_workdir
+from resnet_rs.run.workdir import load_workdir, write_workdir
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 

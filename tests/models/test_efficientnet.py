@@ -6,7 +6,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from helpers.hash_filled import hash_filled_variables, hash_images
 
@@ -112,6 +111,10 @@ def test_recorded_logits_are_those_of_the_facts():
         assert GOLDEN['logits'][key]['first5'][:3] == pytest.approx(expected, abs=1e-6)
 
 
+def norm(tree):
+    return np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(tree)))
+
+
 def test_a_loop_over_blocks_computes_the_same():
     """Values, gradients and draws of stochastic depth; with rematerialisation too.
 
@@ -119,7 +122,7 @@ def test_a_loop_over_blocks_computes_the_same():
     tensors by a hundredth, as the loop does. Another draw would move a stage by about its norm.
     """
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
-    settings = SMALL | dict(stochastic_depth_rate=0.5)
+    settings = SMALL | dict(stochastic_depth_rate=0.5, stage_sizes=(1, 1, 3, 1, 3, 1, 1))
     unrolled = create_model('efficientnet_b0', **settings)
     looped = create_model('efficientnet_b0', **settings, scan_blocks=True, remat='block')
     variables = init_variables(unrolled, 16)
@@ -148,18 +151,20 @@ def test_a_loop_over_blocks_computes_the_same():
     for ours, reference in zip(found_trees, expected_trees, strict=True):
         assert jax.tree.structure(ours) == jax.tree.structure(reference)
         for part in reference:
-            difference = jax.tree.map(jnp.subtract, ours[part], reference[part])
-            relative = optax.global_norm(difference) / optax.global_norm(reference[part])
-            assert relative < 0.1, part
+            difference = jax.tree.map(np.subtract, *jax.device_get((ours[part], reference[part])))
+            assert norm(difference) < 0.1 * norm(reference[part]), part
 
 
 def test_outputs():
     model = create_model('efficientnet_b0', **SMALL)
-    variables = init_variables(model, 33)
-    images = np.zeros((2, 33, 33, 3), np.float32)
-    assert model.apply(variables, images, False).shape == (2, 10)
-    assert model.apply(variables, images, False, 'pooled').shape == (2, 320)
-    stages = model.apply(variables, images, False, 'stages')
+
+    def shapes(output):
+        variables, images = shapes_of(model, 33), np.zeros((2, 33, 33, 3), np.float32)
+        return jax.eval_shape(lambda: model.apply(variables, images, False, output))
+
+    assert shapes('logits').shape == (2, 10)
+    assert shapes('pooled').shape == (2, 320)
+    stages = shapes('stages')
     # timm's features_only has the reductions 2, 4, 8, 16, 32 too.
     assert [stage.shape[1] for stage in stages] == [17, 9, 5, 3, 2]
     assert [stage.shape[3] for stage in stages] == [8, 8, 16, 32, 80]

@@ -81,6 +81,7 @@ def test_the_fused_tail_equals_its_definition(name, monkeypatch):
         model = create_model(
             name,
             num_classes=5,
+            stage_sizes=(2, 1),
             width_multiplier=0.125,
             dtype='float64',
             param_dtype=jnp.float64,

@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-import input_pipeline
+from resnet_rs.utils import platforms
 
-# isort: split
-import tensorflow as tf
+platforms.import_tensorflow()
 
-from resnet_rs.augment import create_augment, policies
-from resnet_rs.config import default_config
-from resnet_rs.datasets.images import RESIZE
+import tensorflow as tf  # noqa: E402
+
+import input_pipeline  # noqa: E402
+from resnet_rs.augment import create_augment, policies  # noqa: E402
+from resnet_rs.config import default_config  # noqa: E402
+from resnet_rs.datasets.images import RESIZE  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 RECORD = HERE / 'digests.json'

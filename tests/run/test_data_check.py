@@ -15,7 +15,8 @@ from input_pipeline import eval_batches, train_batches
 from resnet_rs.config import default_config
 from resnet_rs.datasets import decoding
 from resnet_rs.run import data_check
-from resnet_rs.run.data_check import check_data, class_title
+from resnet_rs.run.data_check import check_data
+from resnet_rs.run.report import class_title
 from resnet_rs.utils.errors import UserError
 
 
@@ -42,8 +43,8 @@ def test_whole_set_is_counted_and_shown(tmp_path):
 
     counts = np.bincount(load_digits().target[:1437])
     assert (
-        f'all 1,437 examples, read and counted: 10 of 10 classes, per class {counts.min()} at '
-        f'least, {np.median(counts):g} median, {counts.max()} at most' in text
+        f'all 1,437 examples, read and counted: 10 of 10 classes, {counts.min()} to {counts.max()} '
+        f'each, median {np.median(counts):g}' in text
     )
     for name in ('train', 'eval'):
         pixels = np.asarray(Image.open(tmp_path / 'check' / f'{name}.png').convert('L'))
@@ -59,7 +60,7 @@ def test_small_sets_are_told_from_whole_ones(no_sheets, tmp_path, source):
     text = '\n'.join(lines)
     if source == 'image_folder':
         assert 'train: 72 examples in 72 files' in text
-        assert 'all examples: 3 of 3 classes, per class 23 at least, 24 median, 25 at most' in text
+        assert 'all examples: 3 of 3 classes, 23 to 25 each, median 24' in text
         return
     assert 'train: 210 examples in 8 files' in text
     assert 'WARNING: the whole split has 1,281,167' in text

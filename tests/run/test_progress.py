@@ -195,3 +195,12 @@ def test_another_failure_keeps_its_traceback_and_says_where():
         with Progress(100, 2, 8, 1, 0.0, shown=False):
             raise jax.errors.JaxRuntimeError('INTERNAL: the core halted')
     assert failure.value.__notes__ == ['in what follows step 2']
+
+
+def test_notes_are_lines_of_the_log_where_there_is_no_bar(caplog):
+    caplog.set_level('INFO', 'absl')
+    with Progress(10, 0, 8, 1, 0.0, shown=True) as progress:
+        progress.note('raw: 1\nema: 2')
+    with Progress(10, 0, 8, 1, 0.0, shown=False) as progress:
+        progress.note('of another process')
+    assert [record.getMessage() for record in caplog.records] == ['raw: 1', 'ema: 2']

@@ -21,7 +21,7 @@ from resnet_rs.training.steps import create_program
 from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures('one_stage')
+pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
 
 
 def small_config(**settings):

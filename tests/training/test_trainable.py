@@ -210,7 +210,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.usefixtures('one_stage', 'no_report')
+@pytest.mark.usefixtures('one_stage', 'shared_programs', 'no_report')
 def test_a_run_of_two_phases_resumes_with_its_bits(monkeypatch, tmp_path, caplog):
     config = digits.get_config('debug').unlock()
     config.data.data_dir = prepared.data_dir('digits', 'array_record')

@@ -14,12 +14,12 @@ from helpers.numpy_evaluation import results_of
 import train_lib
 from configs import digits
 from resnet_rs.config.stored import write_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.run import preflight
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.training.transfer import transfer_head
@@ -170,7 +170,8 @@ def test_numbered_classes_are_the_same_in_the_same_dataset_alone(settings, kept,
     info = DatasetInfo('any', 'any', 'tfrecord', names, {})
     head = preflight.find_head(config, info, tmp_path / 'new')
     assert head.columns == (tuple(range(10)) if kept else None)
-    assert head.described.startswith('with its head' if kept else 'with a new head: the classes')
+    start = 'with its head: names that are only numbers' if kept else 'with a new head: the classes'
+    assert head.described.startswith(start)
 
 
 def test_converted_weights_of_1000_classes_are_those_of_imagenet(tmp_path):

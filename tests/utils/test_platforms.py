@@ -24,7 +24,7 @@ print(jax.devices()[0].platform)
 QUIET = """
 import os
 from resnet_rs.utils import platforms
-platforms.import_tensorflow_quietly()
+platforms.import_tensorflow()
 import tensorflow as tf
 try:
     tf.io.decode_jpeg(open('tests/pixels/photographs/flowers/dahlia.jpg', 'rb').read()[:2000])
@@ -117,3 +117,27 @@ def test_files_outside_the_package_import_it_before_tensorflow():
             users += 1
             assert 'resnet_rs' in names[:first], path
     assert users >= 3
+
+
+KERAS = """
+import os, sys
+from resnet_rs.utils import platforms
+platforms.import_tensorflow()
+import tensorflow as tf
+print('keras' in sys.modules, 'matplotlib' in sys.modules, os.environ.get('TF_USE_LEGACY_KERAS'))
+print(tf.keras.__version__[0])
+"""
+
+
+def test_keras_is_imported_when_it_is_used():
+    environment = clean_environment()
+    done = subprocess.run(
+        [sys.executable, '-c', KERAS],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=120,
+    )
+    assert done.stdout == 'False False None\n3\n'
