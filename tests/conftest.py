@@ -67,6 +67,7 @@ SLOW = (
     'test_flops.py',
     'test_hlo.py',
     'test_fast_layers.py',
+    'test_publish.py',
     'test_input_bad_data.py',
     'test_file_cache.py',
     'test_bad_files.py',
