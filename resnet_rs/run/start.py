@@ -104,8 +104,8 @@ def check_init_from(
 ) -> HeadTransfer | None:
     """Returns what this run will take of the classifier in config.init_from, as find_head does.
 
-    Raises UserError unless the last checkpoint there fits the network, and where hosts read different
-    commits of the Hub.
+    Raises UserError unless the last checkpoint there fits the network, and where hosts read
+    different commits of the Hub.
     """
     head = preflight.find_head(config, info, workdir)
     if head:
