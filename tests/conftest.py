@@ -42,6 +42,7 @@ SLOW = (
     'test_efficientnet.py',
     'test_fused_tail.py',
     'test_export.py',
+    'test_hub.py',
     'test_pixels.py',
     'test_hosts.py',
     'test_consistency.py',
