@@ -2,16 +2,18 @@
 
     python main.py --config=configs/fine_tune.py:RUN --workdir=DIR --config.data.data_dir=DATA
 
-RUN is the work directory to start from: the run takes its network, image size, interpolation and
-normalisation, and starts from its EMA weights. DATA holds train/CLASS/* and validation/CLASS/*; the
-classifier is new unless the classes are the same. All weights are trained. The settings are a first
-guess and have not been tuned on any dataset.
+RUN is the work directory to start from, or a network of the Hub such as hf:timm/resnetrs50.tf_in1k:
+the run takes its network, image size, interpolation and normalisation, and starts from its EMA
+weights. DATA holds train/CLASS/* and validation/CLASS/*; the classifier is new unless the classes
+are the same. All weights are trained. The settings are a first guess and have not been tuned on any
+dataset.
 """
 
 from ml_collections import ConfigDict
 
 from configs import image_folder
-from resnet_rs.config.stored import CONFIG_FILE, read_config
+from resnet_rs.config.stored import CONFIG_FILE
+from resnet_rs.hub.timm_repository import find_source_config
 from resnet_rs.utils.errors import UserError
 
 KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
@@ -19,7 +21,7 @@ KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
 
 def get_config(directory: str = '') -> ConfigDict:
     """Returns the settings to fine-tune the network in `directory`; locked."""
-    source = read_config(directory) if directory else None
+    source = find_source_config(directory) if directory else None
     if source is None:
         raise UserError(
             f'{directory!r} holds no {CONFIG_FILE}; write configs/fine_tune.py:RUN, where RUN is '

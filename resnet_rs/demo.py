@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from resnet_rs.run.report import PAGE_FILE
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
@@ -27,7 +28,7 @@ def main() -> None:
     for name, top1 in rows.items():
         print(f'  {name:26} {100 * top1:6.2f} %')
     print(f'\nIn {workdir}:')
-    for path in sorted(workdir.glob('*.png')):
+    for path in (*sorted(workdir.glob('*.png')), workdir / PAGE_FILE):
         print(f'  {path}')
     print(
         '\nNext: the README says how to prepare ImageNet; then\n'

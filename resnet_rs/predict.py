@@ -1,10 +1,12 @@
 """Prints the likeliest classes of images, by the network of a work directory (docs/convert.md).
 
     python -m resnet_rs.predict --workdir=DIR IMAGE... [--top=5] [--json | --csv] [--skip_bad]
+      [--grid=FILE.png]
 
 IMAGE is a JPEG, PNG, WebP, GIF or BMP file, or a folder of them; of an animation the first frame
 counts. Images are turned upright as their EXIF orientation says, then preprocessed as in
 evaluation: the centre crop, kernel and normalisation of the work directory's configuration.
+--grid also draws the images with bars of their likeliest classes.
 
 The exit status is 0; 2 for a user error such as an unreadable file; 1 if --skip_bad skipped such
 files.
@@ -15,10 +17,12 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
 from resnet_rs.datasets.image_folder import find_images
+from resnet_rs.hub.download import download
 from resnet_rs.utils.errors import (
     CommandParser,
     Renamed,
@@ -30,8 +34,11 @@ from resnet_rs.utils.errors import (
     positive_integer,
     print_line,
 )
+from resnet_rs.utils.files import check_absent, created_whole
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
+
+MOST_IN_GRID = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +62,7 @@ def predict(
     """Returns the `top` likeliest classes of every image, computed in float32.
 
     Args:
-      workdir: the work directory of a run or of converted weights.
+      workdir: the work directory of a run or of converted weights, or 'hf:OWNER/NAME'.
       files: image files.
       top: the number of classes, limited to those of the network.
       batch_size: images per forward pass.
@@ -69,15 +76,10 @@ def predict(
     from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
 
     _refuse(unreadable(files), files)
-    return _predict_readable(
-        workdir,
-        files,
-        top=top,
-        batch_size=batch_size,
-        image_size=image_size,
-        weights=weights,
-        checkpoint=checkpoint,
-    )
+    from resnet_rs.run.loading import load
+
+    network = load(workdir, weights, checkpoint, image_size=image_size)
+    return _predict_readable(network, files, top, batch_size)
 
 
 def _refuse(bad: dict[str, str], files) -> None:
@@ -92,12 +94,9 @@ def _refuse(bad: dict[str, str], files) -> None:
     raise UserError(f'{reason}; leave it out, or add --skip_bad')
 
 
-def _predict_readable(workdir, files, *, top, batch_size, image_size, weights, checkpoint):
+def _predict_readable(network, files, top, batch_size):
     import jax
 
-    from resnet_rs.run.loading import load
-
-    network = load(workdir, weights, checkpoint, image_size=image_size)
     names = network.class_names
     predictions = []
     batch_size = min(batch_size, len(files))
@@ -117,11 +116,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
-    settings = {
-        name: getattr(options, name)
-        for name in ('top', 'batch_size', 'image_size', 'weights', 'checkpoint')
-    }
     with one_line_errors(UserError):
+        if options.grid:
+            _check_grid(options.grid)
+        download(options.workdir)
         files = find_images(options.images)
         import_tensorflow()
         from resnet_rs.datasets.image_file import unreadable  # TensorFlow takes seconds
@@ -134,11 +132,41 @@ def main(arguments: list[str] | None = None) -> None:
         good = [file for file in files if str(file) not in bad]
         if not good:
             raise UserError('no file can be read' if len(files) > 1 else 'the file cannot be read')
-        predictions = _predict_readable(options.workdir, good, **settings)
+        from resnet_rs.run.loading import load
+
+        workdir, weights, checkpoint = options.workdir, options.weights, options.checkpoint
+        network = load(workdir, weights, checkpoint, image_size=options.image_size)
+        predictions = _predict_readable(network, good, options.top, options.batch_size)
+        if options.grid:
+            _write_grid(options.grid, predictions, network.preprocessing)
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     write(predictions)
     if bad:
         sys.exit(1)
+
+
+def _check_grid(path: pathlib.Path) -> None:
+    if path.suffix != '.png':
+        raise UserError(f'--grid is {str(path)!r}; the picture is written as .png')
+    if not path.parent.is_dir():
+        raise UserError(f'--grid={path}: there is no folder {path.parent}; create it first')
+    check_absent(path, '--grid')
+
+
+def _write_grid(path: pathlib.Path, predictions, preprocessing) -> None:
+    """Draws what the network sees of each image."""
+    from resnet_rs.run.prediction_grid import draw_predictions  # matplotlib takes a second
+    from resnet_rs.utils.figures import encode_figure
+
+    if len(predictions) > MOST_IN_GRID:
+        print_line(f'{path} shows the first {MOST_IN_GRID} of {len(predictions):,} images', 'note')
+    shown = predictions[:MOST_IN_GRID]
+    classes = [[(name, chance) for _, name, chance in image.classes] for image in shown]
+    files = [image.file for image in shown]
+    titles = [os.path.basename(file) for file in files]
+    figure = draw_predictions(preprocessing.crop_images(files), titles, classes)
+    with created_whole(path) as partial:
+        partial.write_bytes(encode_figure(figure, 'png'))
 
 
 def _write_text(predictions):
@@ -174,7 +202,10 @@ def _parser():
     parser = CommandParser(prog='python -m resnet_rs.predict', description=__doc__)
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='an image file or a folder')
     parser.add_argument(
-        '--workdir', required=True, metavar='DIR', help='of a run, or of converted weights'
+        '--workdir',
+        required=True,
+        metavar='DIR',
+        help='of a run, or of converted weights; or hf:OWNER/NAME, a network of the Hub',
     )
     parser.add_argument(
         '--checkpoint',
@@ -201,6 +232,12 @@ def _parser():
     )
     parser.add_argument(
         '--skip_bad', action='store_true', help='leave out files that cannot be read, and name them'
+    )
+    parser.add_argument(
+        '--grid',
+        type=pathlib.Path,
+        metavar='FILE.png',
+        help='a picture of the images with bars of their classes',
     )
     output = parser.add_mutually_exclusive_group()
     for name in ('json', 'csv'):

@@ -14,8 +14,8 @@ from helpers.hash_filled import hash_filled_variables
 from helpers.numpy_evaluation import results_of
 
 import main
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.plan import attached
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 
 pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')

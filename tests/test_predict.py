@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 
 from resnet_rs import predict
 from resnet_rs.config import default_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets import image_file
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.run.class_names import class_names
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 from resnet_rs.utils.errors import UserError
 
@@ -118,6 +118,41 @@ def test_output_formats(network, workdir, folder, pixels, capsys):
         (str(folder / '0.png'), str(rank), str(number), f'class {number}')
         for rank, number in enumerate(best, start=1)
     ]
+
+
+def test_grid(network, workdir, folder, tmp_path, capsys):
+    """Each image stands above its bars; nothing is written over, and more do not fit."""
+    grid = tmp_path / 'grid.png'
+    command = (f'--workdir={workdir}', folder, f'--grid={grid}')
+    status, text, _ = run(capsys, *command, '--top=3')
+    assert status == 0 and str(folder / '0.png') in text
+    with Image.open(grid) as picture:
+        found = np.asarray(picture.convert('RGB'))
+    assert found.shape[0] > 600 and found.shape[1] > 1000 and len(np.unique(found)) > 200
+    assert [path.name for path in tmp_path.iterdir()] == ['grid.png']
+    written = grid.read_bytes()
+    for wrong, message in (
+        (grid, 'exists already; give another --grid'),
+        (tmp_path / 'grid.jpg', 'the picture is written as .png'),
+        (tmp_path / 'none' / 'grid.png', 'there is no folder'),
+    ):
+        status, out, err = run(capsys, *command[:2], f'--grid={wrong}')
+        assert (status, out) == (2, '') and message in err
+    assert grid.read_bytes() == written
+
+
+def test_a_drawn_prediction():
+    """The bars have the lengths of the probabilities; of ImageNet's names the words are shown."""
+    from resnet_rs.run.prediction_grid import draw_predictions
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    best = [('n11939491 daisy', 0.7), ('bee', 0.2)]
+    figure = draw_predictions([pixels], ['a.jpg'], [best])
+    image, bars = figure.subfigs[0].axes
+    assert image.get_title() == 'a.jpg'
+    np.testing.assert_array_equal(image.images[0].get_array(), pixels)
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([70, 20])
+    assert [text.get_text() for text in bars.texts] == ['daisy  70.0 %', 'bee  20.0 %']
 
 
 def test_names_of_the_dataset(network, folder, tmp_path, capsys):

@@ -5,18 +5,19 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'resnet_rs'
-# A room imports rooms that stand before it.
+# A room imports rooms that stand before it; its command, __main__.py, may import all.
 ROOMS = (
     'utils',
     'models',
     'config',
     'augment',
     'datasets',
+    'convert',
+    'hub',
     'training',
     'multihost',
     'run',
     'plan',
-    'convert',
     'sweep',
     'export',
 )
@@ -48,6 +49,8 @@ def test_rooms_import_earlier_rooms_alone():
     wrong = []
     for place, room in enumerate(ROOMS):
         for path in (PACKAGE / room).rglob('*.py'):
+            if path.name == '__main__.py':
+                continue
             rooms = {room_of(module) for module in imported(path)} - {'', room}
             wrong += [f'{path.name} imports {other}' for other in rooms - set(ROOMS[:place])]
     assert not wrong

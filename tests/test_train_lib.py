@@ -128,6 +128,7 @@ def test_a_run_leaves_what_it_says(uninterrupted):
         'curves.png',
         'confusion_matrix.png',
         'mistakes.png',
+        'report.html',
     } <= names
     assert any('tfevents' in name for name in names)
     assert read_config(workdir).to_dict() == small_config().to_dict()

@@ -35,18 +35,22 @@ def batch_norm_group_size(settings: Mapping[str, Any]) -> str:
 
 
 def objective(settings: Mapping[str, Any]) -> str:
-    is_distillation = settings['objective'] == 'distillation'
-    teacher = settings['distillation.teacher']
-    if is_distillation and not teacher:
-        return (
-            "objective is 'distillation', but distillation.teacher is empty; name the work "
-            'directory of a trained network with --config.distillation.teacher'
-        )
-    if teacher and not is_distillation:
-        return (
-            f'distillation.teacher is {teacher!r}, but objective is {settings["objective"]!r}, '
-            'which has no teacher; use --config.objective=distillation'
-        )
+    chosen = settings['objective']
+    for name, setting, what, source in (
+        ('distillation', 'distillation.teacher', 'teacher', 'work directory of a trained network'),
+        ('pseudo_labels', 'pseudo_labels.file', 'pseudo-labels', 'file of resnet_rs.pseudo_label'),
+    ):
+        value = settings[setting]
+        if chosen == name and not value:
+            return (
+                f'objective is {name!r}, but {setting} is empty; name the {source} with '
+                f'--config.{setting}'
+            )
+        if value and chosen != name:
+            return (
+                f'{setting} is {value!r}, but objective is {chosen!r}, which has no {what}; use '
+                f'--config.objective={name}'
+            )
     return ''
 
 
@@ -57,6 +61,16 @@ def distillation_form(settings: Mapping[str, Any]) -> str:
     return (
         f"distillation.temperature is {temperature}, but distillation.form is 'hard', which has "
         'none; use --config.distillation.temperature=1'
+    )
+
+
+def pseudo_label_temperature(settings: Mapping[str, Any]) -> str:
+    temperature = settings['pseudo_labels.temperature']
+    if settings['pseudo_labels.form'] != 'hard' or temperature == 1:
+        return ''
+    return (
+        f"pseudo_labels.temperature is {temperature}, but pseudo_labels.form is 'hard', which has "
+        'none; use --config.pseudo_labels.temperature=1'
     )
 
 
@@ -89,10 +103,10 @@ def frames(settings: Mapping[str, Any]) -> str:
             'network for clips, such as --config.model.name=resnet_3d_rs_50, or single frames: '
             '--config.data.frames=1'
         )
-    if count and settings['objective'] == 'distillation':
+    if count and settings['objective'] != 'supervised':
         return (
-            f'data.frames is {count}, but objective is distillation, which takes images; use '
-            '--config.objective=supervised'
+            f'data.frames is {count}, but objective is {settings["objective"]!r}, which takes '
+            'images; use --config.objective=supervised'
         )
     source = settings['data.source']
     if not count and source in VIDEO_SOURCES:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import clips, relations
+from resnet_rs.config import clips, mixture, relations
+from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
 from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
@@ -36,35 +37,6 @@ IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LEAST_IMAGE_SIZE = 16  # half the networks' stride of 32: the smallest size that tests cover
 
-AUGMENTATIONS = (
-    'none',
-    'randaugment',
-    'randaugment_model_garden',
-    'autoaugment_v0',
-    'autoaugment_imagenet',
-    'color_jitter_lighting',
-    'hue_jitter_lighting',
-)
-RANDAUGMENT_OPERATIONS = (
-    'AutoContrast',
-    'Equalize',
-    'Invert',
-    'Rotate',
-    'Posterize',
-    'Solarize',
-    'Color',
-    'Contrast',
-    'Brightness',
-    'Sharpness',
-    'ShearX',
-    'ShearY',
-    'TranslateX',
-    'TranslateY',
-    'Cutout',
-    'SolarizeAdd',
-)
-
-
 SETTINGS = {
     'seed': Setting(0, whole(0, 2**31 - 1), 'seed of all random draws', Change.SEED),
     'batch_size': Setting(
@@ -72,10 +44,12 @@ SETTINGS = {
         'of two from 8 to 256 that depends on the number of training images'),
     'duration': Setting('350 epochs', duration(), 'length of training'),
     'init_from': Setting(
-        '', text(), 'work directory whose EMA weights a new run starts from; empty: none'),
+        '', text(), "work directory whose EMA weights a new run starts from, or a network of the "
+        "Hub, 'hf:OWNER/NAME'; empty: none"),
     'objective': Setting(
-        'supervised', choice('supervised', 'distillation'),
-        'what the network learns from: labels, or labels and a teacher (docs/objectives.md)',
+        'supervised', choice('supervised', 'distillation', 'pseudo_labels'),
+        'what the network learns from: labels, labels and a teacher, or labels and pseudo-labels '
+        '(docs/objectives.md)',
         relation=relations.objective),
     'trainable': Setting(
         'all', trainable(), 'parameters that learn, and until when (docs/objectives.md)'),
@@ -249,11 +223,16 @@ SETTINGS = {
         'classes that share it; other_classes, as in the text of papers: all but the label'),
     'optimizer.gradient_clip_norm': Setting(
         0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
+    'optimizer.depth_decay': Setting(
+        1.0, number(0, 1, above=True),
+        'factor of the learning rate from the head to the last stage, and on to the stage before, '
+        'down to the stem (docs/objectives.md)'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
 
     'distillation.teacher': Setting(
-        '', text(), "work directory of the teacher, whose EMA weights are used; empty: none"),
+        '', text(), "work directory of the teacher, whose EMA weights are used, or a network of "
+        "the Hub, 'hf:OWNER/NAME'; empty: none"),
     'distillation.checkpoint': Setting(
         'last', checkpoint(), "the teacher's checkpoint"),
     'distillation.form': Setting(
@@ -272,6 +251,31 @@ SETTINGS = {
     'distillation.dtype': Setting(
         '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),
 
+    'pseudo_labels.file': Setting(
+        '', text(), 'file of resnet_rs.pseudo_label; empty: none', Change.HOST),
+    'pseudo_labels.data_dir': Setting(
+        '', text(), 'directory of the images that the file has labels of; empty: data.data_dir',
+        Change.HOST),
+    'pseudo_labels.ratio': Setting(
+        1, whole(1, 1000), 'pseudo-labelled images for each labelled one in a batch',
+        relation=mixture.conflict),
+    'pseudo_labels.form': Setting(
+        'soft', choice('soft', 'hard'),
+        "soft: the target is the teacher's distribution; hard: its prediction is a label, with "
+        'label smoothing'),
+    'pseudo_labels.temperature': Setting(
+        1.0, number(0, above=True), 'T of soft labels: p^(1/T), normalised',
+        relation=relations.pseudo_label_temperature),
+    'pseudo_labels.least_confidence': Setting(
+        0.0, number(0, 1), 'least probability of a prediction that is learnt from'),
+    'pseudo_labels.per_class': Setting(
+        0, whole(0), 'images of each predicted class: the most confident ones, or copies where '
+        'there are fewer; 0: all images'),
+    'pseudo_labels.normalise_by': Setting(
+        'all_images', choice('all_images', 'labelled_images'),
+        "divisor of the summed loss; labelled_images, as in Noisy Student's code: the mean over "
+        'labelled images plus ratio times the mean over pseudo-labelled ones'),
+
     'sharding.strategy': Setting(
         'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),
         'zero1: optimiser state and EMA are sharded over the devices of a slice; fsdp: parameters '
@@ -280,10 +284,8 @@ SETTINGS = {
         16384, whole(0), 'elements below which an array is replicated', Change.RESUME),
     'sharding.slices': Setting(
         0, whole(0), 'number of TPU slices; 0: detected from the devices', Change.RESUME),
-
     'ema.decay': Setting(
         0.9999, number(0, 1, below=True), 'decay of the average of weights and statistics'),
-
     'eval.batch_size': Setting(
         1024, whole(1), 'images of an evaluation batch over all devices', Change.RESUME),
     'eval.every': Setting('5 epochs', duration(), 'time between evaluations', Change.RESUME),
@@ -302,9 +304,7 @@ SETTINGS = {
         DEFAULT_EVALUATION, text(required=True),
         "evaluation whose EMA top-1 says which checkpoint is best: 'eval' or a name in evals",
         Change.RESUME, relations.best_by),
-
     'log.every': Setting('100 steps', duration(), 'time between lines of metrics', Change.RESUME),
-
     'hosts.start_timeout_seconds': Setting(
         300, whole(1), 'seconds to wait for every process to start', Change.RESUME),
     'hosts.lost_after_seconds': Setting(

@@ -1,16 +1,19 @@
 """Converts weights between this project and other implementations (docs/convert.md).
 
     python -m resnet_rs.convert --source=timm resnetrs50_ema-6b53758b.pth --output=DIR
+    python -m resnet_rs.convert --source=hf timm/resnetrs50.tf_in1k --output=DIR
     python -m resnet_rs.convert --to=timm --workdir=DIR --output=FILE.safetensors
 
-The first command makes a work directory for main.py --mode=eval, training and resnet_rs.predict.
-The second writes the state dict of a work directory's network for timm.
+The first two commands make a work directory for main.py --mode=eval, training and
+resnet_rs.predict, from a file and from a repository of the Hugging Face Hub. The third writes the
+state dict of a work directory's network for timm.
 """
 
 import argparse
 import importlib
 import pathlib
 
+from resnet_rs.hub.download import PREFIX, download
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -19,10 +22,12 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
+from resnet_rs.utils.files import check_absent, created_whole
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
-SOURCES = ('timm', 'keras', 'tf1', 'model_garden')
+SOURCES = ('timm', 'keras', 'tf1', 'model_garden', 'hf')
+HUB = 'hf'
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,10 +38,16 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error('--to writes the weights of a run; which one is --workdir=DIR')
     if options.source and (options.workdir or not options.path):
         parser.error('--source reads a file; name it as PATH, and the new directory as --output')
+    if options.source == HUB:
+        for name in ('variant', 'num_classes', 'weights'):
+            if getattr(options, name) != parser.get_default(name):
+                parser.error(f'--{name} is not for --source=hf: the repository says what it holds')
     skip_absent_tpu()
     with one_line_errors(UserError):
         if options.to:
             export_timm(options.workdir, options.output, options.weights, options.checkpoint)
+        elif options.source == HUB:
+            import_repository(str(options.path), options.output, options.image_size)
         else:
             import_weights(options)
 
@@ -44,14 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def import_weights(options: argparse.Namespace) -> None:
     """Writes the work directory `options.output` from the file `options.path`."""
     from resnet_rs.convert.weights import assemble, recognise  # JAX and Flax take seconds
-    from resnet_rs.convert.workdir import (
-        check_absent,
-        choose_image_size,
-        created_whole,
-        network_config,
-        write_workdir,
-    )
-    from resnet_rs.models import count_parameters
+    from resnet_rs.convert.workdir import choose_image_size, network_config
 
     if (
         not options.path.exists()
@@ -69,17 +73,48 @@ def import_weights(options: argparse.Namespace) -> None:
     image_size, why = choose_image_size(options.path, network)
     if options.image_size:
         image_size, why = options.image_size, 'from --image_size'
-    with created_whole(options.output) as partial:
+    config = network_config(network, image_size, source.data)
+    notes = (f'data.image_size is {image_size}: {why}', *source.notes, *notes)
+    _write(options.output, config, weights, network.settings, notes)
+
+
+def import_repository(name: str, output: pathlib.Path, image_size: int | None) -> None:
+    """Writes the work directory `output` from a repository of the Hub, 'OWNER/NAME[@REVISION]'."""
+    check_absent(output)
+    source = name if name.startswith(PREFIX) else PREFIX + name
+    download(source)
+    from resnet_rs.hub.timm_repository import describe  # JAX and Flax take seconds
+    from resnet_rs.hub.timm_weights import read_weights
+
+    description = describe(source)
+    variables = read_weights(description)
+    config = description.config.copy_and_resolve_references().unlock()
+    if image_size:
+        config.data.image_size, config.eval.image_size = image_size, 0
+    notes = (f'of {description.repository}', *description.notes)
+    weights = {'raw': variables, 'ema': variables}
+    _write(output, config, weights, description.network.settings, notes, description.class_names)
+
+
+def _write(output, config, weights, settings, notes, class_names=()):
+    """Writes the work directory `output` and prints what it holds."""
+    from resnet_rs.config.stored import CLASS_NAMES_FILE
+    from resnet_rs.models import count_parameters
+    from resnet_rs.run.workdir import write_workdir
+
+    with created_whole(output) as partial:
         partial.mkdir()
-        write_workdir(partial, network_config(network, image_size, source.data), weights)
+        write_workdir(partial, config, weights)
+        if class_names:
+            (partial / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
     parameters = count_parameters(weights['ema']['params'])
-    print(f'{network.name}: {parameters:,} parameters, {count_of(network.num_classes, "class")}')
-    for name, value in network.settings.items():
+    classes = count_of(config.model.num_classes, 'class')
+    print(f'{config.model.name}: {parameters:,} parameters, {classes}')
+    for name, value in settings.items():
         print(f'  model.{name} = {value!r}')
-    print(f'  data.image_size = {image_size}: {why}')
-    for note in (*source.notes, *notes):
+    for note in notes:
         print(f'  note: {note}')
-    print(f'written to {options.output}')
+    print(f'written to {output}')
 
 
 def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, checkpoint: str) -> None:
@@ -88,7 +123,6 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, check
 
     from resnet_rs.convert import timm
     from resnet_rs.convert.weights import paths_of
-    from resnet_rs.convert.workdir import check_absent, created_whole
     from resnet_rs.models import count_parameters
     from resnet_rs.run.workdir import load_workdir
 
@@ -107,14 +141,14 @@ def export_timm(workdir: pathlib.Path, output: pathlib.Path, weights: str, check
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.convert', description=__doc__)
     direction = parser.add_mutually_exclusive_group(required=True)
-    direction.add_argument('--source', choices=SOURCES, help='the implementation that wrote PATH')
+    direction.add_argument('--source', choices=SOURCES, help='what wrote PATH; hf: of the Hub')
     direction.add_argument('--to', choices=['timm'], help='the implementation to write for')
     parser.add_argument(
         'path',
         type=pathlib.Path,
         metavar='PATH',
         nargs='?',
-        help='for --source: a file or a directory',
+        help='for --source: a file or a directory; for hf OWNER/NAME[@REVISION]',
     )
     parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR', help='for --to: of a run')
     parser.add_argument(

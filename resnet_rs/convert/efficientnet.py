@@ -10,14 +10,10 @@ from collections.abc import Iterator
 
 from resnet_rs.convert.weights import Arrays, Source, check_known
 from resnet_rs.models.efficientnet import Architecture
-from resnet_rs.models.efficientnet_table import EFFICIENTNETS, KINDS
+from resnet_rs.models.efficientnet_table import EFFICIENTNETS, FORMS, KINDS
 from resnet_rs.utils.errors import UserError
 
 NORM = ('scale', 'bias', 'mean', 'var')
-FORMS = {
-    'tf': {'padding': 'same', 'batch_norm_epsilon': 1e-3},
-    'timm': {'padding': 'symmetric', 'batch_norm_epsilon': 1e-5},
-}
 ADVERSARIAL_DATA = {'mean_rgb': (127.5,) * 3, 'std_rgb': (127.5,) * 3}  # pixels of -1 to 1
 
 TIMM_ENDS = {'stem_conv': 'conv_stem', 'stem_norm': 'bn1', 'head_conv': 'conv_head'} | {

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -136,8 +136,8 @@ class EvalBatches:
             data.prefetch_batches,
             threads_of(data),
         )
-        self._new_reader = lambda: Reader(
-            self._pipeline.open, info, split, source, data.corrupt_images, 0
+        self._new_reader = lambda first: Reader(
+            self._pipeline.open, info, split, source, data.corrupt_images, first
         )
         self._length = math.ceil(math.ceil(count / process_count) / local)
         self.num_examples = count
@@ -147,9 +147,13 @@ class EvalBatches:
         return self._length
 
     def __iter__(self):
-        reader = self._new_reader()
+        return self.from_batch(0)
+
+    def from_batch(self, first: int) -> Iterator[dict]:
+        """Yields the batches from number `first` on."""
+        reader = self._new_reader(first)
         self.unlabelled_images = 0
-        for _ in range(self._length):
+        for _ in range(first, self._length):
             batch = next(reader, None)
             self.corrupt_images = reader.corrupt_images
             if batch is not None:

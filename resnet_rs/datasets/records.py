@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_rs.datasets import clips, order
+from resnet_rs.datasets.pseudo_labels import Selection
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import allow_open_files
@@ -116,11 +117,14 @@ def training_records(
     process_index: int,
     process_count: int,
     threads: int,
+    selection: Selection | None = None,
 ) -> tf.data.Dataset:
     """Returns the endless records of one process, beginning with `first_step`.
 
     Process k of P gets elements [k B/P, (k+1) B/P) of each global batch of B = batch_size.
-    Raises UserError if the streams of a TFRecord set do not divide over the processes.
+    With a `selection` (of a set with random access) an epoch has its examples alone, and records
+    have the number of the 'copy'. Raises UserError if the streams of a TFRecord set do not divide
+    over the processes.
     """
     if file_format == 'tfrecord':
         return _streamed(
@@ -136,10 +140,15 @@ def training_records(
     local = batch_size // process_count
     read = _random_reader(split)
 
+    length = len(selection.examples) if selection else split.num_examples
+
     def read_at(count):
         position = count // local * batch_size + process_index * local + count % local
-        epoch, example = order.example_at(position, split.num_examples, seed=seed)
-        return {'epoch': epoch, 'index': example, **read(example)}
+        epoch, place = order.example_at(position, length, seed=seed)
+        if not selection:
+            return {'epoch': epoch, 'index': place, **read(place)}
+        example, copy = (tf.gather(each, place) for each in (selection.examples, selection.copies))
+        return {'epoch': epoch, 'index': example, 'copy': copy, **read(example)}
 
     counts = tf.data.Dataset.range(first_step * local, tf.int64.max).batch(_READ_CHUNK)
     return counts.map(read_at, num_parallel_calls=threads, deterministic=True).unbatch()

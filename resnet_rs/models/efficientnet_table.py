@@ -45,6 +45,13 @@ COEFFICIENTS = {
     'l2': (4.3, 5.3),
 }
 
+# Settings of config.model by which timm's tf_efficientnet_*, the authors' form, and its
+# efficientnet_* differ.
+FORMS = {
+    'tf': {'padding': 'same', 'batch_norm_epsilon': 1e-3},
+    'timm': {'padding': 'symmetric', 'batch_norm_epsilon': 1e-5},
+}
+
 
 def scaled_width(channels: int, coefficient: float) -> int:
     """Returns `channels` times `coefficient`, rounded to a multiple of 8 and at least 8.

@@ -115,7 +115,7 @@ class LoadedNetwork:
     """
 
     network: ResNet
-    variables: dict
+    variables: dict = dataclasses.field(repr=False)  # an interpreter would print every weight
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
 
@@ -135,10 +135,11 @@ def load(
     image_size: int | None = None,
     dtype: str = 'float32',
 ) -> LoadedNetwork:
-    """Loads the network of a work directory, from a run or from converted weights.
+    """Loads the network of a work directory, from a run or from converted weights, or of the Hub.
 
     Args:
-      workdir: the directory.
+      workdir: the directory, or 'hf:OWNER/NAME' or 'hf:OWNER/NAME@REVISION' for a repository of
+        timm on the Hugging Face Hub.
       weights: 'ema' (averaged over the run) or 'raw'.
       checkpoint: 'last', 'best' (by EMA top-1) or a step.
       image_size: pixels; None for the run's resolution of evaluation.
@@ -148,7 +149,8 @@ def load(
     (JAX_PLATFORMS=cpu, for this process and its children), because libtpu would print errors. A
     JAX_PLATFORMS of your own takes precedence.
 
-    Raises UserError for a directory without such a checkpoint.
+    Raises UserError for a directory without such a checkpoint, and for a repository that cannot be
+    downloaded or whose network this project does not have.
     """
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
     skip_absent_tpu()

@@ -1,11 +1,13 @@
-"""The plots of a finished run in its work directory, and the table of predictions behind them.
+"""The page and the plots of a finished run in its work directory, and the table behind them.
 
-predictions.npz        per example: index, label, prediction, top1, top5 and loss of both weights
+report.html            the evaluation as a page: classes, confused pairs, mistakes, calibration
+predictions.npz        per example: index, label, and of both weights prediction, confidence, top1,
+                       top5 and loss
 curves.png             loss and top-1 over the steps
 confusion_matrix.png   for at most MOST_CLASSES classes
 mistakes.png           misclassified images with label and prediction, in the order of their loss,
                        highest first; for at most MOST_EXAMPLES images
-The plots show the EMA weights at the end of the run.
+The page and the plots show the EMA weights at the end of the run.
 """
 
 import os
@@ -17,14 +19,17 @@ import numpy as np
 from etils import epath
 
 from resnet_rs.datasets.imagenet_classes import imagenet_names
+from resnet_rs.run.evaluation_page import evaluation_page
 from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 from resnet_rs.utils.figures import encode_figure
 
+PAGE_FILE = 'report.html'
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
+MOST_MISTAKES_OF_PAGE = 100
+MOST_EXAMPLES = 60_000  # the split is read once more to find the images
 NAME_INCHES = 0.11  # of a letter beside an axis, at most
-MOST_EXAMPLES = 20_000  # the split is read once more to find the images
 CELL, IMAGE = 1.5, 1.4  # inches: widths of an image with and without its margins
 
 
@@ -46,10 +51,14 @@ def write(
         matrix = confusion_matrix(table['label'], table['ema_prediction'], len(class_names))
         figures['confusion_matrix.png'] = draw_confusion_matrix(matrix, class_names)
     wrong = np.flatnonzero(~table['ema_top1'])
+    order = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')]
+    on_page, worst = order[:MOST_MISTAKES_OF_PAGE], order[:MOST_MISTAKES]
+    pictures = {}
     if len(wrong) and evaluation.examples <= MOST_EXAMPLES:
-        worst = wrong[np.argsort(-table['ema_loss'][wrong], kind='stable')][:MOST_MISTAKES]
+        indices = table['index'][on_page]
+        pictures = dict(zip(indices, images_at(eval_batches(config), indices), strict=True))
         figures['mistakes.png'] = draw_mistakes(
-            images_at(eval_batches(config), table['index'][worst]),
+            [pictures[index] for index in table['index'][worst]],
             [class_names[label] for label in table['label'][worst]],
             [class_names[label] for label in table['ema_prediction'][worst]],
             f'{len(wrong)} of {evaluation.examples} misclassified by the EMA weights'
@@ -58,7 +67,12 @@ def write(
     for name, figure in figures.items():
         (directory / name).write_bytes(encode_figure(figure, 'png'))
     write_predictions(directory / PREDICTIONS_FILE, evaluation)
-    return [directory / name for name in (PREDICTIONS_FILE, *figures)]
+    data = config.data
+    name = epath.Path(data.data_dir).name if data.source == 'image_folder' else data.name
+    title = f'{config.model.name} on {data.eval_split} of {name}'
+    page = evaluation_page(title, evaluation, class_names, on_page, pictures)
+    (directory / PAGE_FILE).write_text(page)
+    return [directory / name for name in (PAGE_FILE, PREDICTIONS_FILE, *figures)]
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:

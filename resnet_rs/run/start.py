@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 
@@ -13,12 +14,14 @@ from etils import epath
 
 from resnet_rs.config.stored import CLASS_NAMES_FILE, write_config
 from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.hub.download import is_hub_name
 from resnet_rs.models import count_parameters
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.run import preflight
 from resnet_rs.run.checkpoint import Checkpoints, Run
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.run_log import parameter_table
+from resnet_rs.run.source import open_source
 from resnet_rs.training.sharding import shardings_of
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import Program
@@ -101,18 +104,23 @@ def check_init_from(
 ) -> HeadTransfer | None:
     """Returns what this run will take of the classifier in config.init_from, as find_head does.
 
-    Raises UserError unless the last checkpoint there fits the network.
+    Raises UserError unless the last checkpoint there fits the network, and where hosts read
+    different commits of the Hub.
     """
     head = preflight.find_head(config, info, workdir)
     if head:
-        with Checkpoints(config.init_from, read_only=True) as source:
+        with open_source(config.init_from) as source:
             source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
+        if is_hub_name(config.init_from):  # a branch may move between the downloads of two hosts
+            facts = {'init_from': str(source.directory)}
+            first = json.loads(hosts.gather('init_from', json.dumps(facts))[0])
+            consistency.agree('same weights', consistency.first_difference(facts, first))
     return head
 
 
 def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
     """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
-    with Checkpoints(directory, read_only=True) as source:
+    with open_source(directory) as source:
         step = source.find('last')
         variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
     logging.info(

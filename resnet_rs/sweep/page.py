@@ -1,6 +1,5 @@
 """report.html: a table of results as one self-contained file."""
 
-import base64
 import html
 import os
 import pathlib
@@ -8,47 +7,9 @@ import pathlib
 import matplotlib.figure
 
 from resnet_rs.run.run_log import read_metrics
-from resnet_rs.sweep.results import aggregate, with_deviation
-from resnet_rs.utils.errors import count_of
-from resnet_rs.utils.figures import encode_figure
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 1rem;
-  color: #222; background: #fff; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.plots { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
-.plots .wide { grid-column: 1 / -1; }
-img { max-width: 100%; height: auto; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-th { vertical-align: bottom; }
-th button { font: inherit; font-weight: 600; border: 0; background: none; padding: 0;
-  cursor: pointer; color: inherit; }
-th[aria-sort=ascending] button::after { content: ' \\25B2'; }
-th[aria-sort=descending] button::after { content: ' \\25BC'; }
-@media (max-width: 600px) { body { font-size: 13px; padding: .6rem; }
-  th, td { padding: .25rem .35rem; } }
-"""
-SCRIPT = """
-for (const button of document.querySelectorAll('th button')) {
-  button.addEventListener('click', () => {
-    const head = button.closest('th'), body = button.closest('table').tBodies[0];
-    const column = head.cellIndex, up = head.getAttribute('aria-sort') !== 'ascending';
-    for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
-    head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-    const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-    const compare = (a, b) => {
-      const [x, y] = [value(a), value(b)], numbers = x !== '' && y !== '' && !isNaN(x) && !isNaN(y);
-      return numbers ? x - y : x.localeCompare(y);
-    };
-    const rows = [...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a));
-    body.append(...rows);
-  });
-}
-"""
+from resnet_rs.sweep.results import aggregate, are_alike, with_deviation
+from resnet_rs.utils.errors import count_of, first_of
+from resnet_rs.utils.html_page import Cell, document, figure_image, table
 
 
 def write_page(
@@ -60,38 +21,23 @@ def write_page(
 ) -> pathlib.Path:
     """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
-    title = f'{count_of(len(rows), "run")} of {count_of(len(aggregate(rows)), "configuration")}'
+    networks = aggregate(rows)
+    title = f'{count_of(len(rows), "run")} of {count_of(len(networks), "configuration")}'
     runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
-    path.write_text(
-        '\n'.join(
-            [
-                '<!doctype html>',
-                '<html lang="en">',
-                '<head>',
-                '<meta charset="utf-8">',
-                '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                f'<title>{title}</title>',
-                f'<style>{STYLE}</style>',
-                '</head>',
-                '<body>',
-                f'<h1>{title}</h1>',
-                '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
-                'over the seeds. Press a heading to sort.</p>',
-                '<h2>Configurations</h2>',
-                _table([_network_cells(network) for network in aggregate(rows)]),
-                '<h2>Plots</h2>',
-                '<div class="plots">',
-                *(_image(name, figure) for name, figure in figures.items()),
-                '</div>',
-                '<h2>Runs</h2>',
-                _table(list(runs.values())),
-                f'<script>{SCRIPT}</script>',
-                '</body>',
-                '</html>',
-                '',
-            ]
-        )
-    )
+    body = [
+        f'<h1>{title}</h1>',
+        '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
+        'over the seeds. Press a heading to sort.</p>',
+        '<h2>Configurations</h2>',
+        _table([_network_cells(network, are_alike(networks)) for network in networks]),
+        '<h2>Plots</h2>',
+        '<div class="plots">',
+        *(figure_image(name, figure) for name, figure in figures.items()),
+        '</div>',
+        '<h2>Runs</h2>',
+        _table(list(runs.values())),
+    ]
+    path.write_text(document(title, body))
     return path
 
 
@@ -111,21 +57,22 @@ def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
     )
 
 
-class Cell:
-    """A cell of a table: the HTML it shows and the value by which it is sorted."""
-
-    def __init__(self, text, value=None, *, is_html: bool = False):
-        self.html = str(text) if is_html else html.escape(str(text))
-        self.value = value if value is not None else '' if is_html else text
+def _table(rows: list[dict[str, Cell]]) -> str:
+    """Returns an HTML table, without the columns that are empty in every row."""
+    names = [name for name in rows[0] if any(row[name].html for row in rows)]
+    return table([{name: row[name] for name in names} for row in rows])
 
 
-def _network_cells(network: dict) -> dict[str, Cell]:
+def _network_cells(network: dict, with_names: bool) -> dict[str, Cell]:
     def number(name, scale=1.0, digits=2):
         mean, deviation = network[name], network[f'{name}_deviation']
         return Cell(with_deviation(mean, deviation, scale, digits), mean)
 
+    axes = _network_axes(network)
     return {
-        **_network_axes(network),
+        'network': axes.pop('network'),
+        'runs': Cell(first_of(network['runs'], most=1) if with_names else ''),
+        **axes,
         'top-1 EMA': number('ema_top1', 100),
         'top-1 raw': number('raw_top1', 100),
         'top-5 EMA': number('ema_top5', 100),
@@ -176,27 +123,3 @@ def _cost_cells(row: dict) -> dict[str, Cell]:
         'parameters': Cell(f'{row["parameters"]:,}', row['parameters']),
         'multiply-adds': Cell(f'{row["multiply_adds"]:,}', row['multiply_adds']),
     }
-
-
-def _table(rows: list[dict[str, Cell]]) -> str:
-    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in rows[0])
-    body = '\n'.join(
-        '<tr>'
-        + ''.join(
-            f'<td data-value="{html.escape(str(cell.value))}">{cell.html}</td>'
-            for cell in row.values()
-        )
-        + '</tr>'
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
-        '</tbody></table></div>'
-    )
-
-
-def _image(name: str, figure: matplotlib.figure.Figure) -> str:
-    data = base64.b64encode(encode_figure(figure, 'svg')).decode()
-    width, height = figure.get_size_inches()
-    wide = ' class="wide"' if width > 2 * height else ''
-    return f'<img{wide} alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}">'

@@ -28,7 +28,8 @@ class Evaluation:
       table without top5 for five classes or fewer.
     examples: the number of counted examples.
     table: per-example arrays in the order of the split: index, label, and for both weights
-      {name}_prediction, {name}_top1, {name}_top5, {name}_loss.
+      {name}_prediction, {name}_confidence (its probability), {name}_top1, {name}_top5,
+      {name}_loss.
     """
 
     metrics: dict[str, float]

@@ -9,6 +9,7 @@ import ml_collections
 import optax
 from flax.traverse_util import flatten_dict
 
+from resnet_rs.config import mixture
 from resnet_rs.config.clips import clip_shape
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import init_variables
@@ -150,7 +151,7 @@ def create_program(
             'update_norm': optax.global_norm(updates),
         }
         window = add_to_window(state, sums, norms, log_every)
-        metrics = window_means(window, objective.values) | norms
+        metrics = window_means(window, objective.values, objective.counts) | norms
         metrics['learning_rate'] = schedule(state.step)
         state = state.replace(
             step=step,
@@ -198,6 +199,11 @@ def batch_shapes(
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if which == 'train' and mixture.has_pseudo_labels(config):
+        shapes['is_pseudo'] = jax.ShapeDtypeStruct((size,), bool)
+        if config.pseudo_labels.form == 'soft':
+            targets = (size, config.model.num_classes)
+            shapes['target'] = jax.ShapeDtypeStruct(targets, jnp.float32)
     if label_sets:
         shapes['label_set'] = jax.ShapeDtypeStruct((size, config.model.num_classes), bool)
     return shapes
@@ -208,11 +214,11 @@ def create_eval_step(
 ) -> Callable:
     """Returns eval_step({'raw': variables, 'ema': variables}, batch), with results per example.
 
-    For both weights 'loss' (without smoothing), 'prediction', 'top1' and, of more than five
-    classes, 'top5', each [batch]; beside them the batch's 'index', 'label' and 'mask'. With a
-    'label_set' in the batch a prediction is right when it is in the set, and the loss is that of
-    the whole set's probability. Of videos the probabilities of all views are averaged. The batch
-    has to divide over the mesh.
+    For both weights 'loss' (without smoothing), 'prediction', its probability 'confidence', 'top1'
+    and, of more than five classes, 'top5', each [batch]; beside them the batch's 'index', 'label'
+    and 'mask'. With a 'label_set' in the batch a prediction is right when it is in the set, and the
+    loss is that of the whole set's probability. Of videos the probabilities of all views are
+    averaged. The batch has to divide over the mesh.
     """
 
     def eval_step(weights: dict, batch: dict) -> dict:
@@ -245,9 +251,9 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
 
 
 def _per_example_results(logits, labels, label_sets=None):
-    """Loss without smoothing, prediction, and whether a right label is first or in the first five.
+    """Loss without smoothing, prediction, its probability, and whether a right label is first.
 
-    The latter, 'top5', only for more than five classes.
+    'top5' says whether one is in the first five; only for more than five classes.
 
     Right is the label, or, where they are given, any class of the set, bool [batch, classes].
     """
@@ -259,9 +265,11 @@ def _per_example_results(logits, labels, label_sets=None):
     finite = jnp.isfinite(logits).all(-1)
     prediction = logits.argmax(-1).astype(jnp.int32)
     is_right = jnp.take_along_axis(right, prediction[:, None], axis=-1)[:, 0]
+    total = jax.nn.logsumexp(logits, -1)
     results = {
-        'loss': jax.nn.logsumexp(logits, -1) - jax.nn.logsumexp(logits, -1, where=right),
+        'loss': total - jax.nn.logsumexp(logits, -1, where=right),
         'prediction': prediction,
+        'confidence': jnp.where(finite, jnp.exp(logits.max(-1) - total), 0),
         'top1': is_right & is_known & finite,
     }
     if logits.shape[-1] > 5:  # of five classes every one is among the first five

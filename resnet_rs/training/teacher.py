@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from resnet_rs.config import eval_image_size
-from resnet_rs.config.stored import stored_config_of
+from resnet_rs.hub.timm_repository import source_config
 from resnet_rs.models import init_variables
 from resnet_rs.training.networks import model_of
 
@@ -63,12 +63,12 @@ class Teacher:
 
 
 def create_teacher(config: ml_collections.ConfigDict) -> Teacher:
-    """Returns the teacher of config.distillation; reads the configuration of its directory alone.
+    """Returns the teacher of config.distillation; reads its configuration alone.
 
-    Raises UserError where that directory holds no network.
+    Raises UserError where its directory or repository holds no network.
     """
     settings = config.distillation
-    stored = stored_config_of(settings.teacher)
+    stored = source_config(settings.teacher)
     dtype = settings.dtype or stored.model.dtype
     return Teacher(
         name=stored.model.name,

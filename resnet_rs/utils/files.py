@@ -1,8 +1,11 @@
-"""Small text files, which may be damaged, and the limit of open files."""
+"""Small text files, which may be damaged; outputs, which appear whole; the limit of open files."""
 
 import contextlib
 import json
+import os
+import pathlib
 import resource
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +47,32 @@ def replacing(path) -> Iterator:
     partial = path.with_name(f'{path.name}.partial')
     yield partial
     partial.replace(path)
+
+
+def make_readable(folder: pathlib.Path) -> None:
+    """Lets everyone read `folder` and all files in it, modes 0755 and 0644, whatever the umask."""
+    for path in (folder, *folder.rglob('*')):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def check_absent(output: pathlib.Path, flag: str = '--output') -> None:
+    """Raises UserError if `output`, the value of `flag`, exists."""
+    if output.exists() or output.is_symlink():
+        raise UserError(f'{output} exists already; give another {flag}')
+
+
+@contextlib.contextmanager
+def created_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path next to `output`; renames it to `output`, or removes it after an error."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f'.{output.name}.partial-{os.getpid()}')
+    try:
+        yield partial
+        partial.rename(output)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
 
 
 def allow_open_files(count: int) -> None:

@@ -10,8 +10,8 @@ from helpers.hash_filled import hash_filled_variables
 from PIL import Image
 
 from resnet_rs.config import SETTINGS, default_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import create_model
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 
 PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'library.md').read_text()

@@ -17,13 +17,13 @@ import train_lib
 from configs import digits, distillation
 from resnet_rs.config import default_config
 from resnet_rs.config.validation import check_settings
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import init_variables
 from resnet_rs.plan import report
 from resnet_rs.plan.planning import make_plan
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.networks import model_of
 from resnet_rs.training.objectives import (
     create_objective,

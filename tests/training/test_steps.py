@@ -326,6 +326,8 @@ def test_evaluation_in_numpy_on_any_batching():
         assert evaluation.metrics['ema_top1'] == pytest.approx((ranks == 0).mean())
         assert evaluation.metrics['ema_top5'] == pytest.approx((ranks < 5).mean())
         assert evaluation.metrics['ema_loss'] == pytest.approx(-of_label.mean(), rel=1e-4)
+        confidence = np.exp(log_probabilities.max(1))
+        np.testing.assert_allclose(evaluation.table['ema_confidence'], confidence, rtol=1e-4)
     with pytest.raises(RuntimeError, match='counted 37 examples, .* instead of 38'):
         evaluate(eval_step, weights, parts, lambda: 38, mesh)
 

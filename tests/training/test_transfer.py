@@ -14,12 +14,12 @@ from helpers.numpy_evaluation import results_of
 import train_lib
 from configs import digits
 from resnet_rs.config.stored import write_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.run import preflight
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.training.transfer import transfer_head
