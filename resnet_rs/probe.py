@@ -95,8 +95,8 @@ def _row(probe: str, inputs: str, found, labels) -> dict:
     import numpy as np
     import scipy.stats
 
-    from resnet_rs.compare import wilson_interval
     from resnet_rs.training.probes import mean_per_class
+    from resnet_rs.utils.statistics import wilson_interval
 
     right = found.predictions == labels
     scores = right.mean(1)
