@@ -295,7 +295,7 @@ SETTINGS = {
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
 
-    'checkpoint.every': Setting('1 epochs', duration(), 'time between checkpoints', Change.RESUME),
+    'checkpoint.every': Setting('1 epoch', duration(), 'time between checkpoints', Change.RESUME),
     'checkpoint.keep_last': Setting(
         2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
     'checkpoint.keep_best': Setting(
