@@ -99,8 +99,10 @@ def random_box(shape, fraction, *, area, ratio, seed):
     return tf.where(is_whole, center_box(shape, fraction), box)
 
 
-def decode_crop(encoded, choose_box):
+def decode_crop(encoded, choose_box, decode_other=None):
     """Decodes the box that `choose_box(shape int32 [3])` returns, uint8 [height, width, 3].
+
+    `decode_other` decodes files that are not JPEGs; by default those of all formats.
 
     Raises tf.errors.InvalidArgumentError for bytes that hold no image, or one of more than
     MOST_PIXELS.
@@ -111,11 +113,16 @@ def decode_crop(encoded, choose_box):
         return tf.io.decode_and_crop_jpeg(encoded, choose_box(shape), channels=3)
 
     def crop_other():
-        image = tf.ensure_shape(_decode_other(encoded), [None, None, 3])
+        image = tf.ensure_shape((decode_other or _decode_other)(encoded), [None, None, 3])
         y, x, height, width = tf.unstack(choose_box(_checked(tf.shape(image))))
         return image[y : y + height, x : x + width]
 
     return tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_other)
+
+
+def decode_png_or_gif(encoded):
+    """Decodes a PNG file or the first frame of a GIF file, uint8 [height, width, 3]."""
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _decode_other(encoded):
@@ -123,9 +130,6 @@ def _decode_other(encoded):
 
     # tf.io.decode_image reads palette indices of BMP as grey levels, needs WebP's own number of
     # channels, and writes outside its buffer for a WebP animation.
-    def png_or_gif():
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
     def still_webp():
         return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
 
@@ -142,7 +146,7 @@ def _decode_other(encoded):
 
     start = tf.strings.substr(encoded, 0, 2)
     is_webp = start == b'RI'
-    return tf.cond(is_webp | (start == b'BM'), webp_or_bmp, png_or_gif)
+    return tf.cond(is_webp | (start == b'BM'), webp_or_bmp, lambda: decode_png_or_gif(encoded))
 
 
 def _decode_by_pillow(encoded: Sequence[bytes]) -> np.ndarray:
@@ -198,10 +202,11 @@ def random_flip(image, seed):
     return tf.cond(seed[0] < 0, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def evaluation_transform(data, size: int):
+def evaluation_transform(data, size: int, decode_other=None):
     """Returns evaluation's function from encoded bytes to uint8 [size, size, 3].
 
     `data` is config.data. The function's second argument is an EXIF orientation, 1 by default.
+    `decode_other` is that of `decode_crop`.
     """
     resize = RESIZE[data.resize]
     fraction = crop_fraction(data.eval_crop, size)
@@ -211,7 +216,7 @@ def evaluation_transform(data, size: int):
 
     def transform(encoded, orientation=1):
         if orientation == 1:
-            crop = decode_crop(encoded, choose_box)
+            crop = decode_crop(encoded, choose_box, decode_other)
         else:
             crop = _decode_upright_crop(encoded, choose_box, orientation)
         return to_uint8(resize(crop, size), rounded=True)

@@ -1,8 +1,10 @@
 """A trained network in the form that all formats are written from."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -105,3 +107,15 @@ def load_network(
     config.eval.image_size = image_size or eval_image_size(config)
     names = tuple(class_names(workdir, classes))
     return Network(config, model, variables, names, step, weights, dtype)
+
+
+@contextlib.contextmanager
+def without_source_paths() -> Iterator[None]:
+    """Keeps the paths of this machine's source files out of programs."""
+    name = 'jax_traceback_in_locations_limit'
+    before = jax.config.values[name]
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

@@ -29,13 +29,13 @@ def write_page(
         '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
         'over the seeds. Press a heading to sort.</p>',
         '<h2>Configurations</h2>',
-        table([_network_cells(network, are_alike(networks)) for network in networks]),
+        _table([_network_cells(network, are_alike(networks)) for network in networks]),
         '<h2>Plots</h2>',
         '<div class="plots">',
         *(figure_image(name, figure) for name, figure in figures.items()),
         '</div>',
         '<h2>Runs</h2>',
-        table(list(runs.values())),
+        _table(list(runs.values())),
     ]
     path.write_text(document(title, body))
     return path
@@ -55,6 +55,12 @@ def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
         f'{values[-1]:.3g}"><polyline points="{points}" fill="none" stroke="#1f77b4" '
         'stroke-width="1.5"/></svg>'
     )
+
+
+def _table(rows: list[dict[str, Cell]]) -> str:
+    """Returns an HTML table, without the columns that are empty in every row."""
+    names = [name for name in rows[0] if any(row[name].html for row in rows)]
+    return table([{name: row[name] for name in names} for row in rows])
 
 
 def _network_cells(network: dict, with_names: bool) -> dict[str, Cell]:

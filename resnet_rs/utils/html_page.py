@@ -78,17 +78,13 @@ class Cell:
 
 
 def table(rows: list[dict[str, Cell]]) -> str:
-    """Returns a table whose headings sort its rows, which have the same columns.
-
-    A column that is empty in every row is left out.
-    """
-    names = [name for name in rows[0] if any(row[name].html for row in rows)]
-    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in names)
+    """Returns a table whose headings sort its rows; all rows have the same columns."""
+    head = ''.join(f'<th><button>{html.escape(name)}</button></th>' for name in rows[0])
     body = '\n'.join(
         '<tr>'
         + ''.join(
-            f'<td data-value="{html.escape(str(row[name].value))}">{row[name].html}</td>'
-            for name in names
+            f'<td data-value="{html.escape(str(cell.value))}">{cell.html}</td>'
+            for cell in row.values()
         )
         + '</tr>'
         for row in rows

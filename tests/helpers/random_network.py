@@ -5,8 +5,8 @@ import numpy as np
 
 from configs import digits
 from helpers import prepared
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import init_variables
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.networks import model_of
 
 
