@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import mixture, relations
+from resnet_rs.config import clips, mixture, relations
 from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
 from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.setting import Change, Setting
@@ -118,7 +118,8 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
+        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'form of the data (docs/video.md)'),
+    **clips.OF_DATA,
     'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(
         '', text(), 'directory of the data; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets',
@@ -295,6 +296,7 @@ SETTINGS = {
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
 
+    **clips.OF_EVALUATION,
     'checkpoint.every': Setting('1 epoch', duration(), 'time between checkpoints', Change.RESUME),
     'checkpoint.keep_last': Setting(
         2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
@@ -335,6 +337,8 @@ EVALUATION_SETTINGS = {
     ),
     'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
     'every': _instead_of('eval.every', 'between such evaluations'),
+    'clips': _instead_of('eval.clips', 'of a video'),
+    'crops': _instead_of('eval.crops', 'of a clip'),
 }
 
 
