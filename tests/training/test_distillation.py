@@ -25,12 +25,7 @@ from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.networks import model_of
-from resnet_rs.training.objectives import (
-    create_objective,
-    entropy,
-    smoothed_cross_entropy,
-    teacher_loss,
-)
+from resnet_rs.training.objectives import create_objective, entropy, teacher_loss
 from resnet_rs.training.sharding import bytes_per_device, create_mesh, to_global
 from resnet_rs.training.steps import batch_shapes, create_program
 from resnet_rs.training.teacher import create_teacher
