@@ -110,7 +110,7 @@ def test_published_numbers():
     """z = (1, 2, 3, .5), label 2, teacher (0, 1, 4, -1), T = 20: Bag of Tricks and GluonCV."""
     with jax.enable_x64(True):
         student, target = jnp.array([[1.0, 2.0, 3.0, 0.5]]), jnp.array([[0.0, 1.0, 4.0, -1.0]])
-        hard = float(smoothed_cross_entropy(student, jnp.array([2]), 0.0)[0])
+        hard = float(objectives.smoothed_cross_entropy(student, jnp.array([2]), 0.0)[0])
         soft = float(teacher_loss(student, target, 'cross_entropy', 20.0)[0])
         divergence = float(teacher_loss(student, target, 'kl', 20.0)[0])
         prediction = float(teacher_loss(student, target, 'hard')[0])
