@@ -187,7 +187,8 @@ def _open_source(source: Source, first_step, process_index, process_count) -> Re
     info = dataset_info(config)
     split = info.split(data.train_split)
     plan = _plan_source(config, process_count)
-    logging.info('The input pipeline needs %s', plan.memory.text)
+    what = ' of pseudo-labelled images' if source.labels else ''
+    logging.info('The input pipeline%s needs %s', what, plan.memory.text)
     files = cached_split(split, info, data)
 
     def read(step):

@@ -95,8 +95,8 @@ def _row(probe: str, inputs: str, found, labels) -> dict:
     import numpy as np
     import scipy.stats
 
-    from resnet_rs.compare import wilson_interval
     from resnet_rs.training.probes import mean_per_class
+    from resnet_rs.utils.statistics import wilson_interval
 
     right = found.predictions == labels
     scores = right.mean(1)
@@ -134,7 +134,9 @@ def _text(rows: dict, images) -> str:
 
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.probe', description=__doc__)
-    parser.add_argument('--workdir', required=True, help='of a run, or of converted weights')
+    parser.add_argument(
+        '--workdir', required=True, help="of a run, of converted weights, or 'hf:OWNER/NAME'"
+    )
     parser.add_argument(
         '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
         help="'last', 'best' or a step (default: %(default)s)",

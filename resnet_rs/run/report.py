@@ -20,11 +20,10 @@ from etils import epath
 
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.run.evaluation_page import evaluation_page
-from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import PAGE_FILE, PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 from resnet_rs.utils.figures import encode_figure
 
-PAGE_FILE = 'report.html'
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
 MOST_MISTAKES_OF_PAGE = 100

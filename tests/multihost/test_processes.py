@@ -49,7 +49,8 @@ def test_away_from_a_terminal_each_logged_step_is_one_line(undisturbed):
     assert [line for line in lines if len(line) > 1000] == []
     with_a_loss = [line for line in lines if 'loss' in line]
     # The configuration logs every second of its six steps and evaluates the last one.
-    expected = ['step 2 of 6: loss', 'step 4 of 6: loss', 'step 6 of 6: loss', 'step 6, 360 images']
+    expected = [f'step {step} of 6: loss' for step in (2, 4, 6)]
+    expected += [f'step 6, 360 images, {weights}' for weights in ('raw', 'ema')]
     assert len(with_a_loss) == len(expected), with_a_loss
     for part, line in zip(expected, with_a_loss, strict=True):
         assert part in line
