@@ -14,6 +14,8 @@ import resnet_rs  # noqa: F401 - prepares the environment for TensorFlow
 import tensorflow as tf
 from absl import logging
 
+from resnet_rs.config import mixture
+from resnet_rs.config.clips import clip_shape
 from resnet_rs.datasets import order, records
 from resnet_rs.datasets.examples import ExampleFormat
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
@@ -27,7 +29,9 @@ from resnet_rs.datasets.pipeline import (
     training_transforms,
 )
 from resnet_rs.datasets.reader import Reader
+from resnet_rs.datasets.sources import Source, batch_joiner, sources_of
 from resnet_rs.datasets.splits import DatasetInfo
+from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow
 
 
@@ -46,6 +50,10 @@ def train_batches(
     undecodable image was skipped), 'index' int32 [B/P] (the example's number in the split). The
     arrays are views of TensorFlow's buffers and read-only. With data.repeated_augmentation = n
     every example stands n times in a row, each time augmented by itself.
+
+    With config.objective = 'pseudo_labels' a batch holds labelled and pseudo-labelled images, in
+    the order of resnet_rs.config.mixture; datasets.sources says what their batches have in
+    addition.
 
     Raises UserError for settings that cannot be, when called, and for bad data, when it is met.
     """
@@ -89,7 +97,7 @@ def eval_batches(
 
 
 class InputPlan(typing.NamedTuple):
-    """Sizes of a training input.
+    """Sizes of a source of a training input.
 
     Attributes:
       examples: distinct examples of a global batch.
@@ -107,8 +115,21 @@ class InputPlan(typing.NamedTuple):
 def plan_input(config, process_count: int = 1) -> InputPlan:
     """Returns the sizes of the training input of `config`, and opens nothing.
 
-    Raises UserError where processes cannot share the batch or the host memory is too small.
+    They are those of the labelled images. Raises UserError where processes cannot share the batch
+    or the host memory is too small, also for pseudo-labelled images.
     """
+    plans = [_plan_source(source.config, process_count) for source in sources_of(config)]
+    labelled, _ = mixture.group_sizes(config)
+    if len(plans) > 1 and plans[0].local_batch % labelled:
+        raise UserError(
+            f'{process_count} processes have {plans[0].local_batch} labelled images each, which '
+            f'optimizer.accumulation_steps = {labelled} does not divide; make --config.batch_size '
+            f'a multiple of {process_count * labelled * (1 + config.pseudo_labels.ratio)}'
+        )
+    return plans[0]
+
+
+def _plan_source(config, process_count: int) -> InputPlan:
     data = config.data
     info = dataset_info(config)
     split = info.split(data.train_split)
@@ -135,54 +156,66 @@ class TrainBatches(Iterator):
     Attributes:
       step: the step whose batch comes next.
       corrupt_images: how many undecodable images were skipped so far.
-      memory: the MemoryPlan of this process.
+      memory: the MemoryPlan of the labelled images in this process.
     """
 
     def __init__(self, config, first_step, process_index, process_count):
         keep_devices_from_tensorflow()
-        data = config.data
-        info = dataset_info(config)
-        split = info.split(data.train_split)
-        plan = plan_input(config, process_count)
-        self.memory = plan.memory
-        logging.info('The input pipeline needs %s', self.memory.text)
-        source = cached_split(split, info, data)
-
-        def read(step):
-            distinct = records.training_records(
-                source,
-                info.file_format,
-                seed=config.seed,
-                batch_size=plan.examples,
-                streams=plan.streams,
-                window=data.shuffle_window,
-                first_step=step,
-                process_index=process_index,
-                process_count=process_count,
-                threads=threads_of(data),
-            )
-            return _repeated(distinct, data.repeated_augmentation)
-
-        pipeline = Pipeline(
-            read,
-            ExampleFormat(source, info.num_classes, data.image_size),
-            training_transforms(config),
-            plan.local_batch,
-            self.memory.prefetch_batches,
-            threads_of(data),
-        )
-        self._reader = Reader(pipeline.open, info, split, source, data.corrupt_images, first_step)
+        self.memory = plan_input(config, process_count).memory
+        self._sources = sources_of(config)
+        self._readers = [
+            _open_source(source, first_step, process_index, process_count)
+            for source in self._sources
+        ]
+        self._join = batch_joiner(config, self._sources)
 
     def __next__(self):
-        return next(self._reader)
+        return self._join([next(reader) for reader in self._readers])
 
     @property
     def step(self) -> int:
-        return self._reader.position
+        return self._readers[0].position
 
     @property
     def corrupt_images(self) -> int:
-        return self._reader.corrupt_images
+        return sum(reader.corrupt_images for reader in self._readers)
+
+
+def _open_source(source: Source, first_step, process_index, process_count) -> Reader:
+    """Returns the batches of one source, a function of the step, from `first_step` on."""
+    config, data = source.config, source.config.data
+    info = dataset_info(config)
+    split = info.split(data.train_split)
+    plan = _plan_source(config, process_count)
+    what = ' of pseudo-labelled images' if source.labels else ''
+    logging.info('The input pipeline%s needs %s', what, plan.memory.text)
+    files = cached_split(split, info, data)
+
+    def read(step):
+        distinct = records.training_records(
+            files,
+            info.file_format,
+            seed=config.seed,
+            batch_size=plan.examples,
+            streams=plan.streams,
+            window=data.shuffle_window,
+            first_step=step,
+            process_index=process_index,
+            process_count=process_count,
+            threads=threads_of(data),
+            selection=source.selection,
+        )
+        return _repeated(distinct, data.repeated_augmentation)
+
+    pipeline = Pipeline(
+        read,
+        ExampleFormat(files, info.num_classes, data.image_size, clip_shape(config, 'train')),
+        training_transforms(config, files),
+        plan.local_batch,
+        plan.memory.prefetch_batches,
+        threads_of(data),
+    )
+    return Reader(pipeline.open, info, split, files, data.corrupt_images, first_step)
 
 
 def _repeated(elements: tf.data.Dataset, count: int) -> tf.data.Dataset:
@@ -191,6 +224,8 @@ def _repeated(elements: tf.data.Dataset, count: int) -> tf.data.Dataset:
         return elements
 
     def copies(element):
-        return tf.data.Dataset.range(count).map(lambda copy: {**element, 'copy': copy})
+        first = element.get('copy', tf.constant(0, tf.int64)) * count
+        numbers = tf.data.Dataset.range(count)
+        return numbers.map(lambda copy: {**element, 'copy': first + copy})
 
     return elements.flat_map(copies)

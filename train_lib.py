@@ -11,6 +11,7 @@ from absl import logging
 import input_pipeline
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
+from resnet_rs.config.mixture import images_per_epoch
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.plan.attached import compile_evaluators, compile_steps
@@ -19,6 +20,8 @@ from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.evaluators import create_evaluators
 from resnet_rs.run.profiling import Profile
 from resnet_rs.run.progress import Progress
+from resnet_rs.run.pseudo_labels import check_pseudo_labels, write_pseudo_labels
+from resnet_rs.run.pseudo_labels import describe as describe_pseudo_labels
 from resnet_rs.run.run_log import RunLog, is_reported
 from resnet_rs.run.signals import StopRequest
 from resnet_rs.run.start import check_init_from, lock_workdir, start_or_resume, start_workdir
@@ -55,13 +58,14 @@ def train_and_evaluate(
     info = preflight.check_config(config, workdir)
     names = evaluation_names(config)
     check_hosts(config, names)
-    examples = info.split(config.data.train_split).num_examples
+    examples = images_per_epoch(config, info.split(config.data.train_split).num_examples)
     mesh = create_mesh(slices=config.sharding.slices)
     program = create_program(config, mesh, examples)
     evaluators = create_evaluators(config, names, mesh, program.eval_step, examples)
     input_pipeline.plan_input(config, jax.process_count())
     head = check_init_from(config, info, workdir, program)
     teacher = load_teacher(config, workdir)
+    pseudo_labels = check_pseudo_labels(config, workdir)
     profile = Profile(profile_steps, workdir, program.total_steps)
     checkpoint_every, log_every = (
         max(to_steps(every, batch_size=config.batch_size, examples_per_epoch=examples), 1)
@@ -79,6 +83,7 @@ def train_and_evaluate(
     with contextlib.ExitStack() as closing:
         lock_workdir(workdir, closing)
         write_teacher(workdir, teacher)
+        write_pseudo_labels(workdir, pseudo_labels)
         start_workdir(config, workdir, info.class_names)
         checkpoints = closing.enter_context(
             Checkpoints(
@@ -94,6 +99,8 @@ def train_and_evaluate(
         frozen = place_frozen(program, teacher)
         if teacher:
             logging.info('learning from %s', teacher.described)
+        if pseudo_labels:
+            logging.info('%s', describe_pseudo_labels(config, info.class_names))
         first_step = int(state.step)
         batches = input_pipeline.train_batches(
             config,
@@ -269,7 +276,8 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     consistency.check_shared_workdir(workdir)
     mesh = create_mesh(slices=config.sharding.slices)
     split = info.split(config.data.train_split)
-    program = create_program(config, mesh, split.num_examples)
+    per_epoch = images_per_epoch(config, split.num_examples)
+    program = create_program(config, mesh, per_epoch)
     evaluators = create_evaluators(config, names, mesh, program.eval_step)
     lines = (
         data_check.check_data(
@@ -286,9 +294,11 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
         lines.append(program.phases.describe(program.state.variables['params']))
     if teacher := load_teacher(config, workdir):
         lines.append(f'learns from {teacher.described}')
+    if check_pseudo_labels(config, workdir):
+        lines.append(describe_pseudo_labels(config, info.class_names))
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
     images = count_of(config.batch_size, 'image')
-    epochs = count_of(program.total_steps * config.batch_size / split.num_examples, 'epoch')
+    epochs = count_of(program.total_steps * config.batch_size / per_epoch, 'epoch')
     trained = count_of(split.num_examples, 'training image')
     evaluated = count_of(evaluators[0].split.num_examples, 'evaluation image')
     steps = count_of(program.total_steps, 'step')

@@ -21,6 +21,7 @@ from resnet_rs.config.stored import read_config
 from resnet_rs.run.run_log import PREDICTIONS_FILE
 from resnet_rs.training import WEIGHTS
 from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
+from resnet_rs.utils.statistics import wilson_interval
 
 NOT_SET = '(not set)'
 # Columns of predictions.npz that the comparison needs. For five classes or fewer it has no top5.
@@ -55,13 +56,6 @@ def config_differences(first: dict, second: dict) -> dict[str, tuple]:
         for name in sorted(first.keys() | second.keys())
         if first.get(name, NOT_SET) != second.get(name, NOT_SET)
     }
-
-
-def wilson_interval(right: int, examples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns Wilson's score interval of an accuracy, without continuity correction."""
-    import scipy.stats  # takes a second
-
-    return tuple(scipy.stats.binomtest(right, examples).proportion_ci(confidence, method='wilson'))
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> PairedTest:

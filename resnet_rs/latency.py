@@ -22,7 +22,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
@@ -99,7 +99,7 @@ def measure(
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise
-            logging.info('%s: a batch of %d does not fit', step, batch_size)
+            note(f'{step}: a batch of {batch_size} does not fit')
             batch_size //= 2
     else:
         raise UserError(
@@ -274,7 +274,6 @@ def main(arguments: list[str]) -> None:
         if options.output == DEFAULT_OUTPUT:
             output.parent.mkdir(exist_ok=True)
         check_file(output)
-    logging.set_verbosity(logging.INFO)
     platforms.skip_absent_tpu()
     import jax
 
@@ -284,7 +283,7 @@ def main(arguments: list[str]) -> None:
     config.model.dtype = options.dtype or ('bfloat16' if is_tpu else 'float32')
     name = options.workdir or command_line.values_of('config', given)[-1]
     for step in sorted(set(options.steps), key=STEP_KINDS.index):
-        logging.info('compiling and timing %s of %s', step, name)
+        note(f'compiling and timing {step} of {name}')
         with one_line_errors(UserError):
             measurement = measure(
                 config,
@@ -300,16 +299,20 @@ def main(arguments: list[str]) -> None:
     print(f'appended to {output}')
 
 
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def describe(measurement: Measurement) -> str:
-    """Describes a measurement in two lines."""
+    """Describes a measurement in three lines, or four with the time on the device."""
     m = measurement
-    on_device = '' if m.device_ms is None else f'; {m.device_ms:.2f} ms on the device'
+    on_device = '' if m.device_ms is None else f'\n  {m.device_ms:.2f} ms of it on the device'
     return (
-        f'{m.config} {m.step}: {m.median_ms_per_128_images:.1f} ms per {PAPER_BATCH} images, '
-        f'{m.images_per_second:.0f} images/s ({m.device_kind}, {m.dtype}, batch {m.batch_size})\n'
+        f'{m.step} of {m.config}: batch {m.batch_size}, {m.dtype} on {m.device_kind}\n'
+        f'  {m.median_ms_per_128_images:,.1f} ms per {PAPER_BATCH} images, '
+        f'{m.images_per_second:,.0f} images/s; compiled in {m.compile_seconds:.1f} s\n'
         f'  a step: median {m.median_ms:.2f} ms, quartiles {m.lower_quartile_ms:.2f} and '
-        f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}{on_device}; '
-        f'compiled in {m.compile_seconds:.1f} s'
+        f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}{on_device}'
     )
 
 

@@ -144,7 +144,12 @@ def test_the_command_on_this_machine(monkeypatch, tmp_path, capsys, compilation_
     assert (row['batch_size'], row['image_size'], row['device_ms']) == ('2', '16', '')
     assert 0 < float(row['minimum_ms']) <= float(row['median_ms'])
     assert float(row['compile_seconds']) > 0
-    assert 'on the device' not in capsys.readouterr().out  # a CPU records no time of its own
+    output, notes = capsys.readouterr()
+    assert 'on the device' not in output  # a CPU records no time of its own
+    assert output.startswith('inference of configs/digits.py:debug: batch 2, float32 on cpu\n')
+    assert max(map(len, output.splitlines()[:3])) <= 80
+    # Nothing on the schedule of a run that does not exist.
+    assert notes == 'compiling and timing inference of configs/digits.py:debug\n'
 
 
 def test_the_network_of_a_run(monkeypatch, tmp_path, capsys, compilation_cache):

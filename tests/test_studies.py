@@ -13,6 +13,8 @@ from configs import (
     resnest,
     resnet_rs,
     scaling_study,
+    transfer,
+    transfer_study,
     weight_decay_study,
 )
 from resnet_rs.config import flatten, validation
@@ -142,6 +144,48 @@ def test_rows_of_resnest():
     assert resnest.get_config('269').eval.image_size == 416
 
 
+def test_splits_and_schedules_of_transfer(monkeypatch):
+    """VTAB-1k: 800 and 200 images, then both; SimCLR: its momentum of batch norm."""
+    monkeypatch.setattr(transfer, '_examples', lambda task: task.examples or 4_000)
+    for name, task in transfer.TASKS.items():
+        for protocol in transfer.PROTOCOLS:
+            for variant in (f'{protocol}/{name}', f'{protocol}/{name}/final'):
+                validation.check_settings(transfer.get_config(variant))
+        assert transfer.get_config(f'vtab/{name}').data.train_split == 'train[:800]'
+        assert transfer.get_config(f'simclr/{name}/final').data.eval_split == task.test
+    splits = {
+        variant: (config.data.train_split, config.data.eval_split)
+        for variant in ('vtab/cifar100', 'vtab/cifar100/final', 'vtab/dtd', 'simclr/eurosat')
+        for config in [transfer.get_config(variant)]
+    }
+    assert splits == {
+        'vtab/cifar100': ('train[:800]', 'train[45000:45200]'),
+        'vtab/cifar100/final': ('train[:800]+train[45000:45200]', 'test'),
+        'vtab/dtd': ('train[:800]', 'validation[:200]'),
+        'simclr/eurosat': ('train[:60%]', 'train[60%:80%]'),
+    }
+    config = transfer.get_config('vtab/cifar100')
+    schedule = create_schedule(config, 1000, 800)
+    for step, rate in ((0, 0), (40, 0.005), (100, 0.01), (301, 1e-3), (601, 1e-4), (901, 1e-5)):
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+    config = transfer.get_config('simclr/cifar100')
+    assert config.model.batch_norm_momentum == pytest.approx(1 - 10 / (50_000 / 256))
+    assert transfer.get_config('simclr/dtd').model.batch_norm_momentum == 0.9
+
+
+def test_rows_of_the_transfer_study():
+    for row in transfer_study.ROWS:
+        config = transfer_study.get_config(row)
+        validation.check_settings(config)
+        assert (config.ema.decay, config.model.stochastic_depth_rate) == (0, 0)
+    improved = transfer_study.get_config('improved_152')
+    assert (improved.model.name, improved.duration) == ('resnet_152', '400 epochs')
+    assert (
+        improved.optimizer.weight_decay
+        < transfer_study.get_config('standard_152').optimizer.weight_decay
+    )
+
+
 @pytest.mark.parametrize(
     'study, row, message',
     (
@@ -150,6 +194,8 @@ def test_rows_of_resnest():
         (additive_study, 'cosin', "no row 'cosin'.*cosine"),
         (weight_decay_study, '50,none', "no row '50,none'"),
         (scaling_study, 'depht=101', "no axis 'depht'"),
+        (transfer, 'vtab/clevr', "no variant 'vtab/clevr'"),
+        (transfer_study, 'improved_200', 'no row .*; it has standard_50'),
         (scaling_study, 'depth=102', "depth is '102'; the study has 26, 50"),
     ),
 )

@@ -37,7 +37,7 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
 def _explanation(error: Exception, arguments: list[str]) -> str:
     """Returns what is wrong with a flag or a line of the config file; '' where it is unknown."""
     for file in _config_files_of(arguments):
-        if problem := _config_file_problem(file, error):
+        if problem := file_problem(file, error):
             return problem
     if isinstance(error, flags.UnrecognizedFlagError | AttributeError | KeyError):
         for argument in arguments:
@@ -86,7 +86,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
     return rest
 
 
-def _config_file_problem(file: str, error: BaseException | None) -> str:
+def file_problem(file: str, error: BaseException | None) -> str:
     """Returns the line of `file` that raised `error` and why; '' if another file raised it."""
     while error is not None:
         lines = [

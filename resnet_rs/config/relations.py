@@ -9,6 +9,12 @@ from typing import Any
 
 from resnet_rs.models.families import family_of
 
+FILES_OF_SOURCES = {
+    'image_folder': 'SPLIT/CLASS/*.jpg',
+    'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg',
+    'sequence_examples': 'SPLIT*.tfrecord',
+}
+VIDEO_SOURCES = ('video_folder', 'sequence_examples')
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
 
@@ -29,18 +35,22 @@ def batch_norm_group_size(settings: Mapping[str, Any]) -> str:
 
 
 def objective(settings: Mapping[str, Any]) -> str:
-    is_distillation = settings['objective'] == 'distillation'
-    teacher = settings['distillation.teacher']
-    if is_distillation and not teacher:
-        return (
-            "objective is 'distillation', but distillation.teacher is empty; name the work "
-            'directory of a trained network with --config.distillation.teacher'
-        )
-    if teacher and not is_distillation:
-        return (
-            f'distillation.teacher is {teacher!r}, but objective is {settings["objective"]!r}, '
-            'which has no teacher; use --config.objective=distillation'
-        )
+    chosen = settings['objective']
+    for name, setting, what, source in (
+        ('distillation', 'distillation.teacher', 'teacher', 'work directory of a trained network'),
+        ('pseudo_labels', 'pseudo_labels.file', 'pseudo-labels', 'file of resnet_rs.pseudo_label'),
+    ):
+        value = settings[setting]
+        if chosen == name and not value:
+            return (
+                f'objective is {name!r}, but {setting} is empty; name the {source} with '
+                f'--config.{setting}'
+            )
+        if value and chosen != name:
+            return (
+                f'{setting} is {value!r}, but objective is {chosen!r}, which has no {what}; use '
+                f'--config.objective={name}'
+            )
     return ''
 
 
@@ -51,6 +61,16 @@ def distillation_form(settings: Mapping[str, Any]) -> str:
     return (
         f"distillation.temperature is {temperature}, but distillation.form is 'hard', which has "
         'none; use --config.distillation.temperature=1'
+    )
+
+
+def pseudo_label_temperature(settings: Mapping[str, Any]) -> str:
+    temperature = settings['pseudo_labels.temperature']
+    if settings['pseudo_labels.form'] != 'hard' or temperature == 1:
+        return ''
+    return (
+        f"pseudo_labels.temperature is {temperature}, but pseudo_labels.form is 'hard', which has "
+        'none; use --config.pseudo_labels.temperature=1'
     )
 
 
@@ -67,6 +87,31 @@ def remat(settings: Mapping[str, Any]) -> str:
         f'model.remat is {settings["model.remat"]!r}, which has {len(names)} names; give one, '
         f'or one for each of the {stages} stages, with --config.model.remat'
     )
+
+
+def frames(settings: Mapping[str, Any]) -> str:
+    network, count = settings['model.name'], settings['data.frames']
+    takes_clips = family_of(network).clips
+    if takes_clips and count < 2:
+        return (
+            f'model.name is {network!r}, a network for clips, but data.frames is {count}; give the '
+            'frames of a clip, for instance --config.data.frames=32'
+        )
+    if count > 1 and not takes_clips:
+        return (
+            f'data.frames is {count}, but model.name is {network!r}, a network for images; use a '
+            'network for clips, such as --config.model.name=resnet_3d_rs_50, or single frames: '
+            '--config.data.frames=1'
+        )
+    if count and settings['objective'] == 'distillation':
+        return (
+            f'data.frames is {count}, but objective is distillation, which takes images; use '
+            '--config.objective=supervised'
+        )
+    source = settings['data.source']
+    if not count and source in VIDEO_SOURCES:
+        return f'data.source is {source!r}, but data.frames is 0; give the frames of a clip'
+    return ''
 
 
 def nesterov(settings: Mapping[str, Any]) -> str:
@@ -92,15 +137,21 @@ def randaugment_operations(settings: Mapping[str, Any]) -> str:
 
 
 def data_dir(settings: Mapping[str, Any]) -> str:
-    if settings['data.source'] != 'image_folder' or settings['data.data_dir']:
+    source = settings['data.source']
+    if source == 'tfds' or settings['data.data_dir']:
         return ''
     return (
-        "data.source is 'image_folder', but data.data_dir is empty; name the folder that holds "
-        'SPLIT/CLASS/*.jpg with --config.data.data_dir'
+        f'data.source is {source!r}, but data.data_dir is empty; name the folder that holds '
+        f'{FILES_OF_SOURCES[source]} with --config.data.data_dir'
     )
 
 
 def cache(settings: Mapping[str, Any]) -> str:
+    if settings['data.cache'] and settings['data.source'] == 'video_folder':
+        return (
+            f'data.cache is {settings["data.cache"]!r}, which does not copy the folders of videos; '
+            'use --config.data.cache='
+        )
     if settings['data.cache'] != 'memory' or settings['data.source'] != 'image_folder':
         return ''
     return (

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import relations
-from resnet_rs.config.relations import DEFAULT_EVALUATION
+from resnet_rs.config import clips, mixture, relations
+from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
 from resnet_rs.models.rules import RULES as NETWORK
@@ -36,35 +36,6 @@ IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 LEAST_IMAGE_SIZE = 16  # half the networks' stride of 32: the smallest size that tests cover
 
-AUGMENTATIONS = (
-    'none',
-    'randaugment',
-    'randaugment_model_garden',
-    'autoaugment_v0',
-    'autoaugment_imagenet',
-    'color_jitter_lighting',
-    'hue_jitter_lighting',
-)
-RANDAUGMENT_OPERATIONS = (
-    'AutoContrast',
-    'Equalize',
-    'Invert',
-    'Rotate',
-    'Posterize',
-    'Solarize',
-    'Color',
-    'Contrast',
-    'Brightness',
-    'Sharpness',
-    'ShearX',
-    'ShearY',
-    'TranslateX',
-    'TranslateY',
-    'Cutout',
-    'SolarizeAdd',
-)
-
-
 SETTINGS = {
     'seed': Setting(0, whole(0, 2**31 - 1), 'seed of all random draws', Change.SEED),
     'batch_size': Setting(
@@ -75,8 +46,8 @@ SETTINGS = {
         '', text(), "work directory whose EMA weights a new run starts from, or a network of the "
         "Hub, 'hf:OWNER/NAME'; empty: none"),
     'objective': Setting(
-        'supervised', choice('supervised', 'distillation'),
-        'what the network learns from: labels, or labels and a teacher (docs/objectives.md)',
+        'supervised', choice('supervised', 'distillation', 'pseudo_labels'),
+        'labels alone, labels and a teacher, or labels and pseudo-labels (docs/objectives.md)',
         relation=relations.objective),
     'trainable': Setting(
         'all', trainable(), 'parameters that learn, and until when (docs/objectives.md)'),
@@ -89,8 +60,7 @@ SETTINGS = {
     'model.num_classes': Setting(
         1000, NETWORK['num_classes'], "classes of the head; 0: the dataset's number of classes"),
     'model.width_multiplier': Setting(
-        1.0, NETWORK['width_multiplier'],
-        'factor of all channel counts; the narrowest layer has 32'),
+        1.0, NETWORK['width_multiplier'], 'factor of all channels; the narrowest layer has 32'),
     'model.dropout_rate': Setting(0.25, NETWORK['dropout_rate'], 'dropout before the head'),
     'model.stochastic_depth_rate': Setting(
         0.0, NETWORK['stochastic_depth_rate'],
@@ -145,7 +115,8 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
+        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'form of the data (docs/video.md)'),
+    **clips.OF_DATA,
     'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(
         '', text(), 'directory of the data; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets',
@@ -249,6 +220,10 @@ SETTINGS = {
         'classes that share it; other_classes, as in the text of papers: all but the label'),
     'optimizer.gradient_clip_norm': Setting(
         0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
+    'optimizer.depth_decay': Setting(
+        1.0, number(0, 1, above=True),
+        'factor of the learning rate from the head to the last stage, and on to the stage before, '
+        'down to the stem (docs/objectives.md)'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
 
@@ -273,6 +248,31 @@ SETTINGS = {
     'distillation.dtype': Setting(
         '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),
 
+    'pseudo_labels.file': Setting(
+        '', text(), 'file of resnet_rs.pseudo_label; empty: none', Change.HOST),
+    'pseudo_labels.data_dir': Setting(
+        '', text(), 'directory of the images that the file has labels of; empty: data.data_dir',
+        Change.HOST),
+    'pseudo_labels.ratio': Setting(
+        1, whole(1, 1000), 'pseudo-labelled images for each labelled one in a batch',
+        relation=mixture.conflict),
+    'pseudo_labels.form': Setting(
+        'soft', choice('soft', 'hard'),
+        "soft: the target is the teacher's distribution; hard: its prediction is a label, with "
+        'label smoothing'),
+    'pseudo_labels.temperature': Setting(
+        1.0, number(0, above=True), 'T of soft labels: p^(1/T), normalised',
+        relation=relations.pseudo_label_temperature),
+    'pseudo_labels.least_confidence': Setting(
+        0.0, number(0, 1), 'least probability of a prediction that is learnt from'),
+    'pseudo_labels.per_class': Setting(
+        0, whole(0), 'images of each predicted class: the most confident ones, or copies where '
+        'there are fewer; 0: all images'),
+    'pseudo_labels.normalise_by': Setting(
+        'all_images', choice('all_images', 'labelled_images'),
+        "divisor of the summed loss; labelled_images, as in Noisy Student's code: the mean over "
+        'labelled images plus ratio times the mean over pseudo-labelled ones'),
+
     'sharding.strategy': Setting(
         'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),
         'zero1: optimiser state and EMA are sharded over the devices of a slice; fsdp: parameters '
@@ -292,14 +292,15 @@ SETTINGS = {
         0, Rule(int, f'0 (data.image_size) or a whole number, {LEAST_IMAGE_SIZE} or more',
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
+    **clips.OF_EVALUATION,
 
-    'checkpoint.every': Setting('1 epochs', duration(), 'time between checkpoints', Change.RESUME),
+    'checkpoint.every': Setting('1 epoch', duration(), 'time between checkpoints', Change.RESUME),
     'checkpoint.keep_last': Setting(
         2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
     'checkpoint.keep_best': Setting(
         1, whole(0), 'number of checkpoints with the best EMA top-1 to keep', Change.RESUME),
     'checkpoint.best_by': Setting(
-        DEFAULT_EVALUATION, text(required=True),
+        relations.DEFAULT_EVALUATION, text(required=True),
         "evaluation whose EMA top-1 says which checkpoint is best: 'eval' or a name in evals",
         Change.RESUME, relations.best_by),
 
@@ -333,6 +334,8 @@ EVALUATION_SETTINGS = {
     ),
     'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
     'every': _instead_of('eval.every', 'between such evaluations'),
+    'clips': _instead_of('eval.clips', 'of a video'),
+    'crops': _instead_of('eval.crops', 'of a clip'),
 }
 
 

@@ -10,16 +10,10 @@ of the evaluation split, and their logits are compared with those of the evaluat
 import argparse
 import importlib
 import importlib.util
-import pathlib
 
-from resnet_rs.utils.errors import (
-    CommandParser,
-    UserError,
-    checkpoint_name,
-    one_line_errors,
-    positive_integer,
-)
-from resnet_rs.utils.files import check_absent, created_whole
+from resnet_rs.export.arguments import add_arguments, parse
+from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors, positive_integer
+from resnet_rs.utils.files import check_absent, created_whole, make_readable
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import skip_absent_tpu
 
@@ -27,16 +21,18 @@ from resnet_rs.utils.platforms import skip_absent_tpu
 # have, as a part of the largest logit; and the libraries that a format needs.
 FORMATS = {
     'stablehlo': ('float32', 'bfloat16'),
+    'saved_model': ('float32', 'bfloat16'),
+    'tflite': ('float32', 'float16', 'int8'),
     'onnx': ('float32',),
 }
-TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05}
+TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05, 'float16': 0.01, 'int8': 0.1}
 LIBRARIES = {'onnx': ('onnx', 'onnxruntime')}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if problem := _contradiction(options):
         parser.error(problem)
     skip_absent_tpu()
@@ -59,10 +55,7 @@ def export(options: argparse.Namespace) -> None:
         image_size=None if any_size else options.image_size,
         dtype='bfloat16' if options.precision == 'bfloat16' else 'float32',
     )
-    if options.images:
-        images = images_of_files(network, options.images, options.check_images)
-    else:
-        images = check.evaluation_images(network, options.check_images)
+    images = check.images_for(network, options.images, options.check_images)
     settings = {'precision': options.precision}
     if options.format == 'stablehlo':
         settings = {'any_size': any_size, 'separate_weights': options.separate_weights}
@@ -70,6 +63,7 @@ def export(options: argparse.Namespace) -> None:
     with created_whole(options.output) as folder:
         folder.mkdir()
         agreement = export_network(network, options.format, folder, images, tolerance, **settings)
+        make_readable(folder)
     print(f'{network.config.model.name} at step {network.step} ({network.weights}) exported')
     print(f'  {agreement}')
     for path in sorted(path for path in options.output.rglob('*') if path.is_file()):
@@ -84,22 +78,15 @@ def export_network(network, format, folder, images, tolerance=TOLERANCES['float3
     those of `check.check`.
     """
     from resnet_rs.export import check, description
+    from resnet_rs.export.network import without_source_paths
 
     module = importlib.import_module(f'resnet_rs.export.{format}')
-    module.write(network, folder, **settings)
+    with without_source_paths():
+        module.write(network, folder, **settings)
     agreement = check.check(network, format, folder, images, tolerance)
     facts = module.facts(network, **settings)
     description.write(folder, description.describe(network, format, folder, agreement, facts))
     return agreement
-
-
-def images_of_files(network, paths, count):
-    """Returns evaluation crops of the first `count` image files, uint8 [number, S, S, 3]."""
-    from resnet_rs.datasets.image_folder import find_images
-    from resnet_rs.run.loading import preprocessing_of
-
-    files = find_images(paths)[:count]
-    return preprocessing_of(network.config, network.image_size).crop_images(files)
 
 
 def _contradiction(options) -> str | None:
@@ -143,27 +130,8 @@ def _tolerance(text: str) -> float:
 
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.export', description=__doc__)
-    parser.add_argument(
-        '--workdir',
-        type=pathlib.Path,
-        required=True,
-        metavar='DIR',
-        help='of a run, or of converted weights',
-    )
-    parser.add_argument(
-        '--checkpoint',
-        type=checkpoint_name,
-        default='last',
-        metavar='STEP',
-        help="'last', 'best' or a step (default: %(default)s)",
-    )
-    parser.add_argument(
-        '--weights', choices=['ema', 'raw'], default='ema', help='(default: %(default)s)'
-    )
+    add_arguments(parser)
     parser.add_argument('--format', choices=list(FORMATS), required=True)
-    parser.add_argument(
-        '--output', type=pathlib.Path, required=True, metavar='FOLDER', help='must not exist'
-    )
     parser.add_argument(
         '--precision',
         choices=list(TOLERANCES),
@@ -179,19 +147,6 @@ def _parser():
         '--separate_weights',
         action='store_true',
         help='stablehlo: the weights in a file of their own, weights.safetensors',
-    )
-    parser.add_argument(
-        '--images',
-        nargs='+',
-        metavar='PATH',
-        help='image files or folders for the check (default: the evaluation split)',
-    )
-    parser.add_argument(
-        '--check_images',
-        type=positive_integer,
-        default=256,
-        metavar='N',
-        help='the most images to check (default: %(default)s)',
     )
     parser.add_argument(
         '--tolerance',

@@ -6,12 +6,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 
+from resnet_rs.datasets.image_folder import find_images
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.export import reader as reader_program
 from resnet_rs.export.network import Network
+from resnet_rs.run.loading import preprocessing_of
 from resnet_rs.utils.errors import UserError, count_of
 
 BATCH_SIZE = 16
@@ -46,7 +49,19 @@ class Agreement:
         )
 
 
-def evaluation_images(network: Network, count: int) -> np.ndarray:
+def images_for(network: Network, paths: Sequence[str] | None, count: int) -> np.ndarray:
+    """Returns up to `count` images for the check, uint8 [number, size, size, 3].
+
+    They are evaluation's crops of the image files that `paths` names, files and folders, or
+    without them images of the evaluation split. Raises UserError if they cannot be read.
+    """
+    if not paths:
+        return _evaluation_images(network, count)
+    files = find_images(paths)[:count]
+    return preprocessing_of(network.config, network.image_size).crop_images(files)
+
+
+def _evaluation_images(network: Network, count: int) -> np.ndarray:
     """Returns up to `count` images of the evaluation split, uint8 [number, size, size, 3].
 
     They lie evenly over the split. Raises UserError if the data are not there or cannot be read.
@@ -82,6 +97,25 @@ def evaluation_images(network: Network, count: int) -> np.ndarray:
     return np.stack(found)
 
 
+def logits_without_project(format: str, folder: pathlib.Path, images: np.ndarray) -> np.ndarray:
+    """Returns the float32 logits that a fresh process reads from the exported files in `folder`.
+
+    Raises RuntimeError if the process fails.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        given, got = (os.path.join(directory, name) for name in ('images.npy', 'logits.npy'))
+        np.save(given, images)
+        program = [sys.executable, '-I', reader_program.__file__]
+        process = subprocess.run(
+            [*program, format, str(folder), given, got, str(BATCH_SIZE)],
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode:
+            raise RuntimeError(f'the exported {format} cannot be run:\n{process.stderr}')
+        return np.load(got)
+
+
 def check(
     network: Network, format: str, folder: pathlib.Path, images: np.ndarray, tolerance: float
 ) -> Agreement:
@@ -98,18 +132,7 @@ def check(
     RuntimeError if the process fails.
     """
     expected = network.evaluated(images, BATCH_SIZE)
-    with tempfile.TemporaryDirectory() as directory:
-        given, got = (os.path.join(directory, name) for name in ('images.npy', 'logits.npy'))
-        np.save(given, images)
-        program = [sys.executable, '-I', reader_program.__file__]
-        process = subprocess.run(
-            [*program, format, str(folder), given, got, str(BATCH_SIZE)],
-            capture_output=True,
-            text=True,
-        )
-        if process.returncode:
-            raise RuntimeError(f'the exported {format} cannot be run:\n{process.stderr}')
-        logits = np.load(got)
+    logits = logits_without_project(format, folder, images)
     difference = float(np.abs(logits - expected).max())
     same = int((logits.argmax(-1) == expected.argmax(-1)).sum())
     largest = float(np.abs(expected).max())

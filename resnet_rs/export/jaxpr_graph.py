@@ -193,9 +193,21 @@ class Graph:
         return self._convolution(x.name, attributes, kernel, bias, shape)
 
     def _dot_general(self, x, y, *, shape, dimension_numbers, **_):
-        if dimension_numbers != (((1,), (0,)), ((), ())) or len(x.shape) != 2:
-            raise UserError(f'the ONNX writer has no product over the axes {dimension_numbers}')
-        return Tensor(self.node('MatMul', [self.name(x), self.name(y)]), shape)
+        if dimension_numbers == (((1,), (0,)), ((), ())) and len(x.shape) == 2:
+            return Tensor(self.node('MatMul', [self.name(x), self.name(y)]), shape)
+        contracted, batches = dimension_numbers
+        left = list('abcdefgh'[: len(x.shape)])
+        right = list('ijklmnop'[: len(y.shape)])
+        for of_x, of_y in (*zip(*contracted, strict=True), *zip(*batches, strict=True)):
+            right[of_y] = left[of_x]
+        result = [left[axis] for axis in batches[0]]
+        result += [
+            name for axis, name in enumerate(left) if axis not in (*contracted[0], *batches[0])
+        ]
+        result += [name for name in right if name not in left]
+        equation = f'{"".join(left)},{"".join(right)}->{"".join(result)}'
+        names = [self._natural(value) for value in (x, y)]
+        return self._stored(self.node('Einsum', names, equation=equation), shape)
 
     def _pool(self, operator, x, params, shape, **attributes):
         window, strides = params['window_dimensions'], params['window_strides']
@@ -306,8 +318,10 @@ class Graph:
     def _lengths(self, lengths) -> str:
         return self.constant(np.array(lengths, np.int64))
 
-    def _natural(self, x: Tensor) -> str:
+    def _natural(self, x: Value) -> str:
         """Returns the name of the array with its axes as in the jaxpr."""
+        if isinstance(x, np.ndarray):
+            return self.constant(x)
         if len(x.shape) != 4:
             return x.name
         return self.node('Transpose', [x.name], perm=CHANNELS_LAST)

@@ -1,8 +1,10 @@
 """A trained network in the form that all formats are written from."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,11 @@ import numpy as np
 from resnet_rs.config import eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names, stored_class_names
+from resnet_rs.run.loading import check_takes_images
 from resnet_rs.run.workdir import find_step, load_workdir
+from resnet_rs.training.networks import normalise
 from resnet_rs.training.sharding import create_mesh
-from resnet_rs.training.steps import create_inference_step, normalise
+from resnet_rs.training.steps import create_inference_step
 from resnet_rs.utils.errors import UserError, count_of
 
 
@@ -95,6 +99,7 @@ def load_network(
     """
     step = find_step(workdir, checkpoint)
     config, model, variables = load_workdir(workdir, weights, str(step), dtype=dtype)
+    check_takes_images(config)
     classes = config.model.num_classes
     if not stored_class_names(workdir, classes):
         raise UserError(
@@ -105,3 +110,15 @@ def load_network(
     config.eval.image_size = image_size or eval_image_size(config)
     names = tuple(class_names(workdir, classes))
     return Network(config, model, variables, names, step, weights, dtype)
+
+
+@contextlib.contextmanager
+def without_source_paths() -> Iterator[None]:
+    """Keeps the paths of this machine's source files out of programs."""
+    name = 'jax_traceback_in_locations_limit'
+    before = jax.config.values[name]
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

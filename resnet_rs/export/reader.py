@@ -26,6 +26,29 @@ def read_stablehlo(folder: pathlib.Path):
     return lambda images: call(weights, images)
 
 
+def read_saved_model(folder: pathlib.Path):
+    """Returns the function from images to logits of a SavedModel."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(folder))
+    call = model.signatures['serving_default']
+    # The model lives as long as the function that refers to it.
+    return lambda images, model=model: call(images=tf.constant(images))['logits']
+
+
+def read_tflite(folder: pathlib.Path):
+    """Returns the function from images to logits of a TFLite file."""
+    path = str(folder / 'model.tflite')
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    runner = Interpreter(path).get_signature_runner('serving_default')
+    return lambda images: runner(images=images)['logits']
+
+
 def read_onnx(folder: pathlib.Path):
     """Returns the function from images to logits of an ONNX file."""
     import onnxruntime
@@ -38,6 +61,8 @@ def read_onnx(folder: pathlib.Path):
 
 READERS = {
     'stablehlo': read_stablehlo,
+    'saved_model': read_saved_model,
+    'tflite': read_tflite,
     'onnx': read_onnx,
 }
 

@@ -3,9 +3,7 @@
 Source: JAX's documentation of jax.export, docs/export/export.md of jax-ml/jax.
 """
 
-import contextlib
 import pathlib
-from collections.abc import Iterator
 
 import flax.traverse_util
 import jax
@@ -49,16 +47,13 @@ def write(
         variables = flax.traverse_util.unflatten_dict(weights, sep='/')
         return network.logits(variables, images)
 
-    with _without_source_paths():
-        if separate_weights:
-            shapes = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights
-            )
-            program = export.export(jax.jit(logits), platforms=PLATFORMS)(shapes, images)
-        else:
-            alone = jax.jit(lambda images: logits(weights, images))
-            program = export.export(alone, platforms=PLATFORMS)(images)
-        (folder / PROGRAM_FILE).write_bytes(program.serialize())
+    if separate_weights:
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights)
+        program = export.export(jax.jit(logits), platforms=PLATFORMS)(shapes, images)
+    else:
+        alone = jax.jit(lambda images: logits(weights, images))
+        program = export.export(alone, platforms=PLATFORMS)(images)
+    (folder / PROGRAM_FILE).write_bytes(program.serialize())
     if separate_weights:
         arrays = {path: np.asarray(leaf) for path, leaf in weights.items()}
         # safetensors itself creates files that other users cannot read.
@@ -75,15 +70,3 @@ def facts(network: Network, *, any_size: bool = False, separate_weights: bool = 
         'result': f'float32 logits [batch, {len(network.class_names)}]',
         'compatibility': COMPATIBILITY,
     }
-
-
-@contextlib.contextmanager
-def _without_source_paths() -> Iterator[None]:
-    """Keeps the paths of this machine's source files out of programs."""
-    name = 'jax_traceback_in_locations_limit'
-    before = jax.config.values[name]
-    jax.config.update(name, 0)
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)

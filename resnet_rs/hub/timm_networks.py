@@ -3,8 +3,7 @@
 import dataclasses
 import types
 
-from resnet_rs.convert.efficientnet import FORMS
-from resnet_rs.models.efficientnet_table import COEFFICIENTS
+from resnet_rs.models.efficientnet_table import COEFFICIENTS, FORMS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,8 +199,12 @@ class SplitAttention(ArchitectureModule):
         attention = radix_softmax(
             logits.astype(accumulation_dtype(logits.dtype)), radix, cardinality
         )
+        # Not attention[:, r]: for a symbolic batch that is a gather, which TFLite cannot convert.
+        shares = (jnp.squeeze(share, 1) for share in jnp.split(attention, radix, axis=1))
         splits = jnp.split(x, radix, axis=-1)
-        weighed = sum(split * over_space(attention[:, r], x) for r, split in enumerate(splits))
+        weighed = sum(
+            split * over_space(share, x) for split, share in zip(splits, shares, strict=True)
+        )
         return weighed.astype(x.dtype)
 
 

@@ -12,7 +12,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from resnet_rs.config import command_line, validation
+from resnet_rs.config import command_line, mixture, validation
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.plan import host
 from resnet_rs.plan import topology as topologies
@@ -77,7 +77,8 @@ def run(options: flags.FlagValues) -> None:
         print('\n' + report.comparison(plans))
     settings = config.to_dict()
     directory = options.output or default_output(settings, names, options)
-    print('wrote', *report.write(directory, plans, settings))
+    written = report.write(directory, plans, settings)
+    print(f'wrote {", ".join(path.name for path in written)} in {directory}')
     if any(plan.fit for plan in plans):
         sys.exit(1)
 
@@ -161,7 +162,7 @@ def split_sizes(config, examples: int | None, eval_examples: int | None) -> tupl
             ) from error
 
     return (
-        size(examples, config.data.train_split, 'examples'),
+        mixture.images_per_epoch(config, size(examples, config.data.train_split, 'examples')),
         size(eval_examples, config.data.eval_split, 'eval_examples'),
     )
 

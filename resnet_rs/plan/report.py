@@ -121,7 +121,7 @@ def sentence(plan: Plan) -> str:
             share = step['teacher_cycles'] / step['cycles']
             parts.append(f'the teacher {share:.0%} of it and {step["teacher_bytes"] / GIB:.2f} GiB')
     if plan.run:
-        parts += [_time(86400 * plan.run['days']), f'{plan.run["chip_hours"]:,.2f} chip-hours']
+        parts += [_time(86400 * plan.run['days']), f'{_hours(plan.run["chip_hours"])} chip-hours']
     if plan.host and plan.host['bound_by_input']:
         parts.append(
             f'bound by input: at {plan.host["input_ms_per_image"]:g} CPU ms per image each host '
@@ -132,26 +132,27 @@ def sentence(plan: Plan) -> str:
 
 
 def comparison(plans: list[Plan]) -> str:
-    """Returns a table with a line for each topology."""
-    names = 'slice devices fits GiB of step images/s run chip-hours vCPUs of'
-    rows = [(*names.split(), 'bound by')]
+    """Returns a table with a line for each topology, within 80 columns for names such as v5e:16x16.
+
+    GiB: what the training step needs and a device has; vCPUs: the same of a host.
+    """
+    rows = [('slice', 'fits', 'GiB', 'images/s', 'run', 'chip-hours', 'vCPUs', 'bound by')]
     for plan in plans:
         topology, step, run = plan.topology, plan.steps.get('train'), plan.run
         host = plan.host or {}
-        bound = {True: 'input', False: 'TPU', None: 'not known'}[host.get('bound_by_input')]
+        needed, vcpus = host.get('vcpus_needed'), host.get('vcpus')
+        bound = {True: 'input', False: 'TPU', None: 'unknown'}[host.get('bound_by_input')]
         rows.append(
             (
                 topology['name'],
-                str(topology['devices']),
                 'no' if plan.fit else 'yes',
-                f'{step["peak_bytes"] / GIB:.2f}' if step else '-',
-                f'{topology["hbm_bytes"] / GIB:.2f}',
-                _milliseconds(step['seconds']) if step and step['seconds'] else '-',
+                f'{step["peak_bytes"] / GIB:.1f}/{topology["hbm_bytes"] / GIB:.1f}'
+                if step
+                else f'-/{topology["hbm_bytes"] / GIB:.1f}',
                 f'{step["images_per_second"]:,.0f}' if step and step['seconds'] else '-',
                 _time(86400 * run['days']) if run else '-',
-                f'{run["chip_hours"]:,.2f}' if run else '-',
-                f'{host["vcpus_needed"]:,.1f}' if host.get('vcpus_needed') else '-',
-                str(host.get('vcpus') or '-'),
+                _hours(run['chip_hours']) if run else '-',
+                f'{_brief(needed) if needed else "-"}/{vcpus or "-"}',
                 bound,
             )
         )
@@ -338,11 +339,21 @@ def _place(topology):
     )
 
 
+def _brief(number):
+    return f'{number:.1f}' if number < 100 else f'{number:.0f}'
+
+
+def _hours(hours):
+    if hours < 0.001:
+        return 'under 0.001'
+    return f'{hours:,.2f}' if hours >= 0.1 else f'{hours:.2g}'
+
+
 def _time(seconds):
     for unit, length in (('day', 86400), ('hour', 3600), ('minute', 60)):
         if seconds >= length:
             return f'{seconds / length:.1f} {unit}s'
-    return f'{seconds:.1f} seconds'
+    return f'{seconds:.1f} seconds' if seconds >= 0.1 else 'under 0.1 seconds'
 
 
 def _size(size):

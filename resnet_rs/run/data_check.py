@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.config import mixture
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.datasets import decoding, records
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
@@ -74,7 +75,7 @@ def check_data(
 def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: epath.Path) -> str:
     """Writes a picture of the images of `batch` under their classes; returns a line on it."""
     titles = [report.class_title(info.class_names[label]) for label in batch['label']]
-    title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
+    title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[-2]} pixels'
     figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
     path.write_bytes(encode_figure(figure, 'png'))
     return f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}'
@@ -201,7 +202,11 @@ def training_sample(config: ml_collections.ConfigDict, train_batches: Callable) 
     """Returns the first images of a run, augmented, but without mixup, which the device does."""
     config = config.copy_and_resolve_references().unlock()
     wanted = SHEET_ROWS * SHEET_COLUMNS
-    config.batch_size = max(wanted - wanted % config.data.repeated_augmentation, 1)
+    config.optimizer.accumulation_steps = 1
+    group = config.data.repeated_augmentation
+    if mixture.has_pseudo_labels(config):
+        group *= sum(mixture.group_sizes(config))
+    config.batch_size = max(wanted - wanted % group, group)
     config.data.shuffle_window = min(config.data.shuffle_window, 16)
     return _unmasked(next(train_batches(config)))
 

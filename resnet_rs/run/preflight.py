@@ -11,7 +11,13 @@ import ml_collections
 from absl import logging
 from etils import epath
 
-from resnet_rs.config import DEFAULT_EVALUATION, SETTINGS, flatten, may_change_on_resume
+from resnet_rs.config import (
+    DEFAULT_EVALUATION,
+    SETTINGS,
+    flatten,
+    may_change_on_resume,
+    mixture,
+)
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.config.stored import (
@@ -24,6 +30,8 @@ from resnet_rs.config.stored import (
 from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.pseudo_labels import PseudoLabels
+from resnet_rs.datasets.sources import sources_of
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.hub.download import is_hub_name
 from resnet_rs.hub.timm_repository import find_source_config
@@ -49,7 +57,8 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
             f'{info.name} has sets of labels ({split.label_set_feature}): it is for evaluation '
             'only; train on another set with --config.data.name'
         )
-    check_durations(config, split.num_examples)
+    check_pseudo_labels(config, info)
+    check_durations(config, mixture.images_per_epoch(config, split.num_examples))
     check_cache(info, config.data)
     check_evaluations(config, info)
     find_head(config, info, workdir)
@@ -133,10 +142,41 @@ def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
     )
 
 
+def check_pseudo_labels(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
+    """Raises UserError unless the pseudo-labels, if any, are of images that this run can read.
+
+    They must be of the classes of `info`.
+    """
+    if not mixture.has_pseudo_labels(config):
+        return
+    file = config.pseudo_labels.file
+    described = PseudoLabels.read(file).description
+    if described.num_classes != info.num_classes:
+        raise UserError(
+            f'the pseudo-labels in {file} are of {count_of(described.num_classes, "class")}, but '
+            f'{info.name} has {info.num_classes}; use a teacher of the same classes'
+        )
+    check_same_classes(
+        info,
+        described.class_names,
+        f'the teacher of {file}',
+        remedy='use a teacher of the same classes',
+        consequence='the pseudo-labels would be of wrong classes',
+    )
+    data = sources_of(config)[1].config.data
+    images = find_dataset(data)
+    if images.file_format == 'tfrecord':
+        raise UserError(
+            f'{images.name} in {images.directory} is a TFRecord set, of which a run cannot select '
+            'pseudo-labelled images; prepare it as array_record'
+        )
+    check_cache(images, data)
+
+
 def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
     """Returns the identity of a dataset: its name, or the path of an image folder."""
     data = config.data
-    if data.source == 'image_folder':
+    if data.source != 'tfds':
         return data.source, os.path.abspath(data.data_dir)
     return data.source, data.name.partition(':')[0]  # without the version
 

@@ -146,8 +146,11 @@ class Progress:
         return times
 
     def note(self, text: str) -> None:
-        """Prints a line above the bar."""
-        if self._shown:
+        """Prints lines above the bar; without a bar they are lines of the log, with their time."""
+        if self._shown and self._bar.disable:
+            for line in text.splitlines():
+                logging.info('%s', line)
+        elif self._shown:
             self._bar.write(text, file=sys.stderr)
 
     def __enter__(self):

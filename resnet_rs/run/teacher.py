@@ -1,28 +1,23 @@
 """The teacher of a run: its weights, and WORKDIR/teacher.json, which says what they were.
 
-A run that resumes with another teacher would be another run. So the file holds a digest of the
-weights, and what else decides on the teacher's logits.
+The file holds a digest of the weights, and what else decides on the teacher's logits.
 """
 
 import dataclasses
 import hashlib
-import json
 import os
 
 import flax.traverse_util
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 
 from resnet_rs.hub.timm_repository import source_config
-from resnet_rs.multihost import consistency, hosts
+from resnet_rs.run import provenance
 from resnet_rs.run.preflight import has_checkpoint
 from resnet_rs.run.source import open_source
 from resnet_rs.training.steps import Program
 from resnet_rs.training.teacher import create_teacher
-from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.files import read_json, replacing
 
 TEACHER_FILE = 'teacher.json'
 
@@ -64,10 +59,10 @@ def load_teacher(
         'mean_rgb': str(teacher.mean),
         'std_rgb': str(teacher.deviation),
     }
-    first = json.loads(hosts.gather('teacher', json.dumps(facts))[0])
-    consistency.agree('same teacher', consistency.first_difference(facts, first))
+    provenance.agree('teacher', facts)
     if has_checkpoint(workdir):
-        _check_same_teacher(workdir, directory, facts)
+        what = f'the teacher in {directory}'
+        provenance.check_same(workdir, TEACHER_FILE, facts, what, 'restore that teacher')
     return LoadedTeacher(
         variables,
         facts,
@@ -86,11 +81,9 @@ def weights_digest(variables: dict) -> str:
 
 
 def write_teacher(workdir: str | os.PathLike, teacher: LoadedTeacher | None) -> None:
-    """Writes teacher.json for a run that has one; process 0 does it for all."""
-    if teacher is None or jax.process_index() != 0:
-        return
-    with replacing(epath.Path(workdir) / TEACHER_FILE) as partial:
-        partial.write_text(json.dumps(teacher.facts, indent=2) + '\n')
+    """Writes teacher.json for a run that has one."""
+    if teacher:
+        provenance.write(workdir, TEACHER_FILE, teacher.facts)
 
 
 def place_frozen(program: Program, teacher: LoadedTeacher | None) -> dict:
@@ -102,18 +95,3 @@ def place_frozen(program: Program, teacher: LoadedTeacher | None) -> dict:
         return jax.make_array_from_callback(leaf.shape, like.sharding, leaf.__getitem__)
 
     return jax.tree.map(place, program.frozen, {'teacher': teacher.variables})
-
-
-def _check_same_teacher(workdir, directory, facts):
-    path = epath.Path(workdir) / TEACHER_FILE
-    remedy = 'restore it, or use another --workdir'
-    stored = read_json(path, remedy)
-    if not isinstance(stored, dict):
-        raise UserError(f'{path} is damaged: it holds no object; {remedy}')
-    for name, value in facts.items():
-        if stored.get(name) != value:
-            raise UserError(
-                f'the teacher in {directory} is not the one with which {workdir} was started: its '
-                f'{name} was {stored.get(name)} and is {value}; restore that teacher, or use a new '
-                '--workdir'
-            )

@@ -24,6 +24,7 @@ from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
     count_of,
+    first_of,
     one_line_errors,
     positive_integer,
 )
@@ -175,25 +176,26 @@ def summarise(outcomes, stop_signal: int | None) -> int:
 
 
 def short_table(workdir: str) -> str:
-    """Returns a line for each network of the finished runs: top-1 in percent, mean over seeds."""
+    """Returns a line for each configuration of the finished runs: top-1 in percent over its seeds.
+
+    Both are means, that of the EMA weights with its deviation.
+    """
     from resnet_rs.sweep import results
 
-    rows = [('network', 'width', 'pixels', 'epochs', 'seeds', 'top-1 EMA', 'top-1 raw')]
-    for row in results.aggregate(results.collect(workdir)[0]):
-        scores = (
-            results.with_deviation(row[name], row[f'{name}_deviation'], 100)
-            for name in ('ema_top1', 'raw_top1')
-        )
-        epochs = '' if row['epochs'] is None else f'{row["epochs"]:g}'
+    networks = results.aggregate(results.collect(workdir)[0])
+    columns = ('network', 'width', 'pixels', 'epochs', 'top-1 EMA', 'raw', 'runs')
+    rows = [columns if results.are_alike(networks) else columns[:-1]]
+    for row in networks:
         rows.append(
             (
                 row['config'],
                 f'{row["width"]:g}',
                 str(row['resolution']),
-                epochs,
-                str(row['seeds']),
-                *scores,
-            )
+                '' if row['epochs'] is None else f'{row["epochs"]:g}',
+                results.with_deviation(row['ema_top1'], row['ema_top1_deviation'], 100),
+                results.with_deviation(row['raw_top1'], None, 100),
+                first_of(row['runs'], most=1),
+            )[: len(rows[0])]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return (

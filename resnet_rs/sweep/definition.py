@@ -5,10 +5,13 @@ import dataclasses
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import ml_collections
 
+from resnet_rs.config import mixture
+from resnet_rs.config.command_line import file_problem
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.stored import CONFIG_FILE
 from resnet_rs.run import preflight
@@ -28,16 +31,23 @@ class SweepRun:
 def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.ConfigDict]]:
     """Loads the (name, config) pairs that get_sweep() of the Python file `path` yields, in order.
 
-    Raises UserError for a file without get_sweep, an invalid pair and a repeated name.
+    The file may import modules beside it, as a script may. Raises UserError for a file that fails
+    or has no get_sweep, for an invalid pair and a repeated name.
     """
     if not os.path.isfile(path):
         raise UserError(f'--sweep={path} is not a file')
-    spec = importlib.util.spec_from_file_location('sweep_file', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, 'get_sweep'):
-        raise UserError(f'{path} has no get_sweep(); write one that yields (name, config)')
-    pairs = list(_numbered(path, module.get_sweep()))
+    beside = os.path.dirname(os.path.abspath(path))
+    sys.path.insert(0, beside)
+    try:
+        pairs = _pairs(path)
+    except UserError:
+        raise
+    except Exception as error:
+        if problem := file_problem(os.fspath(path), error):
+            raise UserError(problem) from error
+        raise
+    finally:
+        sys.path.remove(beside)
     if not pairs:
         raise UserError(f'get_sweep() of {path} yields no run')
     counts = collections.Counter(name for name, _ in pairs)
@@ -48,6 +58,15 @@ def load_sweep(path: str | os.PathLike) -> list[tuple[str, ml_collections.Config
             'every run needs a name of its own'
         )
     return pairs
+
+
+def _pairs(path: str | os.PathLike) -> list[tuple[str, ml_collections.ConfigDict]]:
+    spec = importlib.util.spec_from_file_location('sweep_file', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, 'get_sweep'):
+        raise UserError(f'{path} has no get_sweep(); write one that yields (name, config)')
+    return list(_numbered(path, module.get_sweep()))
 
 
 def check_runs(pairs: list[tuple[str, ml_collections.ConfigDict]], workdir: str) -> list[SweepRun]:
@@ -104,5 +123,6 @@ def _checked(name: str, config: ml_collections.ConfigDict, directory: str) -> Sw
     info = preflight.check_config(config, directory)
     model_of(config)
     examples = info.split(config.data.train_split).num_examples
+    examples = mixture.images_per_epoch(config, examples)
     steps = to_steps(config.duration, batch_size=config.batch_size, examples_per_epoch=examples)
     return SweepRun(name, config, directory, steps)

@@ -65,13 +65,23 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
             )
         varied = varied_axes(here)
         for axis in varied if len(varied) > 1 else ():
-            figures[f'{prefix}accuracy_by_{axis}'] = draw_axis(here, axis, varied)
+            if has_lines(here, axis, varied):
+                figures[f'{prefix}accuracy_by_{axis}'] = draw_axis(here, axis, varied)
     return figures
 
 
 def varied_axes(networks: list[dict]) -> list[str]:
     """Returns those of AXES that have more than one value."""
     return [axis for axis in AXES if len({network[axis] for network in networks} - {None}) > 1]
+
+
+def has_lines(networks: list[dict], x: str, varied: list[str]) -> bool:
+    """Returns whether two networks differ in the axis `x` and in no other of `varied`."""
+    values = {}
+    for network in networks:
+        others = tuple(network[axis] for axis in varied if axis != x)
+        values.setdefault(others, set()).add(network[x])
+    return any(len(found - {None}) > 1 for found in values.values())
 
 
 def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.figure.Figure:
@@ -83,7 +93,7 @@ def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.fig
     lines_axis, *panel_axes = [axis for axis in varied if axis != x]
     panels = list(itertools.product(*(_values(networks, axis) for axis in panel_axes)))
     figure = matplotlib.figure.Figure(figsize=(max(3.2 * len(panels), 6), 4), layout='constrained')
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, values in zip(grid, panels, strict=True):
         chosen = dict(zip(panel_axes, values, strict=True))
         for number, value in enumerate(_values(networks, lines_axis)):

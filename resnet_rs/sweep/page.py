@@ -7,8 +7,8 @@ import pathlib
 import matplotlib.figure
 
 from resnet_rs.run.run_log import read_metrics
-from resnet_rs.sweep.results import aggregate, with_deviation
-from resnet_rs.utils.errors import count_of
+from resnet_rs.sweep.results import aggregate, are_alike, with_deviation
+from resnet_rs.utils.errors import count_of, first_of
 from resnet_rs.utils.html_page import Cell, document, figure_image, table
 
 
@@ -21,20 +21,21 @@ def write_page(
 ) -> pathlib.Path:
     """Writes DIRECTORY/report.html; `with_runs` links the work directories and shows curves."""
     path = pathlib.Path(directory) / 'report.html'
-    title = f'{count_of(len(rows), "run")} of {count_of(len(aggregate(rows)), "configuration")}'
+    networks = aggregate(rows)
+    title = f'{count_of(len(rows), "run")} of {count_of(len(networks), "configuration")}'
     runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
     body = [
         f'<h1>{title}</h1>',
         '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
         'over the seeds. Press a heading to sort.</p>',
         '<h2>Configurations</h2>',
-        table([_network_cells(network) for network in aggregate(rows)]),
+        _table([_network_cells(network, are_alike(networks)) for network in networks]),
         '<h2>Plots</h2>',
         '<div class="plots">',
         *(figure_image(name, figure) for name, figure in figures.items()),
         '</div>',
         '<h2>Runs</h2>',
-        table(list(runs.values())),
+        _table(list(runs.values())),
     ]
     path.write_text(document(title, body))
     return path
@@ -56,13 +57,22 @@ def sparkline(values: list[float], width: int = 120, height: int = 28) -> str:
     )
 
 
-def _network_cells(network: dict) -> dict[str, Cell]:
+def _table(rows: list[dict[str, Cell]]) -> str:
+    """Returns an HTML table, without the columns that are empty in every row."""
+    names = [name for name in rows[0] if any(row[name].html for row in rows)]
+    return table([{name: row[name] for name in names} for row in rows])
+
+
+def _network_cells(network: dict, with_names: bool) -> dict[str, Cell]:
     def number(name, scale=1.0, digits=2):
         mean, deviation = network[name], network[f'{name}_deviation']
         return Cell(with_deviation(mean, deviation, scale, digits), mean)
 
+    axes = _network_axes(network)
     return {
-        **_network_axes(network),
+        'network': axes.pop('network'),
+        'runs': Cell(first_of(network['runs'], most=1) if with_names else ''),
+        **axes,
         'top-1 EMA': number('ema_top1', 100),
         'top-1 raw': number('raw_top1', 100),
         'top-5 EMA': number('ema_top5', 100),

@@ -12,6 +12,7 @@ LATENCY_BATCH = 128  # images per step in the paper's latencies
 # Sources of published figures that are the authors' own pages; the plot marks all others.
 FIRST_HAND = ('repository', '')
 MOST_LABELS = 20
+FEW_LABELS = 12  # of all series, with room for a larger font
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +72,11 @@ def _mark(row: dict[str, str], cost: str) -> str:
 def draw(series: dict[str, list[Point]], cost_label: str, title: str):
     """Draws every series, with its front as a line and the front's names; returns the figure."""
     import matplotlib.figure  # takes a second
+    import matplotlib.ticker
 
-    figure = matplotlib.figure.Figure(figsize=(8, 5.5), layout='constrained')
+    figure = matplotlib.figure.Figure(figsize=(7, 5.2), layout='constrained')
     axes = figure.subplots()
+    labels = sum(len(_spread(pareto_front(points))) for points in series.values())
     for number, (name, points) in enumerate(series.items()):
         color = f'C{number}'
         front = pareto_front(points)
@@ -103,19 +106,20 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
                 (point.cost, point.top1),
                 xytext=(4, -9),
                 textcoords='offset points',
-                fontsize=7,
+                fontsize=9 if labels <= FEW_LABELS else 7,
                 color=color,
             )
     axes.set_xscale('log')
-    # The axis shows 2 and 0.05, not 2 x 10^0 and 5 x 10^-2.
+    # The axis shows 1, 2 and 5, not 10^0 alone or 2 x 10^0.
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter('{x:g}')
     costs = [point.cost for points in series.values() for point in points]
-    axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 5 * min(costs) else '')
+    axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 2.5 * min(costs) else '')
     axes.set_xlabel(cost_label)
     axes.set_ylabel('top-1 (%)')
     axes.set_title(title)
     axes.grid(alpha=0.3, which='both')
-    axes.legend(fontsize=8, loc='lower right')
+    figure.legend(loc='outside lower center', ncols=2, fontsize=9)  # beside the points, not on them
     return figure
 
 

@@ -67,6 +67,7 @@ IDENTITY = (
     'multiply_adds',
     'settings',
 )
+SHOWN = ('config', 'dataset', 'width', 'resolution', 'epochs')
 # Columns that are averaged over seeds.
 AVERAGED = (
     *SCORES,
@@ -124,7 +125,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     row = {
         'run': workdir.name,
         'config': config.model.name,
-        'dataset': config.data.name if config.data.source == 'tfds' else config.data.source,
+        'dataset': dataset_of(config),
         'depth': depth_of(config),
         'width': config.model.width_multiplier,
         'resolution': config.data.image_size,
@@ -175,6 +176,12 @@ def _read_environment(workdir: pathlib.Path) -> dict:
     return environment
 
 
+def dataset_of(config: ml_collections.ConfigDict) -> str:
+    """Returns the name of a tfds set, or that of the folder of an image folder."""
+    data = config.data
+    return data.name if data.source == 'tfds' else os.path.basename(data.data_dir.rstrip('/'))
+
+
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
     """Returns the number in the network's name, None for a name as efficientnet_b0."""
     number = re.search(r'_(\d+)', config.model.name)
@@ -187,17 +194,18 @@ def epochs_of(config: ml_collections.ConfigDict) -> float | None:
 
 
 def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """Returns (parameters, multiply-adds of one training image)."""
-    return _cost(json.dumps(config.model.to_dict()), config.data.image_size)
+    """Returns (parameters, multiply-adds of one training image or clip)."""
+    model = json.dumps(config.model.to_dict())
+    return _cost(model, config.data.image_size, config.data.frames)
 
 
 @functools.cache
-def _cost(model: str, image_size: int) -> tuple[int, int]:
+def _cost(model: str, image_size: int, frames: int) -> tuple[int, int]:
     from resnet_rs.models.cost import count_cost
     from resnet_rs.training.networks import model_of
 
     config = ml_collections.ConfigDict({'model': json.loads(model)})
-    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size)
+    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size, frames)
     return cost.parameters, cost.multiply_adds
 
 
@@ -270,6 +278,15 @@ def aggregate(rows: list[dict]) -> list[dict]:
     return aggregated
 
 
+def are_alike(networks: list[dict]) -> bool:
+    """Returns whether configurations of `aggregate` differ in other settings than those shown.
+
+    A table then needs the names of their runs to tell its rows apart.
+    """
+    shown = {tuple(row[name] for name in SHOWN) for row in networks}
+    return len(shown) < len(networks)
+
+
 def write_tables(rows: list[dict], directory: str | os.PathLike) -> list[pathlib.Path]:
     """Writes results.csv, results.parquet and results.md; returns their paths."""
     directory = pathlib.Path(directory)
@@ -310,8 +327,10 @@ def markdown(rows: list[dict]) -> str:
         'memory',
         'settings',
     )
+    networks = aggregate(rows)
+    header = (*header, 'runs') if are_alike(networks) else header
     lines = [header, ['---'] * len(header)]
-    for row in aggregate(rows):
+    for row in networks:
 
         def number(name, scale=1.0, digits=2, row=row):
             return with_deviation(row[name], row[f'{name}_deviation'], scale, digits)
@@ -332,7 +351,8 @@ def markdown(rows: list[dict]) -> str:
                 number('images_per_second', digits=0),
                 '' if row['memory_bytes'] is None else f'{row["memory_bytes"] / 2**30:.2f} GiB',
                 f'`{row["settings"]}`',
-            )
+                first_of(row['runs'], most=1),
+            )[: len(header)]
         )
     return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
 

@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+# What of a partner the loss may need.
+OF_PARTNER = ('label', 'is_pseudo', 'target')
+
 
 def is_mixed(config: ml_collections.ConfigDict) -> bool:
     """Returns whether `config` uses mixup or CutMix."""
@@ -22,14 +25,15 @@ def is_mixed(config: ml_collections.ConfigDict) -> bool:
 def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array) -> dict:
     """Adds to a batch of B examples what `mix_images` and the loss need of their partners.
 
-    It adds 'partner_image' and 'partner_label', the batch in reverse order; 'pasted', bool
+    It adds 'partner_image', 'partner_label' and, of pseudo-labels, 'partner_is_pseudo' and
+    'partner_target', the batch in reverse order; 'pasted', bool
     [B, S, S], the pixels to take from the partner; 'blend', float32 [B], the image's share of all
     other pixels; 'share', float32 [B], the image's share of the target.
 
     The shares are drawn from Beta(alpha, alpha). If both alphas are set, each acts on half of the
     batches. An example whose partner is masked (an undecodable image) stays unmixed.
     """
-    size = batch['image'].shape[1]
+    size = batch['image'].shape[-2]
     which, draw, place = jax.random.split(rng, 3)
     mixup, cutmix = config.data.mixup_alpha, config.data.cutmix_alpha
     cuts = jnp.asarray(not mixup) if not (mixup and cutmix) else jax.random.bernoulli(which)
@@ -39,13 +43,17 @@ def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array
     # The border may clip the box, so the share follows from the pixels that remain.
     share = jnp.where(cuts, 1 - box.mean(dtype=jnp.float32), share)
     mixes = batch['mask'][::-1] > 0
-    return batch | {
-        'partner_image': batch['image'][::-1],
-        'partner_label': batch['label'][::-1],
-        'pasted': mixes[:, None, None] & box,
-        'blend': jnp.where(mixes & ~cuts, share, 1.0),
-        'share': jnp.where(mixes, share, 1.0),
-    }
+    reversed_names = [name for name in (*OF_PARTNER, 'image') if name in batch]
+    partners = {f'partner_{name}': batch[name][::-1] for name in reversed_names}
+    return (
+        batch
+        | partners
+        | {
+            'pasted': mixes[:, None, None] & box,
+            'blend': jnp.where(mixes & ~cuts, share, 1.0),
+            'share': jnp.where(mixes, share, 1.0),
+        }
+    )
 
 
 def random_square(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
@@ -58,16 +66,25 @@ def random_square(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
 
 
 def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array:
-    """Mixes normalised images [B, S, S, 3] with their partners by the batch's 'blend', 'pasted'."""
-    blend = batch['blend'][:, None, None, None]
+    """Mixes normalised images [B, S, S, 3] with their partners by the batch's 'blend', 'pasted'.
+
+    All frames of clips [B, frames, S, S, 3] are mixed alike.
+    """
+    of_time = tuple(range(1, images.ndim - 3))
+    blend = batch['blend'].reshape(-1, *[1] * (images.ndim - 1))
     mixed = blend * images + (1 - blend) * partners
-    return jnp.where(batch['pasted'][..., None], partners, mixed)
+    pasted = jnp.expand_dims(batch['pasted'][..., None], of_time)
+    return jnp.where(pasted, partners, mixed)
 
 
-def mixed_over_labels(of_label: Callable[[jax.Array], jax.Array], batch: dict) -> jax.Array:
-    """Returns `of_label(label)` [..., B], averaged by 'share' over both labels of a mixed batch."""
-    values = of_label(batch['label'])
+def mixed_over_labels(of_label: Callable[..., jax.Array], batch: dict, *more: str) -> jax.Array:
+    """Returns `of_label(label, ...)` [..., B], averaged by 'share' over both labels of an image.
+
+    `more` names what else of OF_PARTNER `of_label` takes. A batch that is not mixed has one label
+    for each image.
+    """
+    values = of_label(*(batch[name] for name in ('label', *more)))
     if 'partner_label' not in batch:
         return values
-    of_partner = of_label(batch['partner_label'])
+    of_partner = of_label(*(batch[f'partner_{name}'] for name in ('label', *more)))
     return batch['share'] * values + (1 - batch['share']) * of_partner

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from resnet_rs.config import mixture
 from resnet_rs.training.mixing import mixed_over_labels
 from resnet_rs.training.teacher import Teacher, create_teacher
 
@@ -31,11 +32,14 @@ class Objective:
       int32 [batch] and, for a mixed batch, what mixing.with_partners adds. `frozen` holds arrays
       that the objective needs and the run does not change, such as the weights of a teacher.
     frozen: the shapes and dtypes of those arrays.
+    counts: {value: the value that counts its examples}; the mean of a value that is not here is
+      over all examples. The counts themselves are reported as sums.
     """
 
     values: tuple[str, ...]
     losses: Losses
     frozen: dict = dataclasses.field(default_factory=dict)
+    counts: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def create_objective(config: ml_collections.ConfigDict) -> Objective:
@@ -48,6 +52,8 @@ def create_objective(config: ml_collections.ConfigDict) -> Objective:
         smoothing *= classes / max(classes - 1, 1)  # a class's share is then e / (classes - 1)
     if config.objective == 'distillation':
         return distilled(config.distillation, smoothing, create_teacher(config))
+    if mixture.has_pseudo_labels(config):
+        return pseudo_labelled(config.pseudo_labels, smoothing)
     return supervised(smoothing)
 
 
@@ -95,6 +101,46 @@ def distilled(
 
     names = ('top1', 'label_loss', 'teacher_loss', 'teacher_top1', 'teacher_agreement')
     return Objective((*names, 'teacher_entropy'), losses, {'teacher': teacher.shapes()})
+
+
+def pseudo_labelled(settings: ml_collections.ConfigDict, label_smoothing: float) -> Objective:
+    """Returns the cross entropy with labels and, of other images, with pseudo-labels.
+
+    `settings` are config.pseudo_labels. A batch has what datasets.sources adds. As in Noisy
+    Student's code, labels and hard pseudo-labels are smoothed and soft ones are not.
+
+    The values are the number of images of each kind, and loss and top-1 over them; the top-1 of
+    pseudo-labelled images compares with the teacher's prediction.
+    """
+    names = ('label', 'is_pseudo', 'target') if settings.form == 'soft' else ('label', 'is_pseudo')
+    # The mean over all images times 1 + ratio is the sum over the number of labelled images.
+    scale = 1 + settings.ratio if settings.normalise_by == 'labelled_images' else 1
+
+    def losses(apply, batch, rngs, frozen):
+        logits, batch_stats = apply(batch['image'], rngs)
+
+        def of_label(label, is_pseudo, target=None):
+            loss = smoothed_cross_entropy(logits, label, label_smoothing)
+            if target is not None:
+                loss = jnp.where(is_pseudo, optax.softmax_cross_entropy(logits, target), loss)
+            return jnp.stack([loss, logits.argmax(-1) == label])
+
+        loss, correct = mixed_over_labels(of_label, batch, *names[1:])
+        pseudo = batch['is_pseudo'].astype(loss.dtype)
+        kinds = {'labelled': 1 - pseudo, 'pseudo': pseudo}
+        values = {}
+        for kind, is_kind in kinds.items():
+            values |= {
+                f'{kind}_images': is_kind,
+                f'{kind}_loss': is_kind * loss,
+                f'{kind}_top1': is_kind * correct,
+            }
+        return scale * loss, batch_stats, {'top1': correct} | values
+
+    kinds = ('labelled', 'pseudo')
+    counts = {f'{kind}_{name}': f'{kind}_images' for kind in kinds for name in ('loss', 'top1')}
+    values = ('top1', *(f'{kind}_{name}' for kind in kinds for name in ('images', 'loss', 'top1')))
+    return Objective(values, losses, counts=counts)
 
 
 def teacher_loss(

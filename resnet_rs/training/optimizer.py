@@ -10,6 +10,7 @@ import ml_collections
 import optax
 
 from resnet_rs.config.durations import unrounded_steps, warmup_steps
+from resnet_rs.config.trainable import STAGE
 
 LEARNING_RATE_BATCH = 256  # the batch size to which `optimizer.learning_rate` refers
 
@@ -148,7 +149,31 @@ def create_optimizer(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         # Flat, as in all checkpoints.
         *OPTIMIZERS[settings.name](settings, decay, optax.scale_by_learning_rate(schedule)),
+        *([scale_by_depth(settings.depth_decay)] if settings.depth_decay != 1 else []),
     )
+
+
+def scale_by_depth(factor: float) -> optax.GradientTransformation:
+    """Returns a transformation of updates that gives every stage a learning rate of its own.
+
+    The update of the head is kept, that of the last stage is multiplied by `factor`, that of the
+    stage before by its square and so on; the stem comes after the first stage (ULMFiT, Howard and
+    Ruder 2018, section 3.2, has a factor of 1 / 2.6 for each layer).
+    """
+
+    def scaled(updates, params=None):
+        del params
+        flat = flax.traverse_util.flatten_dict(updates)
+        modules = {path[0] for path in flat}
+        stages = {name: int(found[1]) for name in modules if (found := STAGE.fullmatch(name))}
+        last = max(stages.values(), default=0)
+        depths = {name: last - number + 1 for name, number in stages.items()}
+        depths |= {name: last + 1 for name in modules if name.startswith('stem')}
+        return flax.traverse_util.unflatten_dict(
+            {path: factor ** depths.get(path[0], 0) * leaf for path, leaf in flat.items()}
+        )
+
+    return optax.stateless(scaled)
 
 
 Part = optax.GradientTransformation

@@ -3,7 +3,7 @@
 They hold the first step that was not finite as well, so that no step has to wait for the host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,17 @@ def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:
     return int(window['nonfinite_step']), dict(zip(WATCHED, numbers, strict=True))
 
 
-def window_means(window: dict[str, jax.Array], values: Sequence[str]) -> dict[str, jax.Array]:
-    """Returns the means of the loss and of `values` over the examples of a window."""
-    examples = jnp.maximum(window['examples'], 1)
-    return {name: window[name] / examples for name in ('loss', *values)}
+def window_means(
+    window: dict[str, jax.Array], values: Sequence[str], counts: Mapping[str, str]
+) -> dict[str, jax.Array]:
+    """Returns the means of the loss and of `values` over the examples of a window.
+
+    `counts` are those of the objective: {value: the value that counts its examples}.
+    """
+    divisors = {name: counts.get(name, 'examples') for name in ('loss', *values)}
+    return {
+        name: window[name]
+        if name in counts.values()
+        else window[name] / jnp.maximum(window[divisor], 1)
+        for name, divisor in divisors.items()
+    }

@@ -49,6 +49,12 @@ def replacing(path) -> Iterator:
     partial.replace(path)
 
 
+def make_readable(folder: pathlib.Path) -> None:
+    """Lets everyone read `folder` and all files in it, modes 0755 and 0644, whatever the umask."""
+    for path in (folder, *folder.rglob('*')):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 def check_absent(output: pathlib.Path, flag: str = '--output') -> None:
     """Raises UserError if `output`, the value of `flag`, exists."""
     if output.exists() or output.is_symlink():

@@ -37,7 +37,14 @@ OTHER_TYPES = {
     tuple: ('red', 1, None),
 }
 NOT_FINITE = (math.nan, math.inf, -math.inf)
-FREE_TEXT = ('init_from', 'data.data_dir', 'data.cache_dir', 'distillation.teacher')
+FREE_TEXT = (
+    'init_from',
+    'data.data_dir',
+    'data.cache_dir',
+    'distillation.teacher',
+    'pseudo_labels.file',
+    'pseudo_labels.data_dir',
+)
 # Values of the right type that no rule allows, by setting. A new setting needs a line here, or is
 # free text.
 OUT_OF_RULE = {
@@ -97,6 +104,8 @@ OUT_OF_RULE = {
     'data.mean_rgb': ((1, 2), (1, 2, math.nan), ('r', 'g', 'b')),
     'data.std_rgb': ((1, 0, 1), (1, 2), (1, 2, -3)),
     'data.corrupt_images': ('hope',),
+    'data.frames': (-1, 5000),
+    'data.frame_stride': (0, -1),
     'data.streams': (-2, 0),
     'data.shuffle_window': (0,),
     'data.threads': (-1,),
@@ -119,6 +128,7 @@ OUT_OF_RULE = {
     'optimizer.label_smoothing': (1.5, 1, -0.1),
     'optimizer.label_smoothing_over': ('classes',),
     'optimizer.gradient_clip_norm': (-1,),
+    'optimizer.depth_decay': (0, -0.5, 1.1),
     'optimizer.accumulation_steps': (0, -1),
     'distillation.checkpoint': ('first', '', '-1', '1.5'),
     'distillation.form': ('soft',),
@@ -126,6 +136,12 @@ OUT_OF_RULE = {
     'distillation.label_weight': (-0.1, 1.1),
     'distillation.image_size': (-1, 7),
     'distillation.dtype': ('float99', 'int32'),
+    'pseudo_labels.ratio': (0, -1, 1001),
+    'pseudo_labels.form': ('kl', ''),
+    'pseudo_labels.temperature': (0, -1.0),
+    'pseudo_labels.least_confidence': (-0.1, 1.1),
+    'pseudo_labels.per_class': (-1,),
+    'pseudo_labels.normalise_by': ('batch', ''),
     'sharding.strategy': ('zero2',),
     'sharding.replicate_below': (-1,),
     'sharding.slices': (-1,),
@@ -133,6 +149,8 @@ OUT_OF_RULE = {
     'eval.batch_size': (0, -4),
     'eval.every': ('0 steps', 'often'),
     'eval.image_size': (-1, 7),
+    'eval.clips': (0, 2000),
+    'eval.crops': (0, 2),
     'checkpoint.every': ('0 epochs', ''),
     'checkpoint.keep_last': (0, -1),
     'checkpoint.keep_best': (-1,),

@@ -1,18 +1,21 @@
 """Exported networks, read without this project, next to the network itself."""
 
+import functools
 import hashlib
 import json
-import subprocess
-import sys
 
+import jax
 import numpy as np
 import pytest
 from helpers import prepared
+from helpers.exported import read_in_process, run_example
 from helpers.hash_filled import hash_filled_variables
 from helpers.processes import ROOT
 from PIL import Image
 
 from resnet_rs.export import __main__ as export
+from resnet_rs.export import reader
+from resnet_rs.export.network import Network
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
 
@@ -44,6 +47,16 @@ def picture(tmp_path_factory):
     return path, pixels
 
 
+def small_network(name, settings):
+    """A small network with filled variables, as export reads it from a work directory."""
+    config = prepared.small_config(image_size=SIZE).copy_and_resolve_references().unlock()
+    config.model.update({'name': name, 'num_classes': 3, **settings})
+    config.eval.image_size = SIZE
+    model = model_of(config, batch_norm_group_size=None, dtype='float32')
+    variables = hash_filled_variables(model, 'float32')
+    return Network(config, model, variables, CLASSES, 0, 'ema', 'float32')
+
+
 def logits_of(workdir, pixels):
     """float32 logits [classes] of uint8 pixels, from the variables and numpy's normalisation."""
     from resnet_rs.run.workdir import load_workdir
@@ -54,12 +67,14 @@ def logits_of(workdir, pixels):
     return np.asarray(model.apply(variables, images, False))[0]
 
 
-def run_example(name, *arguments):
-    """The lines that a script of examples/ prints in a process that cannot import this project."""
-    command = [sys.executable, '-I', ROOT / 'examples' / name, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
+@pytest.fixture
+def example(monkeypatch, capsys):
+    return functools.partial(run_example, monkeypatch, capsys)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    read_in_process(monkeypatch)
 
 
 def error_of(capsys, *arguments):
@@ -70,7 +85,7 @@ def error_of(capsys, *arguments):
     return line
 
 
-def test_stablehlo(workdir, picture, tmp_path, capsys):
+def test_stablehlo(workdir, picture, tmp_path, capsys, example):
     output = tmp_path / 'exported'
     export.main([f'--workdir={workdir}', '--format=stablehlo', f'--output={output}'])
     assert '18 images: logits differ by at most' in capsys.readouterr().out
@@ -87,11 +102,10 @@ def test_stablehlo(workdir, picture, tmp_path, capsys):
     assert (output / 'model.stablehlo').stat().st_mode & 0o444 == 0o444
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
-    assert run_example('with_jax.py', output, path) == [f'{path}: {likeliest}']
+    assert example('with_jax.py', output, path) == [f'{path}: {likeliest}']
 
 
 def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
-    import jax
     from safetensors.numpy import load_file
 
     output = tmp_path / 'exported'
@@ -112,7 +126,7 @@ def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):
     np.testing.assert_allclose(logits[0], logits_of(workdir, pixels[0]), atol=1e-5)
 
 
-def test_a_difference_above_the_tolerance_leaves_nothing(workdir, tmp_path, capsys):
+def test_a_difference_above_the_tolerance_leaves_nothing(workdir, tmp_path, capsys, in_process):
     output = tmp_path / 'exported'
     settings = '--format=stablehlo', '--precision=bfloat16', '--tolerance=1e-6'
     line = error_of(capsys, f'--workdir={workdir}', f'--output={output}', *settings)
@@ -127,6 +141,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert 'exists already' in error_of(capsys, *usual[:2], existing)
     assert 'neither' in error_of(capsys, *usual, '--checkpoint=newest')
     assert "no checkpoint '7'" in error_of(capsys, *usual, '--checkpoint=7')
+    assert 'takes float32, bfloat16' in error_of(capsys, *usual, '--precision=int8')
     assert 'not a number between 0 and 1' in error_of(capsys, *usual, '--tolerance=0')
     monkeypatch.setitem(export.LIBRARIES, 'stablehlo', ('no_such_library',))
     line = error_of(capsys, *usual)
@@ -142,7 +157,43 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert not output.exists()
 
 
-def test_onnx(workdir, picture, tmp_path):
+def test_saved_model(workdir, picture, tmp_path, example):
+    output = tmp_path / 'exported'
+    options = '--format=saved_model', '--check_images=16'  # one batch, and so one compilation
+    export.main([f'--workdir={workdir}', f'--output={output}', *options])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 16 and description['check']['same_top1'] == 16
+    assert str(ROOT).encode() not in (output / 'saved_model.pb').read_bytes()
+    path, pixels = picture
+    powers = np.exp(logits_of(workdir, pixels).astype(np.float64))
+    likeliest = CLASSES[powers.argmax()]
+    line = f'{path}: {likeliest} {powers.max() / powers.sum():.2%}'
+    assert example('with_tensorflow.py', output, path) == [line]
+
+
+def test_tflite(workdir, tmp_path):
+    output = tmp_path / 'exported'
+    options = '--format=tflite', '--check_images=16'
+    export.main([f'--checkpoint={workdir}', f'--output={output}', *options])
+    description = json.loads((output / 'export.json').read_text())
+    assert description['check']['images'] == 16 and description['check']['same_top1'] == 16
+
+
+@pytest.mark.parametrize('precision, dtype', [('float16', np.float16), ('int8', np.int8)])
+def test_tflite_of_less_precision(workdir, tmp_path, in_process, precision, dtype):
+    import tensorflow as tf
+
+    output = tmp_path / 'exported'
+    options = '--format=tflite', f'--precision={precision}', f'--output={output}'
+    export.main([f'--workdir={workdir}', *options, '--check_images=6'])
+    agreement = json.loads((output / 'export.json').read_text())['check']
+    assert agreement['images'] == 6 and agreement['same_top1'] >= 5
+    tensors = tf.lite.Interpreter(str(output / 'model.tflite')).get_tensor_details()
+    kernels = [tensor for tensor in tensors if len(tensor['shape']) == 4]
+    assert [tensor['name'] for tensor in kernels if tensor['dtype'] == dtype]
+
+
+def test_onnx(workdir, picture, tmp_path, example):
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
     output = tmp_path / 'exported'
@@ -156,4 +207,25 @@ def test_onnx(workdir, picture, tmp_path):
     assert nodes.count('Sqrt') == nodes.count('Reciprocal') == 0
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
-    assert run_example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
+    assert example('with_onnxruntime.py', output, path) == [f'{path}: {likeliest}']
+
+
+@pytest.mark.parametrize(
+    'name, settings',
+    [
+        ('resnest_14', {'width_multiplier': 0.125}),
+        ('resnest_50_fast_2s2x40d', {'width_multiplier': 0.25}),
+        ('efficientnet_b0', {'width_multiplier': 0.25, 'padding': 'same'}),
+    ],
+)
+def test_onnx_of_other_families(name, settings, tmp_path):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    from resnet_rs.export import onnx
+
+    network = small_network(name, settings)
+    onnx.write(network, tmp_path, precision='float32')
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    logits = reader.read_onnx(tmp_path)(pixels)
+    expected = np.asarray(jax.jit(network.logits)(network.variables, pixels))
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())

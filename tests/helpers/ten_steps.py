@@ -57,9 +57,9 @@ SMALL = Run(
 RESNEST_14 = dataclasses.replace(SMALL, name='resnest_14')
 EFFICIENTNET_B0 = Run(
     'efficientnet_b0',
-    batch_size=4,
-    peak_learning_rate=0.02,
-    image_size=32,
+    batch_size=8,
+    peak_learning_rate=0.002,
+    image_size=64,
     num_classes=10,
     optimizer='rmsprop',
 )

@@ -11,7 +11,7 @@ from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm, our_step
 TOLERANCE = 1e-9
 
 
-@pytest.mark.parametrize('file_name', ('training_golden.json', 'resnest_training_golden.json'))
+@pytest.mark.parametrize('file_name', tuple(GOLDEN_RUNS))
 def test_ten_steps_are_those_recorded(file_name):
     """Loss, rate and norms of every step; of the last one every tensor."""
     golden = json.loads(pathlib.Path(__file__).with_name(file_name).read_text())

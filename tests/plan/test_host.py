@@ -71,6 +71,13 @@ def test_the_row_that_is_taken(pixels, augment, milliseconds, source):
     assert (own.milliseconds, own.source) == (0.4, '--input_ms_per_image')
 
 
+def test_a_clip_costs_as_much_as_its_frames():
+    config = small_config(**{'data.image_size': 224, 'data.augment': 'none', 'data.frames': 32})
+    cost = host.input_cost(config)
+    assert cost.milliseconds == pytest.approx(32 * 1.54)
+    assert cost.source.endswith('224 pixels without RandAugment, for each of 32 frames')
+
+
 @pytest.mark.parametrize('own', [0.0, -1.0, float('nan'), float('inf')])
 def test_a_cost_that_is_none(own):
     with pytest.raises(UserError, match='give CPU milliseconds above 0'):
@@ -126,13 +133,13 @@ def test_what_is_not_known_is_said():
     ]
     assert plans[-1].host is None
     table = [re.split(r'  +', line.strip()) for line in report.comparison(plans).splitlines()]
-    assert table[0][-3:] == ['vCPUs', 'of', 'bound by']
-    assert [row[-3:] for row in table[1:]] == [
-        ['16.2', '96', 'TPU'],
-        ['126.0', '112', 'input'],
-        ['16.2', '-', 'not known'],
-        ['-', '180', 'not known'],
-        ['-', '-', 'not known'],
+    assert table[0][-2:] == ['vCPUs', 'bound by']
+    assert [row[-2:] for row in table[1:]] == [
+        ['16.2/96', 'TPU'],
+        ['126/112', 'input'],
+        ['16.2/-', 'unknown'],
+        ['-/180', 'unknown'],
+        ['-/-', 'unknown'],
     ]
     lines = [report.host_line(plan.host) for plan in plans[:-1]]
     assert lines == [
@@ -155,3 +162,19 @@ def test_a_wrong_cost_is_one_line(capsys):
         )
     lines = capsys.readouterr().err.strip().splitlines()
     assert exit.value.code == 2 and len(lines) == 1 and '--input_ms_per_image=-0.5' in lines[0]
+
+
+def test_the_comparison_fits_80_columns():
+    topology = report.topology_record(make_topology('v5e:16x16', 256))
+    step = {'peak_bytes': 15.7 * 2**30, 'seconds': 0.1, 'images_per_second': 9_999_999.0}
+    cost = {'vcpus_needed': 319.8, 'vcpus': 112, 'bound_by_input': True}
+    plan = report.Plan(
+        topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, None, cost
+    )
+    short = report.Plan(topology, {'train': step}, {'days': 2e-5, 'chip_hours': 0.00198})
+    assert report.sentence(short).endswith('1.7 seconds, 0.002 chip-hours')
+    header, row = report.comparison([plan]).splitlines()
+    assert len(header) == len(row) <= 80
+    assert row.split() == (
+        'v5e:16x16 yes 15.7/15.8 9,999,999 11.2 days 12,920.10 320/112 input'.split()
+    )

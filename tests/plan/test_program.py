@@ -132,7 +132,7 @@ def test_records_hold_together(steps, v3_core, tmp_path):
     line = report.describe(plan)
     milliseconds = f'{1000 * train.seconds:.2f} ms a step'
     assert line.startswith('v3:') and ': fits, 0.0 of 15.5 GiB, ' in line and milliseconds in line
-    assert line.endswith(f', {expected:.1f} seconds, {expected / 3600:.2f} chip-hours')
+    assert expected < 0.1 and line.endswith(', under 0.1 seconds, under 0.001 chip-hours')
     missing = report.Plan(
         plan.topology,
         {},
@@ -146,8 +146,8 @@ def test_records_hold_together(steps, v3_core, tmp_path):
         },
     )
     table = report.comparison([plan, missing]).splitlines()
-    assert table[0].split()[:3] == ['slice', 'devices', 'fits']
-    assert [row.split()[2] for row in table[1:]] == ['yes', 'no']
+    assert table[0].split()[:2] == ['slice', 'fits']
+    assert [row.split()[1] for row in table[1:]] == ['yes', 'no']
     assert 'does not fit' in report.describe(missing) and '--batch_per_device=4' in (
         report.describe(missing)
     )

@@ -16,9 +16,8 @@ from resnet_rs.config import default_config
 from resnet_rs.datasets import decoding
 from resnet_rs.run import data_check
 from resnet_rs.run.data_check import check_data
-from resnet_rs.run.report import class_title, draw_confusion_matrix, draw_mistakes
+from resnet_rs.run.report import class_title
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.figures import encode_figure
 
 
 @pytest.fixture
@@ -212,24 +211,3 @@ def test_record_longer_than_its_file_is_named(length, tmp_path):
     config.data.data_dir = str(tmp_path / 'data')
     with pytest.raises(UserError, match=f'{path} is damaged after 1 record .*{length:,} bytes'):
         checked(config, tmp_path)
-
-
-def overlapping(texts):
-    """Returns whether any two of the texts of a drawn figure overlap."""
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    return any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
-
-
-@pytest.mark.parametrize(
-    'name, classes',
-    [('ant', 12), ('greater one-horned rhinoceros', 2), ('greater one-horned rhinoceros', 8)],
-)
-def test_names_of_classes_do_not_overlap(name, classes):
-    names = [f'{name} {number}' for number in range(classes)]
-    images = np.zeros((classes, 4, 4, 3), np.uint8)
-    matrix = draw_confusion_matrix(np.eye(classes, dtype=np.int64), names)
-    encode_figure(matrix, 'png')
-    assert not overlapping(matrix.axes[0].get_xticklabels())
-    mistakes = draw_mistakes(images, names, names, 'Mistakes')
-    encode_figure(mistakes, 'png')
-    assert not overlapping([axes.title for axes in mistakes.axes])

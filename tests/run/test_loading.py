@@ -64,6 +64,7 @@ def test_logits_of_pixels(network, workdir, pixels, weights):
     applied = loaded.network.apply(loaded.variables, loaded.preprocessing(pixels), train=False)
     np.testing.assert_allclose(applied, logits, rtol=1e-4, atol=1e-4)
     assert loaded.class_names == NAMES
+    assert 'batch_stats' not in repr(loaded) and len(repr(loaded)) < 3000
     found = loaded.preprocessing
     assert (found.image_size, found.crop, found.kernel, found.mean, found.deviation) == (
         SIZE,

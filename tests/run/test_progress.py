@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_rs.run import progress as progress_module
-from resnet_rs.run.evaluators import Evaluator
 from resnet_rs.run.progress import Bar, Progress
-from resnet_rs.training.evaluation import Evaluation
 from resnet_rs.utils.errors import UserError
 
 
@@ -199,17 +197,10 @@ def test_another_failure_keeps_its_traceback_and_says_where():
     assert failure.value.__notes__ == ['in what follows step 2']
 
 
-def test_results_of_an_evaluation_fit_80_columns():
-    """A line for each of the weights, with the figures of both below each other."""
-    metrics = {'top1': 0.788, 'top5': 0.943, 'loss': 1.2345}
-    metrics = {
-        f'{weights}_{name}': value for weights in ('raw', 'ema') for name, value in metrics.items()
-    }
-    evaluation = Evaluation(metrics, 50_000, {})
-    evaluator = Evaluator('eval', None, None, 'eval.batch_size', 1, None)
-    lines = evaluator.describe(109_459, evaluation).splitlines()
-    assert lines == [
-        f'step 109459, 50,000 images, {weights}: top-1 78.80 %, top-5 94.30 %, loss 1.2345'
-        for weights in ('raw', 'ema')
-    ]
-    assert max(map(len, lines)) <= 80
+def test_notes_are_lines_of_the_log_where_there_is_no_bar(caplog):
+    caplog.set_level('INFO', 'absl')
+    with Progress(10, 0, 8, 1, 0.0, shown=True) as progress:
+        progress.note('raw: 1\nema: 2')
+    with Progress(10, 0, 8, 1, 0.0, shown=False) as progress:
+        progress.note('of another process')
+    assert [record.getMessage() for record in caplog.records] == ['raw: 1', 'ema: 2']

@@ -1,5 +1,7 @@
 """Sweep files: what they yield, and every mistake in them told before a run starts."""
 
+import sys
+
 import pytest
 from helpers import prepared
 
@@ -51,6 +53,10 @@ def test_combinators():
             'def get_sweep():\n    for n in "ab":\n        yield n, C()\n    yield "c", wrong()',
             'run 3: no row',
         ),
+        ('1 / 0', 'sweep.py, line 5: ZeroDivisionError: division by zero; correct the file'),
+        ('def get_sweep():\n    yield "a", 1 / 0', 'sweep.py, line 6: ZeroDivisionError'),
+        ('import no_such_module', "line 5: ModuleNotFoundError: No module named 'no_such_module'"),
+        ('x = (', 'sweep.py, line 5: SyntaxError'),
     ),
 )
 def test_wrong_sweep_files(tmp_path, body, message):
@@ -63,6 +69,19 @@ def test_wrong_sweep_files(tmp_path, body, message):
         load_sweep(path)
     with pytest.raises(UserError, match='is not a file'):
         load_sweep(tmp_path / 'other.py')
+
+
+def test_a_sweep_file_may_import_a_module_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'modules', dict(sys.modules))
+    before = list(sys.path)
+    (tmp_path / 'rates_of_mine.py').write_text('NAMES = ("a", "b")\n')
+    path = tmp_path / 'sweep.py'
+    path.write_text(
+        'from ml_collections import ConfigDict\nfrom rates_of_mine import NAMES\n'
+        'def get_sweep():\n    return [(name, ConfigDict()) for name in NAMES]\n'
+    )
+    assert [name for name, _ in load_sweep(path)] == ['a', 'b']
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 from configs import resnet_rs
 from resnet_rs.sweep import pareto
 from resnet_rs.sweep.pareto import Point, pareto_front, published
+from resnet_rs.utils.figures import encode_figure
 
 
 def brute_force(points):
@@ -57,3 +58,13 @@ def test_every_point_of_a_front_carries_its_name():
     assert {text.get_text() for text in axes.texts} == {'a', 'b'}
     [front] = [line for line in axes.lines if line.get_label() == 'runs, Pareto front']
     assert front.get_xydata().tolist() == [[1, 50], [3, 60]]
+
+
+def test_the_legend_covers_no_point_and_the_axis_has_numbers():
+    points = [Point('a', 0.0025, 50.0), Point('b', 0.038, 40.0)]
+    figure = pareto.draw({'runs': points}, 'cost', 'title')
+    encode_figure(figure, 'png')  # lays it out
+    axes, [legend] = figure.axes[0], figure.legends
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    shown = [text.get_text() for text in axes.get_xticklabels(which='major')]
+    assert {'0.005', '0.01', '0.02'} <= set(shown)

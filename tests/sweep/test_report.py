@@ -62,6 +62,12 @@ def test_a_line_for_each_value_of_the_other_axis():
     assert lines['32'][1] == pytest.approx([26, 50 + 26 + 3.2 + 0.5])
 
 
+def test_axes_without_a_line_are_not_drawn():
+    """Runs that are no grid: single points in panels of their own say nothing."""
+    networks = [row(14, 0.25, 32), row(26, 0.5, 64), row(50, 0.5, 64)]
+    assert set(figures.draw_all(networks)) == {'pareto_multiply_adds', 'accuracy_by_depth'}
+
+
 def test_runs_on_a_cpu_have_no_plot_against_training_time():
     drawn = figures.draw_all([row(devices='4 x TPU v3')])
     assert set(drawn) == {'pareto_latency', 'pareto_multiply_adds'}
@@ -71,7 +77,7 @@ def test_runs_on_a_cpu_have_no_plot_against_training_time():
 def test_published_networks_stand_beside_imagenet_only():
     def labels(dataset):
         drawn = figures.draw_all([row(dataset=dataset, devices='4 x TPU v3')])
-        return {text.get_text() for text in drawn['pareto_latency'].axes[0].legend_.get_texts()}
+        return {text.get_text() for text in drawn['pareto_latency'].legends[0].get_texts()}
 
     assert labels('digits') == {'these runs', 'these runs, Pareto front'}
     assert {'ResNet-RS', 'EfficientNet'} < labels('imagenet2012')
@@ -126,8 +132,9 @@ def test_runs_at_hand_are_linked_with_their_curve(tmp_path):
     (run / 'metrics.jsonl').write_text(
         '{"step": 1, "kind": "train", "loss": 3}\n{"step": 2, "kind": "train", "loss": 1}\n'
     )
-    path = write_page([row(workdir=str(run), run='<b>')], {}, tmp_path, with_runs=True)
-    page = path.read_text()
+    few_classes = row(workdir=str(run), run='<b>', ema_top5=None, raw_top5=None)
+    page = write_page([few_classes], {}, tmp_path, with_runs=True).read_text()
+    assert '<button>top-1 EMA' in page and '<button>top-5' not in page
     assert '<a href="run/">&lt;b&gt;</a>' in page
     assert sparkline([3, 1]) in page
     assert '2.0,2.0 118.0,26.0' in sparkline([3, 1])

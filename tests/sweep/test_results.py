@@ -9,6 +9,7 @@ from configs import digits, resnet_rs
 from resnet_rs import results as command
 from resnet_rs.config.stored import write_config
 from resnet_rs.sweep import results
+from resnet_rs.sweep.__main__ import short_table
 from resnet_rs.utils.errors import UserError
 
 
@@ -61,6 +62,8 @@ def test_a_row_says_what_the_run_was(tmp_path):
     }
     assert {name: row[name] for name in expected} == expected
     assert set(row) == set(results.SCHEMA.names)
+    folder = {'data.source': 'image_folder', 'data.data_dir': '/photos/birds/'}
+    assert results.row_of(write_run(tmp_path / 'birds', **folder))['dataset'] == 'birds'
 
 
 def test_costs_are_those_of_the_paper():
@@ -98,6 +101,14 @@ def test_seeds_are_one_row_with_mean_and_deviation(tmp_path):
     assert len(page) == 2 + 3
     assert '| 80.00 ± 10.00 |' in page[3]
     assert '| 50.00 |' in page[4]
+    # Rows that differ in a setting without a column are told apart by their runs.
+    ends = ['runs', 'decay', 'small0 and 2 more', 'wide']
+    table = short_table(tmp_path).splitlines()
+    assert [line.rpartition('  ')[2] for line in table] == ends
+    assert [line.rpartition(' | ')[2] for line in [page[0], *page[2:]]] == [f'{e} |' for e in ends]
+    assert max(map(len, table)) <= 80
+    assert not results.are_alike([small, wide]) and results.are_alike([small, decay])
+    assert 'runs' not in results.markdown([row for row in rows if row['run'] != 'decay'])
 
 
 def test_tables_of_several_machines_become_one(tmp_path, capsys):

@@ -264,3 +264,16 @@ def test_rmsprop_has_no_form_of_nesterov():
     config.optimizer.nesterov = True
     with pytest.raises(UserError, match='optimizer.nesterov is True, but'):
         check_settings(config)
+
+
+def test_every_stage_has_its_rate():
+    """Head 1, stages 4 to 1 the powers 1 to 4 of 1/2, stem 1/32; of a network of two stages too."""
+    config = default_config()
+    config.optimizer.update({'momentum': 0.0, 'weight_decay': 0.0, 'depth_decay': 0.5})
+    names = ('stem', 'stage1', 'stage2', 'stage3', 'stage4', 'head')
+    for present, powers in ((names, (5, 4, 3, 2, 1, 0)), (names[:3] + names[5:], (3, 2, 1, 0))):
+        params = {name: {'kernel': jnp.ones(2)} for name in present}
+        optimizer = create_optimizer(config, lambda step: 1.0)
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        for name, power in zip(present, powers, strict=True):
+            np.testing.assert_allclose(updates[name]['kernel'], -(0.5**power))

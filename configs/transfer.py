@@ -1,0 +1,146 @@
+"""Fine-tuning on other datasets: the protocols of SimCLR's appendix and of VTAB-1k.
+
+    python -m resnet_rs.datasets.prepare cifar100 --data_dir=DATA
+    python main.py --config=configs/transfer.py:simclr/cifar100 --workdir=DIR \\
+      --config.data.data_dir=DATA --config.init_from=RUN
+
+RUN is the work directory of a trained or converted network; name its network and its input with
+--config.model.name, --config.data.resize, --config.data.mean_rgb and --config.data.std_rgb, where
+they differ from ResNet-50's here. Settings are chosen on the first variant of a task; the second,
+`simclr/cifar100/final`, trains on training and validation images and evaluates on test images.
+Nothing here has been run.
+
+VTAB-1k has 19 tasks. Those below are the 12 whose labels tfds stores as 'label'. The labels of
+clevr, kitti, dsprites and smallnorb (seven tasks) are computed from other features, which the data
+reader does not do. Its protocol squashes images to 224 x 224; this code takes the centre crop of
+the shorter side, which differs for images that are not square.
+"""
+
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from resnet_rs.config import default_config
+from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.utils.errors import UserError
+
+
+class Task(NamedTuple):
+    """A dataset of tfds.
+
+    validation: the split that tfds has for validation, or the part of 'train', in percent, at which
+      VTAB's validation images begin.
+    examples: of 'train'; 0 to read it from the prepared dataset in $TFDS_DATA_DIR.
+    """
+
+    name: str
+    classes: int
+    validation: str | int
+    examples: int = 0
+    test: str = 'test'
+
+
+# Splits: google-research/task_adaptation. eurosat and resisc45 have one split; it trains on 60 %
+# and validates on the next 20 %, so the rest is for testing (an inference).
+TASKS = {
+    'caltech101': Task('caltech101', 102, 90),
+    'cifar100': Task('cifar100', 100, 90, 50_000),
+    'dtd': Task('dtd', 47, 'validation'),
+    'oxford_flowers102': Task('oxford_flowers102', 102, 'validation'),
+    'oxford_iiit_pet': Task('oxford_iiit_pet', 37, 80),
+    'sun397': Task('sun397/tfds', 397, 'validation'),
+    'svhn_cropped': Task('svhn_cropped', 10, 90),
+    'patch_camelyon': Task('patch_camelyon', 2, 'validation'),
+    'eurosat': Task('eurosat/rgb', 10, 60, 27_000, 'train[80%:]'),
+    'resisc45': Task('resisc45', 45, 60, 31_500, 'train[80%:]'),
+    'diabetic_retinopathy': Task('diabetic_retinopathy_detection/btgraham-300', 5, 'validation'),
+    'dmlab': Task('dmlab', 6, 'validation'),
+}
+
+# task_adaptation, scripts/run_all_tasks.sh: 1,000 steps of 64 images, no augmentation, the rate
+# divided by 10 at 300, 600 and 900.
+VTAB = {
+    'batch_size': 64,
+    'duration': '1000 steps',
+    'model.batch_norm_momentum': 0.9,
+    'data.crop_area': (1.0, 1.0),
+    'data.flip': False,
+    'data.eval_crop': 'fraction 1',
+    'optimizer.learning_rate': 0.01 * 256 / 64,
+    'optimizer.schedule': 'step',
+    'optimizer.step_at': (0.3, 0.6, 0.9),
+    'optimizer.warmup': '80 steps',
+    'eval.every': '1000 steps',
+    'checkpoint.every': '500 steps',
+}
+# Chen et al. 2020 (arXiv 2002.05709), appendix B.8: 20,000 steps of 256 images, random crop and
+# flip, weight decay divided by the rate. Rate and decay are the middle of its grids: 7 rates from
+# 1e-4 to 1e-1 and 7 decays from 1e-6 to 1e-3, and none.
+SIMCLR = {
+    'batch_size': 256,
+    'duration': '20000 steps',
+    'optimizer.learning_rate': 10**-2.5,
+    'optimizer.nesterov': True,
+    'optimizer.warmup': '0 steps',
+    'optimizer.weight_decay': 10**-4.5 / 10**-2.5,
+    'data.eval_crop': 'fraction 0.875',
+    'eval.every': '2000 steps',
+}
+PROTOCOLS = {'simclr': SIMCLR, 'vtab': VTAB}
+
+
+def get_config(variant: str = 'simclr/cifar100') -> ConfigDict:
+    """Returns the settings of PROTOCOL/TASK or PROTOCOL/TASK/final, without init_from; locked."""
+    protocol, _, rest = variant.partition('/')
+    name, _, final = rest.partition('/')
+    if protocol not in PROTOCOLS or name not in TASKS or final not in ('', 'final'):
+        raise UserError(
+            f'configs/transfer.py has no variant {variant!r}; it has PROTOCOL/TASK and '
+            f'PROTOCOL/TASK/final, with a protocol of {", ".join(PROTOCOLS)} and a task of '
+            f'{", ".join(TASKS)}'
+        )
+    task = TASKS[name]
+    config = default_config()
+    config.model.name = 'resnet_50'
+    config.model.num_classes = task.classes
+    config.model.dropout_rate = 0.0
+    config.data.name = task.name
+    config.data.image_size = 224
+    config.data.augment = 'none'
+    config.optimizer.label_smoothing = 0.0
+    config.ema.decay = 0.0
+    config.update_from_flattened_dict(PROTOCOLS[protocol])
+    train, validation = _vtab_splits(task) if protocol == 'vtab' else _whole_splits(task)
+    config.data.train_split, config.data.eval_split = train, validation
+    if final:
+        config.data.train_split, config.data.eval_split = f'{train}+{validation}', task.test
+    if protocol == 'simclr':
+        # max(1 - 10 / s, 0.9) with s steps per epoch, which is 0.9 below 25,600 images.
+        examples = _examples(task) if task.examples else 0
+        config.model.batch_norm_momentum = max(1 - 10 * 256 / max(examples, 1), 0.9)
+    return config.lock()
+
+
+def _vtab_splits(task: Task) -> tuple[str, str]:
+    """Returns 800 images for training and 200 for validation."""
+    if isinstance(task.validation, str):
+        return 'train[:800]', f'{task.validation}[:200]'
+    first = _examples(task) * task.validation // 100
+    return 'train[:800]', f'train[{first}:{first + 200}]'
+
+
+def _whole_splits(task: Task) -> tuple[str, str]:
+    """Returns all images of both parts; where tfds has one split, the last part is for testing."""
+    if isinstance(task.validation, str):
+        return 'train', task.validation
+    end = '80%' if task.test.startswith('train') else ''
+    return f'train[:{task.validation}%]', f'train[{task.validation}%:{end}]'
+
+
+def _examples(task: Task) -> int:
+    """Returns the training examples of a task."""
+    if task.examples:
+        return task.examples
+    config = default_config()
+    config.data.name, config.data.train_split, config.data.eval_split = task.name, 'train', 'train'
+    return find_dataset(config.data).split('train').num_examples

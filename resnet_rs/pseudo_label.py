@@ -1,0 +1,156 @@
+"""Labels the images of a split by a trained network, for training on them (docs/objectives.md).
+
+    python -m resnet_rs.pseudo_label --workdir=TEACHER --split='train[10%:]' --output=FILE.npz
+
+FILE gets the probabilities of every image by its number in the split, by the EMA weights, with the
+preprocessing of the teacher's evaluation. The same command resumes an interrupted one. Beside FILE
+it writes a histogram of the confidences and a page of the most and the least certain images. A run
+reads FILE by --config.objective=pseudo_labels --config.pseudo_labels.file=FILE.npz.
+"""
+
+import argparse
+import pathlib
+
+from resnet_rs.utils.errors import (
+    CommandParser,
+    UserError,
+    checkpoint_name,
+    count_of,
+    one_line_errors,
+    positive_integer,
+)
+from resnet_rs.utils.log_lines import log_for_people
+from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
+
+PAGE_IMAGES = 16  # of the most certain ones, and as many of the least certain
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; a user error prints one line and exits with status 2."""
+    options = _parser().parse_args(arguments)
+    with one_line_errors(UserError):
+        path = pathlib.Path(options.output)
+        if path.suffix != '.npz' or not path.parent.is_dir():
+            raise UserError(
+                f'--output={path} must be an .npz file in a directory that exists; name another'
+            )
+        skip_absent_tpu()
+        import_tensorflow()
+        from resnet_rs.hub.timm_repository import source_config
+        from resnet_rs.multihost import connection
+        from resnet_rs.run import labelling
+        from resnet_rs.utils import compilation_cache
+
+        config = source_config(options.workdir)
+        images = labelling.find_images(
+            options.workdir,
+            options.split,
+            data__source=options.source,
+            data__name=options.data,
+            data__data_dir=options.data_dir,
+            eval__batch_size=options.batch_size,
+            eval__image_size=options.image_size,
+        )
+        compilation_cache.enable()
+        connection.connect(**config.hosts)
+        labels = labelling.label_images(
+            options.workdir,
+            options.checkpoint,
+            images,
+            path,
+            top=options.top,
+            save_every=options.save_every,
+        )
+        import jax
+
+        if jax.process_index() == 0:
+            print(_report(labels, images, path, options.least_confidence, options.per_class))
+
+
+def _report(labels, images, path, least_confidence, per_class) -> str:
+    """Writes the pictures beside the file; returns a text on the labels and their selection."""
+    import numpy as np
+
+    from resnet_rs.datasets.pseudo_labels import select
+    from resnet_rs.run import certainty
+
+    selection = select(labels, least_confidence, per_class)
+    chosen = int((selection.copies == 0).sum())
+    lines = [
+        f'{count_of(len(labels.label), "image")} of {images.split.name} of {images.info.name}, '
+        f'labelled by {labels.description.teacher}: {path}, digest {labels.digest}'
+    ]
+    if skipped := int((~labels.mask).sum()):
+        lines.append(f'{count_of(skipped, "image")} cannot be decoded and will not be chosen')
+    confidence = labels.confidence[labels.mask]
+    quantiles = np.quantile(confidence, (0.1, 0.5, 0.9)) if len(confidence) else (0, 0, 0)
+    lines.append(
+        f'confidence: {quantiles[0]:.3f}, {quantiles[1]:.3f} and {quantiles[2]:.3f} at 10, 50 and '
+        '90 % of the images'
+    )
+    counts = selection.per_class
+    lines.append(
+        f'with a least confidence of {least_confidence:g} and '
+        f'{per_class or "no fixed number of"} images per class: '
+        f'{count_of(chosen, "image")}, {counts.sum():,} in an epoch, of each class '
+        f'{counts.min():,} to {counts.max():,}'
+    )
+    if images.info.num_classes == labels.description.num_classes:
+        right = labels.predicted[labels.mask] == labels.label[labels.mask]
+        lines.append(
+            f"the data's own labels agree with {right.mean():.2%} of the predictions (where the "
+            'data have labels)'
+        )
+    lines += [f'wrote {each}' for each in certainty.write(labels, images, path, PAGE_IMAGES)]
+    return '\n'.join(lines)
+
+
+def _parser():
+    parser = CommandParser(prog='python -m resnet_rs.pseudo_label', description=__doc__)
+    for name, meaning in (
+        ('workdir', "of the teacher: a run, converted weights or 'hf:OWNER/NAME'"),
+        ('split', "of the images, in the notation of tfds, such as 'train[10%%:]'"),
+        ('output', 'the .npz file to write'),
+    ):
+        parser.add_argument(f'--{name}', required=True, help=meaning)
+    parser.add_argument(
+        '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
+        help="'last', 'best' or a step (default: %(default)s)",
+    )  # fmt: skip
+    own = "(default: the teacher's)"
+    parser.add_argument('--data', metavar='NAME', help=f'tfds set of the images {own}')
+    parser.add_argument(
+        '--source', choices=('tfds', 'image_folder'), help=f'where the images are {own}'
+    )
+    parser.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
+    for name, default, meaning in (
+        ('batch_size', None, f'images at once {own}'),
+        ('image_size', None, f'pixels {own}'),
+        ('save_every', 100, 'batches between two saves (default: %(default)s)'),
+    ):
+        parser.add_argument(f'--{name}', type=positive_integer, default=default, help=meaning)
+    parser.add_argument(
+        '--top', type=positive_integer, default=0, help='likeliest classes to keep (default: all)'
+    )
+    parser.add_argument(
+        '--least_confidence', type=_probability, default=0.0, help='of the printed selection'
+    )
+    parser.add_argument(
+        '--per_class', type=positive_integer, default=0, help='of the printed selection'
+    )
+    return parser
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+    return value
+
+
+if __name__ == '__main__':
+    log_for_people()
+    main()

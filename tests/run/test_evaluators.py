@@ -1,0 +1,38 @@
+"""The evaluations of a run: their batches and the lines that tell their results."""
+
+import types
+
+import pytest
+from helpers import prepared
+
+from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.run.evaluators import Evaluator, with_smaller_eval_batch
+from resnet_rs.training.evaluation import Evaluation
+
+
+@pytest.mark.parametrize(
+    'devices, given, batch_size', [(1, 1024, 18), (8, 1024, 24), (8, 24, 24), (8, 16, 16)]
+)
+def test_a_batch_holds_the_split_once_at_most(devices, given, batch_size):
+    """18 images; the batch divides over the devices."""
+    config = prepared.config('image_folder')
+    config.eval.batch_size = given
+    mesh = types.SimpleNamespace(size=devices)
+    found = with_smaller_eval_batch(config, find_dataset(config.data), mesh)
+    assert found.eval.batch_size == batch_size
+
+
+def test_results_of_an_evaluation_fit_80_columns():
+    """A line for each of the weights, with the figures of both below each other."""
+    metrics = {'top1': 0.788, 'top5': 0.943, 'loss': 1.2345}
+    metrics = {
+        f'{weights}_{name}': value for weights in ('raw', 'ema') for name, value in metrics.items()
+    }
+    evaluation = Evaluation(metrics, 50_000, {})
+    evaluator = Evaluator('eval', None, None, 'eval.batch_size', 1, None)
+    lines = evaluator.describe(109_459, evaluation).splitlines()
+    assert lines == [
+        f'step 109459, 50,000 images, {weights}: top-1 78.80 %, top-5 94.30 %, loss 1.2345'
+        for weights in ('raw', 'ema')
+    ]
+    assert max(map(len, lines)) <= 80
