@@ -24,6 +24,7 @@ from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
 from resnet_rs.run.workdir import write_workdir
+from resnet_rs.training import objectives
 from resnet_rs.training.networks import model_of
 from resnet_rs.training.objectives import create_objective, entropy, teacher_loss
 from resnet_rs.training.sharding import bytes_per_device, create_mesh, to_global
