@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from resnet_rs.config import mixture
+from resnet_rs.config.clips import clip_shape
 from resnet_rs.datasets import order, records
 from resnet_rs.datasets.examples import ExampleFormat
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
@@ -186,7 +187,8 @@ def _open_source(source: Source, first_step, process_index, process_count) -> Re
     info = dataset_info(config)
     split = info.split(data.train_split)
     plan = _plan_source(config, process_count)
-    logging.info('The input pipeline needs %s', plan.memory.text)
+    what = ' of pseudo-labelled images' if source.labels else ''
+    logging.info('The input pipeline%s needs %s', what, plan.memory.text)
     files = cached_split(split, info, data)
 
     def read(step):
@@ -207,8 +209,8 @@ def _open_source(source: Source, first_step, process_index, process_count) -> Re
 
     pipeline = Pipeline(
         read,
-        ExampleFormat(files, info.num_classes, data.image_size),
-        training_transforms(config),
+        ExampleFormat(files, info.num_classes, data.image_size, clip_shape(config, 'train')),
+        training_transforms(config, files),
         plan.local_batch,
         plan.memory.prefetch_batches,
         threads_of(data),

@@ -37,5 +37,5 @@ def get_config(directory: str = '') -> ConfigDict:
     config.data.update({name: source.data[name] for name in KEPT})
     config.data.augment = 'none'
     config.optimizer.learning_rate = 0.01  # a tenth of the rate for new weights
-    config.optimizer.warmup = '1 epochs'
+    config.optimizer.warmup = '1 epoch'
     return config.lock()

@@ -51,7 +51,7 @@ def get_config(variant: str = 'standard') -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.eval.every = '5 epochs'
     config.checkpoint.every = '5 epochs'
-    config.log.every = '1 epochs'
+    config.log.every = '1 epoch'
 
     if variant == 'small':
         config.duration = '60 epochs'

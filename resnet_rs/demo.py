@@ -9,8 +9,7 @@ import pathlib
 
 import numpy as np
 
-from resnet_rs.run.report import PAGE_FILE
-from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.run_log import PAGE_FILE, read_metrics
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
 

@@ -134,7 +134,9 @@ def _text(rows: dict, images) -> str:
 
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.probe', description=__doc__)
-    parser.add_argument('--workdir', required=True, help='of a run, or of converted weights')
+    parser.add_argument(
+        '--workdir', required=True, help="of a run, of converted weights, or 'hf:OWNER/NAME'"
+    )
     parser.add_argument(
         '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
         help="'last', 'best' or a step (default: %(default)s)",

@@ -36,12 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
             )
         skip_absent_tpu()
         import_tensorflow()
-        from resnet_rs.config.stored import stored_config_of
+        from resnet_rs.hub.timm_repository import source_config
         from resnet_rs.multihost import connection
         from resnet_rs.run import labelling
         from resnet_rs.utils import compilation_cache
 
-        config = stored_config_of(options.workdir)
+        config = source_config(options.workdir)
         images = labelling.find_images(
             options.workdir,
             options.split,
@@ -108,7 +108,7 @@ def _report(labels, images, path, least_confidence, per_class) -> str:
 def _parser():
     parser = CommandParser(prog='python -m resnet_rs.pseudo_label', description=__doc__)
     for name, meaning in (
-        ('workdir', 'of the teacher: a run, or converted weights'),
+        ('workdir', "of the teacher: a run, converted weights or 'hf:OWNER/NAME'"),
         ('split', "of the images, in the notation of tfds, such as 'train[10%%:]'"),
         ('output', 'the .npz file to write'),
     ):

@@ -62,6 +62,8 @@ def test_all_commands_are_found():
     assert names >= {
         'main.py',
         'predict',
+        'probe',
+        'pseudo_label',
         'plan',
         'sweep',
         'datasets.prepare',

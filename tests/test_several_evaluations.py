@@ -19,7 +19,7 @@ from resnet_rs.run import preflight
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.workdir import load_workdir
-from resnet_rs.training.steps import model_of, normalise
+from resnet_rs.training.networks import model_of, normalise
 from resnet_rs.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')

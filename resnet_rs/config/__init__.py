@@ -9,9 +9,9 @@ durations.py turns '350 epochs' into steps.
 """
 
 from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
+from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.table import (
-    DEFAULT_EVALUATION,
     EVALUATION_SETTINGS,
     SETTINGS,
     default_config,

@@ -6,7 +6,8 @@ is as in the default evaluation (EVALUATION_SETTINGS in table.py).
 
 import ml_collections
 
-from resnet_rs.config.table import DEFAULT_EVALUATION, EVALUATION_SETTINGS
+from resnet_rs.config.relations import DEFAULT_EVALUATION
+from resnet_rs.config.table import EVALUATION_SETTINGS
 from resnet_rs.utils.errors import UserError
 
 

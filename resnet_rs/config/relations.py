@@ -9,6 +9,12 @@ from typing import Any
 
 from resnet_rs.models.families import family_of
 
+FILES_OF_SOURCES = {
+    'image_folder': 'SPLIT/CLASS/*.jpg',
+    'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg',
+    'sequence_examples': 'SPLIT*.tfrecord',
+}
+VIDEO_SOURCES = ('video_folder', 'sequence_examples')
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
 
@@ -83,6 +89,31 @@ def remat(settings: Mapping[str, Any]) -> str:
     )
 
 
+def frames(settings: Mapping[str, Any]) -> str:
+    network, count = settings['model.name'], settings['data.frames']
+    takes_clips = family_of(network).clips
+    if takes_clips and count < 2:
+        return (
+            f'model.name is {network!r}, a network for clips, but data.frames is {count}; give the '
+            'frames of a clip, for instance --config.data.frames=32'
+        )
+    if count > 1 and not takes_clips:
+        return (
+            f'data.frames is {count}, but model.name is {network!r}, a network for images; use a '
+            'network for clips, such as --config.model.name=resnet_3d_rs_50, or single frames: '
+            '--config.data.frames=1'
+        )
+    if count and settings['objective'] == 'distillation':
+        return (
+            f'data.frames is {count}, but objective is distillation, which takes images; use '
+            '--config.objective=supervised'
+        )
+    source = settings['data.source']
+    if not count and source in VIDEO_SOURCES:
+        return f'data.source is {source!r}, but data.frames is 0; give the frames of a clip'
+    return ''
+
+
 def nesterov(settings: Mapping[str, Any]) -> str:
     if not settings['optimizer.nesterov'] or settings['optimizer.name'] != 'rmsprop':
         return ''
@@ -106,15 +137,21 @@ def randaugment_operations(settings: Mapping[str, Any]) -> str:
 
 
 def data_dir(settings: Mapping[str, Any]) -> str:
-    if settings['data.source'] != 'image_folder' or settings['data.data_dir']:
+    source = settings['data.source']
+    if source == 'tfds' or settings['data.data_dir']:
         return ''
     return (
-        "data.source is 'image_folder', but data.data_dir is empty; name the folder that holds "
-        'SPLIT/CLASS/*.jpg with --config.data.data_dir'
+        f'data.source is {source!r}, but data.data_dir is empty; name the folder that holds '
+        f'{FILES_OF_SOURCES[source]} with --config.data.data_dir'
     )
 
 
 def cache(settings: Mapping[str, Any]) -> str:
+    if settings['data.cache'] and settings['data.source'] == 'video_folder':
+        return (
+            f'data.cache is {settings["data.cache"]!r}, which does not copy the folders of videos; '
+            'use --config.data.cache='
+        )
     if settings['data.cache'] != 'memory' or settings['data.source'] != 'image_folder':
         return ''
     return (

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import mixture, relations
+from resnet_rs.config import clips, mixture, relations
 from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
-from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
 from resnet_rs.models.rules import RULES as NETWORK
@@ -48,8 +47,7 @@ SETTINGS = {
         "Hub, 'hf:OWNER/NAME'; empty: none"),
     'objective': Setting(
         'supervised', choice('supervised', 'distillation', 'pseudo_labels'),
-        'what the network learns from: labels, labels and a teacher, or labels and pseudo-labels '
-        '(docs/objectives.md)',
+        'labels alone, labels and a teacher, or labels and pseudo-labels (docs/objectives.md)',
         relation=relations.objective),
     'trainable': Setting(
         'all', trainable(), 'parameters that learn, and until when (docs/objectives.md)'),
@@ -62,8 +60,7 @@ SETTINGS = {
     'model.num_classes': Setting(
         1000, NETWORK['num_classes'], "classes of the head; 0: the dataset's number of classes"),
     'model.width_multiplier': Setting(
-        1.0, NETWORK['width_multiplier'],
-        'factor of all channel counts; the narrowest layer has 32'),
+        1.0, NETWORK['width_multiplier'], 'factor of all channels; the narrowest layer has 32'),
     'model.dropout_rate': Setting(0.25, NETWORK['dropout_rate'], 'dropout before the head'),
     'model.stochastic_depth_rate': Setting(
         0.0, NETWORK['stochastic_depth_rate'],
@@ -118,7 +115,8 @@ SETTINGS = {
         relation=relations.remat),
 
     'data.source': Setting(
-        'tfds', choice('tfds', 'image_folder'), 'image_folder: data_dir/SPLIT/CLASS/**/FILE'),
+        'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'form of the data (docs/video.md)'),
+    **clips.OF_DATA,
     'data.name': Setting('imagenet2012', text(required=True), 'name of the tfds set'),
     'data.data_dir': Setting(
         '', text(), 'directory of the data; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets',
@@ -294,14 +292,15 @@ SETTINGS = {
         0, Rule(int, f'0 (data.image_size) or a whole number, {LEAST_IMAGE_SIZE} or more',
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
+    **clips.OF_EVALUATION,
 
-    'checkpoint.every': Setting('1 epochs', duration(), 'time between checkpoints', Change.RESUME),
+    'checkpoint.every': Setting('1 epoch', duration(), 'time between checkpoints', Change.RESUME),
     'checkpoint.keep_last': Setting(
         2, whole(1), 'number of newest checkpoints to keep', Change.RESUME),
     'checkpoint.keep_best': Setting(
         1, whole(0), 'number of checkpoints with the best EMA top-1 to keep', Change.RESUME),
     'checkpoint.best_by': Setting(
-        DEFAULT_EVALUATION, text(required=True),
+        relations.DEFAULT_EVALUATION, text(required=True),
         "evaluation whose EMA top-1 says which checkpoint is best: 'eval' or a name in evals",
         Change.RESUME, relations.best_by),
 
@@ -335,6 +334,8 @@ EVALUATION_SETTINGS = {
     ),
     'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
     'every': _instead_of('eval.every', 'between such evaluations'),
+    'clips': _instead_of('eval.clips', 'of a video'),
+    'crops': _instead_of('eval.crops', 'of a clip'),
 }
 
 

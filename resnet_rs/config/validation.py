@@ -5,8 +5,8 @@ import re
 
 import ml_collections
 
+from resnet_rs.config.relations import DEFAULT_EVALUATION
 from resnet_rs.config.table import (
-    DEFAULT_EVALUATION,
     EVALUATION_SETTINGS,
     SETTINGS,
     flatten,

@@ -26,3 +26,4 @@ IMAGE_SIZES = {
     'efficientnet_l2': 800,
 }
 OTHER_IMAGE_SIZE = 224
+CLIPS_IMAGE_SIZE = 256  # of the thirty views of Model Garden

@@ -1,6 +1,6 @@
-"""TF Model Garden's ResNet-RS object checkpoints.
+"""TF Model Garden's object checkpoints: ResNet-RS, and 3-D ResNets (model_garden_clips.py).
 
-Source: tf-models-official 2.20, official/vision (modeling/backbones/resnet.py). That network
+Source: tf-models-official 2.20, official/vision (modeling/backbones/resnet.py). Its ResNet-RS
 differs from the paper's: swish, TensorFlow's SAME padding, a stride-1 pool in the first shortcut,
 and a class 0 for background; it is evaluated with a centre crop of 0.875 and bilinear resizing.
 """
@@ -10,6 +10,7 @@ import itertools
 import pathlib
 import re
 
+from resnet_rs.convert import model_garden_clips as clips
 from resnet_rs.convert.tensorflow_checkpoint import read_tensors
 from resnet_rs.convert.weights import Source, candidate_paths, check_known
 
@@ -41,8 +42,15 @@ def read(path: pathlib.Path, which: str) -> Source:
     variables = {k.removesuffix(SUFFIX): v for k, v in tensors.items() if AVERAGE not in k}
     averages = {k.removesuffix(AVERAGE): v for k, v in tensors.items() if AVERAGE in k}
     sizes = _stage_sizes(variables)
-    name_of = functools.partial(garden_key, stage_sizes=sizes)
-    path_of = {name_of(path): path for path in candidate_paths(sizes, FORM['stem'])}
+    is_for_clips = any(clips.OF_A_BLOCK in name for name in variables)
+    if is_for_clips:
+        stem = clips.stem_of(variables)
+        name_of = functools.partial(clips.garden_key, stage_sizes=sizes, stem=stem)
+        paths = clips.paths(sizes, stem)
+    else:
+        name_of = functools.partial(garden_key, stage_sizes=sizes)
+        paths = candidate_paths(sizes, FORM['stem'])
+    path_of = {name_of(path): path for path in paths}
     check_known(variables | averages, path_of, str(path))
     weights = {'raw': _arrays(variables, path_of), 'ema': _arrays(variables, path_of)}
     notes = []
@@ -54,7 +62,19 @@ def read(path: pathlib.Path, which: str) -> Source:
     head = variables.get('model/layer_with_weights-1/bias')
     if head is not None and len(head) == CLASSES_WITH_BACKGROUND:
         notes.append('class 0 of 1001, the background, is left out')
-    return Source(weights, FORM, name_of, DATA, tuple(notes))
+    if not is_for_clips:
+        return Source(weights, FORM, name_of, DATA, tuple(notes))
+    return Source(
+        weights,
+        {},
+        name_of,
+        clips.DATA,
+        tuple(notes),
+        family='3-D ResNet',
+        recognise=lambda variant: clips.recognise(weights['ema'], sizes, stem),
+        usual_classes=clips.CLASSES,
+        dataset='Kinetics',
+    )
 
 
 def _is_weight(name):
@@ -65,8 +85,9 @@ def _arrays(tensors, path_of):
     arrays = {}
     for name, array in tensors.items():
         leaf = path_of[name]
-        if 'squeeze_excite' in leaf and leaf.endswith('kernel') and array.ndim == 4:
-            array = array[0, 0]
+        is_gate = 'squeeze_excite' in leaf or 'self_gating' in leaf
+        if is_gate and leaf.endswith('kernel') and set(array.shape[:-2]) == {1}:
+            array = array.reshape(array.shape[-2:])
         if leaf.startswith('head/') and array.shape[-1] == CLASSES_WITH_BACKGROUND:
             array = array[..., 1:]
         arrays[leaf] = array

@@ -45,6 +45,7 @@ class Source:
     family: the networks that the tensors' names are of.
     recognise: for a family with a module of its own here, a function of --variant that returns the
       network's name and the settings of config.model that the weights need; None for ResNets.
+    usual_classes: the numbers of classes that need no --num_classes, those of `dataset`.
     """
 
     weights: dict[str, Arrays]
@@ -54,6 +55,8 @@ class Source:
     notes: tuple[str, ...] = ()
     family: str = 'ResNet'
     recognise: Callable[[str], tuple[str, dict]] | None = None
+    usual_classes: tuple[int, ...] = (1000,)
+    dataset: str = 'ImageNet'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
         )
     if source.recognise:
         name, settings = source.recognise(variant)
-        return Network(name, _head_size(arrays, num_classes), settings)
+        return Network(name, _head_size(source, num_classes), settings)
     form = _parts(arrays) | source.form
     if len(form['stage_sizes']) != len(STAGE_WIDTHS):
         raise UserError(
@@ -143,7 +146,7 @@ def recognise(source: Source, variant: str, num_classes: int | None) -> Network:
         settings['width_multiplier'] = width
     if gated and (divisor := _squeeze_excite_divisor(source, VARIANTS[name])) != 1:
         settings['squeeze_excite_divisor'] = divisor
-    return Network(name, _head_size(arrays, num_classes), settings)
+    return Network(name, _head_size(source, num_classes), settings)
 
 
 def assemble(source: Source, network: Network) -> tuple[dict, tuple[str, ...]]:
@@ -230,18 +233,20 @@ def _squeeze_excite_divisor(source, parts):
     )
 
 
-def _head_size(arrays, num_classes):
+def _head_size(source, num_classes):
     if num_classes is not None:
         return num_classes
+    arrays, usual = source.weights['ema'], source.usual_classes
     if 'head/kernel' not in arrays:
         raise UserError(
             'the file has no classifier; give --num_classes=N to add one, newly initialised, for '
             'training on N classes'
         )
     size = arrays['head/kernel'].shape[-1]
-    if size != 1000:
+    if size not in usual:
+        usual = ' or '.join(map(str, usual)) + f' of {source.dataset}'
         raise UserError(
-            f'the classifier of the file has {count_of(size, "class")}, not the 1000 of ImageNet; '
+            f'the classifier of the file has {count_of(size, "class")}, not the {usual}; '
             f'give --num_classes={size} to keep it, or another number for a newly initialised one'
         )
     return size

@@ -6,9 +6,10 @@ import re
 import ml_collections
 
 from resnet_rs.config import default_config
-from resnet_rs.convert.image_sizes import IMAGE_SIZES, OTHER_IMAGE_SIZE
+from resnet_rs.convert.image_sizes import CLIPS_IMAGE_SIZE, IMAGE_SIZES, OTHER_IMAGE_SIZE
 from resnet_rs.convert.resnest import evaluation_settings
 from resnet_rs.convert.weights import Network
+from resnet_rs.models.families import family_of
 
 
 def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
@@ -16,7 +17,8 @@ def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
     for part in reversed(path.absolute().parts[-2:]):
         if match := re.search(r'(?<![a-zA-Z0-9])i(\d{2,4})(?![0-9])', part):
             return int(match[1]), "from the file's name"
-    size = IMAGE_SIZES.get(network.name, OTHER_IMAGE_SIZE)
+    other = CLIPS_IMAGE_SIZE if family_of(network.name).clips else OTHER_IMAGE_SIZE
+    size = IMAGE_SIZES.get(network.name, other)
     return size, f'the default of {network.name}; --image_size sets another'
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from resnet_rs.datasets import records
+from resnet_rs.datasets import clips, records
 from resnet_rs.datasets.images import decode_crop, silent_libraries
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 
 MOST_WHOLE = 10_000  # images of the largest split that is decoded whole
 SAMPLE = 2_000  # images that are decoded of a larger split
+FRAMES = 50  # that count as one image each: of a video, all frames are decoded
 _RECORDS_AT_ONCE = 20  # least sample of a TFRecord file, which can only be read from its start
 _PROGRESS_SECONDS = 5
 
@@ -54,23 +55,25 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     The sample of an array_record set or an image folder is evenly spaced. The sample of a TFRecord
     set has the first examples of evenly spaced files.
     """
-    count = split.num_examples
-    if count <= MOST_WHOLE:
-        return Sample([(0, count)], f'all {count_of(count, "image")}')
+    count, kind = split.num_examples, 'video' if split.video_form else 'image'
+    of_each = FRAMES if split.video_form else 1
+    if count <= MOST_WHOLE // of_each:
+        return Sample([(0, count)], f'all {count_of(count, kind)}')
+    size = SAMPLE // of_each
     if file_format != 'tfrecord':
-        places = np.linspace(0, count - 1, SAMPLE).round().astype(int).tolist()
-        text = f'{SAMPLE:,} of {count:,} images, evenly spaced'
+        places = np.linspace(0, count - 1, size).round().astype(int).tolist()
+        text = f'{size:,} of {count:,} {kind}s, evenly spaced'
         return Sample([(place, place + 1) for place in places], text)
     lengths = np.array(split.shard_lengths)
     starts = np.cumsum(lengths) - lengths
     filled = np.flatnonzero(lengths)
-    wanted = min(len(filled), SAMPLE // _RECORDS_AT_ONCE)
+    wanted = min(len(filled), max(size // _RECORDS_AT_ONCE, 1))
     chosen = filled[np.linspace(0, len(filled) - 1, wanted).round().astype(int)]
-    stops = starts[chosen] + np.minimum(lengths[chosen], -(-SAMPLE // wanted))
+    stops = starts[chosen] + np.minimum(lengths[chosen], -(-size // wanted))
     ranges = list(zip(starts[chosen].tolist(), stops.tolist(), strict=True))
     sample = Sample(ranges, '')
     return sample._replace(
-        text=f'{sample.size:,} of {count:,} images, the first of {wanted:,} evenly spaced files'
+        text=f'{sample.size:,} of {count:,} {kind}s, the first of {wanted:,} evenly spaced files'
     )
 
 
@@ -83,10 +86,10 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
 
     # TensorFlow would skip the decoding if the result did not depend on the pixels.
     def decoded(element):
-        whole = decode_crop(
-            records.load(split, element['data']),
-            lambda shape: tf.stack([0, 0, shape[0], shape[1]]),
-        )
+        loaded = records.load(split, element['data'])
+        if split.video_form:
+            return element['index'], element['label'], clips.decode_all(split, loaded) > 0
+        whole = decode_crop(loaded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
         return element['index'], element['label'], tf.size(whole) > 0
 
     def decoded_or_not(element):

@@ -15,22 +15,24 @@ NO_LABEL = -1
 class ExampleFormat:
     """The arrays of an example.
 
-    They are 'image' uint8 [S, S, 3], 'label' int32, 'mask' float32, 'index' int32 (the number in
-    the split) and, of sets with several right labels, 'label_set' bool [classes].
+    They are 'image' uint8 [..., S, S, 3], 'label' int32, 'mask' float32, 'index' int32 (the number
+    in the split) and, of sets with several right labels, 'label_set' bool [classes].
 
     Attributes:
       source: the split that is read, from copies if there is a cache.
       num_classes: of the dataset.
       image_size: S in pixels.
+      clip: the axes before height and width, of an example from a video (config.clips.clip_shape).
     """
 
     source: SplitInfo
     num_classes: int
     image_size: int
+    clip: tuple[int, ...] = ()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, 3)
+    def image_shape(self) -> tuple[int, ...]:
+        return (*self.clip, self.image_size, self.image_size, 3)
 
     def decoded(self, record: dict, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the example of a record (resnet_rs.datasets.records) and its decoded image."""

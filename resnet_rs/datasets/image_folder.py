@@ -74,7 +74,7 @@ class _Split:
         above = (self._directory, root, *root.absolute().parents) if '://' not in str(root) else ()
         self._above = {_identity(directory) for directory in above}
         self._ignored = []  # (kind, path) of every file that is not read
-        files, folders = _entries(self._directory)
+        files, folders = read_entries(self._directory)
         self.classes = [folder for folder in folders if not _is_hidden_folder(folder)]
         if not self.classes:
             raise UserError(f'{self._directory} has no class folders: it must hold CLASS/*.jpg')
@@ -118,7 +118,7 @@ class _Split:
                 self._ignore('links to a folder that is read already', place)
                 continue
             visited.update({identity} - {None})
-            files, folders = _entries(folder)
+            files, folders = read_entries(folder)
             for file in files:
                 if kind := 'in hidden folders' if hidden else _kind(file):
                     self._ignore(kind, os.path.join(place, file))
@@ -168,7 +168,7 @@ def _identity(directory) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _entries(directory) -> tuple[list[str], list[str]]:
+def read_entries(directory) -> tuple[list[str], list[str]]:
     """Returns the names of the files and of the folders in it, both sorted; links are followed."""
     files, folders = [], []
     try:

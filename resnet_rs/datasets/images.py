@@ -44,7 +44,7 @@ def _bicubic_tf1(image, size):
     # The op converts every tap of an integer image again; from floats it takes half the time.
     return tf.raw_ops.ResizeBicubic(
         images=tf.cast(image, tf.float32)[None],
-        size=[size, size],
+        size=_height_and_width(size),
         align_corners=False,
         half_pixel_centers=False,
     )[0]
@@ -52,12 +52,17 @@ def _bicubic_tf1(image, size):
 
 def _tf2_resize(method, antialias=False):
     def resize(image, size):
-        return tf.image.resize(image, [size, size], method=method, antialias=antialias)
+        return tf.image.resize(image, _height_and_width(size), method=method, antialias=antialias)
 
     return resize
 
 
-# uint8 [h, w, 3] and a side -> float32 [side, side, 3]; bicubic ones may overshoot [0, 255].
+def _height_and_width(size):
+    return [size, size] if isinstance(size, int) else size
+
+
+# uint8 [h, w, 3] and a side, or a height and a width -> float32; bicubic ones may overshoot
+# [0, 255].
 RESIZE = {
     'bicubic_tf1': _bicubic_tf1,
     'bicubic': _tf2_resize('bicubic'),
@@ -78,12 +83,21 @@ def center_box(shape, fraction: fractions.Fraction):
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
-def random_box(shape, fraction, *, area, ratio, seed):
+def image_shape(encoded):
+    """Returns the shape (h, w, channels) of an encoded image, int32 [3]."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded),
+        lambda: tf.shape(_decode_other(encoded)),
+    )
+
+
+def random_box(shape, fraction, *, area, ratio, seed, attempts=10):
     """Draws a random (y, x, height, width), int32 [4], for Inception-style cropping.
 
-    `area` is the range of the box's fraction of the image, `ratio` that of width / height. After 10
-    failed attempts TensorFlow's op returns the whole image; like the authors' code this function
-    then returns the centre crop (Szegedy et al. 2015).
+    `area` is the range of the box's fraction of the image, `ratio` that of width / height. After
+    `attempts` that failed TensorFlow's op returns the whole image; like the authors' code this
+    function then returns the centre crop (Szegedy et al. 2015), unless `fraction` is None.
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -92,9 +106,11 @@ def random_box(shape, fraction, *, area, ratio, seed):
         min_object_covered=0.1,
         aspect_ratio_range=ratio,
         area_range=area,
-        max_attempts=10,
+        max_attempts=attempts,
     )
     box = tf.concat([begin[:2], extent[:2]], axis=0)
+    if fraction is None:
+        return box
     is_whole = tf.reduce_all(extent[:2] == shape[:2])
     return tf.where(is_whole, center_box(shape, fraction), box)
 
@@ -197,9 +213,9 @@ def training_transform(data):
 
 
 def random_flip(image, seed):
-    """Returns `image` [height, width, 3], mirrored for half of all seeds, int32 [2]."""
+    """Returns `image` [..., height, width, 3], mirrored for half of all seeds, int32 [2]."""
     # The sign bit of a random integer is a fair coin.
-    return tf.cond(seed[0] < 0, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(seed[0] < 0, lambda: tf.reverse(image, [-2]), lambda: image)
 
 
 def evaluation_transform(data, size: int, decode_other=None):

@@ -12,6 +12,7 @@ import re
 
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
+from resnet_rs.datasets.video_folder import find_sequence_examples, find_video_folder
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import read_json, read_text
 
@@ -24,11 +25,19 @@ KNOWN_SIZES = {
     'imagenet2012_real': {'validation': 50_000},
     'imagenet_v2': {'test': 10_000},
     'digits': {'train': 1_437, 'validation': 360},
+    'moving_digits': {'train': 2_874, 'validation': 720},
     'fashion_mnist': {'train': 60_000, 'test': 10_000},
 }
 # Features of a record in addition to 'image': the class number, and a set of right classes
 # (ImageNet-ReaL, tfds 'imagenet2012_real').
 LABEL_FEATURES = (('label', ''), ('original_label', 'real_label'))
+
+
+FIND = {
+    'image_folder': find_image_folder,
+    'video_folder': find_video_folder,
+    'sequence_examples': find_sequence_examples,
+}
 
 
 def data_dir(data) -> pathlib.Path:
@@ -50,11 +59,22 @@ def find_dataset(data) -> DatasetInfo:
     of its files is missing; the message names the command that prepares it. The result is cached
     in the process.
     """
-    if data.source == 'image_folder':
-        info = find_image_folder(as_path(data.data_dir), (data.train_split, data.eval_split))
-    else:
+    if data.source == 'tfds':
         info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
-    info.split(data.eval_split)
+    else:
+        info = FIND[data.source](as_path(data.data_dir), (data.train_split, data.eval_split))
+    split = info.split(data.eval_split)
+    if split.video_form and not data.frames:
+        raise UserError(
+            f'{info.name} holds videos, but data.frames is 0; use a network for clips, such as '
+            '--config.model.name=resnet_3d_rs_50, and give the frames of a clip: '
+            '--config.data.frames=32'
+        )
+    if data.frames and not split.video_form:
+        raise UserError(
+            f'{info.name} holds images, but data.frames is {data.frames}; name a set of videos, or '
+            'use --config.data.frames=0 and a network for images'
+        )
     return info
 
 
@@ -68,13 +88,14 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
     feature_metadata = read_json(directory / 'features.json', again)
     try:
         features = feature_metadata['featuresDict']['features']
+        is_video = {'video', 'label'} <= set(features) and 'image' not in features
         kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
-        if not kinds:
+        if not kinds and not is_video:
             raise UserError(
                 f'{name} in {directory} has the features {sorted(features)}: an image '
-                "classification set has 'image' and 'label'"
+                "classification set has 'image' and 'label', one of videos 'video' and 'label'"
             )
-        label_feature, label_set_feature = kinds[0]
+        label_feature, label_set_feature = ('label', '') if is_video else kinds[0]
         file_format = metadata.get('fileFormat') or 'tfrecord'
         if file_format not in FILE_FORMATS:
             raise UserError(
@@ -91,7 +112,12 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
             )
             count = sum(shard.take for shard in shards)
             splits[split['name']] = SplitInfo(
-                split['name'], count, shards, (), (), label_feature, label_set_feature
+                split['name'],
+                count,
+                shards,
+                label_feature=label_feature,
+                label_set_feature=label_set_feature,
+                video_form='example' if is_video else '',
             )
         class_names = _class_names(directory, label_feature, features, names_there, again)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

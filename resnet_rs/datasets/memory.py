@@ -16,6 +16,7 @@ WINDOW_COPIES = 4
 OTHER_BATCHES = 4
 # An image being decoded, resized and augmented, with its intermediate results.
 BYTES_PER_THREAD = 16 * 2**20
+BYTES_PER_PIXEL = 6  # of a clip in a thread: as bytes, resized as floats, and as bytes again
 SAMPLED_FILES = 16
 
 
@@ -64,8 +65,9 @@ def plan_memory(
     budget = int(data.host_memory_gib * GIB) - cache
     record = bytes_per_record(split) if file_format == 'tfrecord' else 0
     windows = WINDOW_COPIES * streams * data.shuffle_window * record
-    batch = local_batch * data.image_size**2 * 3
-    scratch = threads * BYTES_PER_THREAD
+    example = max(data.frames, 1) * data.image_size**2 * 3
+    batch = local_batch * example
+    scratch = threads * max(BYTES_PER_THREAD, BYTES_PER_PIXEL * example)
     fitting = (budget - windows - scratch) // batch - OTHER_BATCHES
     if fitting < 1:
         most = (budget - scratch - (OTHER_BATCHES + 1) * batch) // max(
@@ -98,6 +100,22 @@ def plan_memory(
     if prefetch < data.prefetch_batches:
         text += f'; data.prefetch_batches is lowered from {data.prefetch_batches} to {prefetch}'
     return MemoryPlan(windows, batches, scratch, cache, prefetch, text)
+
+
+def check_evaluation(data, local_batch: int, example_bytes: int) -> None:
+    """Raises UserError if data.host_memory_gib is too small for the batches of an evaluation.
+
+    A video is as large as all its views. `data` is config.data, `local_batch` the examples of a
+    batch in this process.
+    """
+    needed = (data.prefetch_batches + OTHER_BATCHES) * local_batch * example_bytes
+    if needed > data.host_memory_gib * GIB:
+        raise UserError(
+            f'the evaluation needs {needed / GIB:.3g} GiB of memory for batches of {local_batch}, '
+            f'each of {example_bytes / 2**20:.3g} MiB, but data.host_memory_gib is '
+            f'{data.host_memory_gib}: use a smaller --config.eval.batch_size, fewer '
+            '--config.eval.clips, or a larger --config.data.host_memory_gib if the host has it'
+        )
 
 
 def bytes_per_record(split: SplitInfo) -> int:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from resnet_rs.augment import create_augment
-from resnet_rs.datasets import images, order, records
+from resnet_rs.config.clips import clip_shape
+from resnet_rs.datasets import clips, images, order, records
 from resnet_rs.datasets.examples import NO_LABEL, ExampleFormat, is_unlabelled
 from resnet_rs.datasets.file_cache import cached_split
 from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.memory import check_evaluation
 from resnet_rs.datasets.reader import Reader
+from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow
 
@@ -23,7 +26,7 @@ class Transforms(typing.NamedTuple):
 
     Attributes:
       seed: of the run; it gives three seeds for each copy of each example in each epoch.
-      crop: (encoded image, seed) -> uint8 [S, S, 3].
+      crop: (encoded image, seed) -> uint8 [S, S, 3]; (frames of a video, seed) -> a clip.
       flip: (image, seed) -> image, or None.
       augment: (image, seed) -> image, or None.
     """
@@ -122,10 +125,13 @@ class EvalBatches:
                 source, info.file_format, start + batch * local, stop, threads=threads_of(data)
             )
 
+        examples = ExampleFormat(source, info.num_classes, image_size, clip_shape(config, 'eval'))
+        if split.video_form:
+            check_evaluation(data, local, math.prod(examples.image_shape))
         self._pipeline = Pipeline(
             read,
-            ExampleFormat(source, info.num_classes, image_size),
-            evaluation_transforms(data, image_size),
+            examples,
+            evaluation_transforms(config, source, image_size),
             local,
             data.prefetch_batches,
             threads_of(data),
@@ -155,8 +161,11 @@ class EvalBatches:
             yield self._pipeline.examples.padded(batch, self._pipeline.batch_size)
 
 
-def training_transforms(config) -> Transforms:
-    """Returns the random transforms of config.data, with the seed of the run."""
+def training_transforms(config, split: SplitInfo) -> Transforms:
+    """Returns the random transforms of config.data for `split`, with the seed of the run.
+
+    The frames of a clip are flipped and augmented alike.
+    """
     data = config.data
     augment = None
     if data.augment != 'none':
@@ -167,12 +176,20 @@ def training_transforms(config) -> Transforms:
             operations=tuple(data.randaugment_operations) or None,
         )
     flip = images.random_flip if data.flip else None
-    return Transforms(config.seed, images.training_transform(data), flip, augment)
+    if not split.video_form:
+        return Transforms(config.seed, images.training_transform(data), flip, augment)
+    if augment and data.frames > 1:
+        augment = clips.of_all_frames(augment)
+    return Transforms(config.seed, clips.training_transform(data, split), flip, augment)
 
 
-def evaluation_transforms(data, image_size: int) -> Transforms:
-    """Returns the centre crop of evaluation; `data` is config.data."""
-    transform = images.evaluation_transform(data, image_size)
+def evaluation_transforms(config, split: SplitInfo, image_size: int) -> Transforms:
+    """Returns the centre crop of evaluation, or the views of a video."""
+    if split.video_form:
+        views = config.eval.clips, config.eval.crops
+        transform = clips.evaluation_transform(config.data, split, image_size, *views)
+    else:
+        transform = images.evaluation_transform(config.data, image_size)
     return Transforms(seed=0, crop=lambda encoded, seed: transform(encoded))
 
 

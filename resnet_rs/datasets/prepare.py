@@ -64,7 +64,8 @@ def prepare(
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 
-    import resnet_rs.datasets.digits  # noqa: F401  registers the builder
+    import resnet_rs.datasets.digits
+    import resnet_rs.datasets.moving_digits  # noqa: F401  these register their builders
 
     downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
     allow_open_files(1000)  # tfds sorts a large set with as many files

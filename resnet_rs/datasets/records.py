@@ -13,7 +13,7 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-from resnet_rs.datasets import order
+from resnet_rs.datasets import clips, order
 from resnet_rs.datasets.pseudo_labels import Selection
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
@@ -28,7 +28,12 @@ READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
 
 def load(split: SplitInfo, data):
-    """Returns the encoded image bytes of an element's `data`, a string scalar."""
+    """Returns the encoded image bytes of an element's `data`, a string scalar.
+
+    Of a video it returns the frames (clips.frames_of), string [frames].
+    """
+    if split.video_form:
+        return clips.frames_of(split, data)
     return tf.io.read_file(data) if split.images else data
 
 
@@ -90,13 +95,14 @@ def overlong_record(path: str) -> str | None:
 def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
     # TensorFlow's op takes many times as long for a single record.
     try:
-        features = tf.train.Example.FromString(record).features.feature
+        if split.video_form == 'sequence':
+            features = tf.train.SequenceExample.FromString(record).context.feature
+        else:
+            features = tf.train.Example.FromString(record).features.feature
     except google.protobuf.message.DecodeError:
         return False
-    return (
-        len(features['image'].bytes_list.value) == 1
-        and len(features[split.label_feature].int64_list.value) == 1
-    )
+    has_label = len(features[split.label_feature].int64_list.value) == 1
+    return has_label and (bool(split.video_form) or len(features['image'].bytes_list.value) == 1)
 
 
 def training_records(
@@ -217,10 +223,14 @@ def _array_record_source(files):
 
 
 def _parsed(split, records):
-    features = {
-        'image': tf.io.FixedLenFeature([], tf.string),
-        split.label_feature: tf.io.FixedLenFeature([], tf.int64),
-    }
+    label = {split.label_feature: tf.io.FixedLenFeature([], tf.int64)}
+    if split.video_form:  # `load` parses the frames, which differ in number
+        if split.video_form == 'sequence':
+            parsed = tf.io.parse_sequence_example(records, context_features=label)[0]
+        else:
+            parsed = tf.io.parse_example(records, label)
+        return {'data': records, 'label': parsed[split.label_feature]}
+    features = {'image': tf.io.FixedLenFeature([], tf.string)} | label
     if split.label_set_feature:
         features[split.label_set_feature] = tf.io.RaggedFeature(tf.int64)
     parsed = tf.io.parse_example(records, features)

@@ -33,6 +33,8 @@ class SplitInfo:
       labels: class numbers of `images`.
       label_feature: the feature of a record with its class number.
       label_set_feature: the feature of a record with its set of right classes; '' for none.
+      video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
+        SequenceExample; 'folder', one of `images`; '' for a split of images.
     """
 
     name: str
@@ -42,6 +44,7 @@ class SplitInfo:
     labels: tuple[int, ...] = ()
     label_feature: str = 'label'
     label_set_feature: str = ''
+    video_form: str = ''
 
     @property
     def shard_lengths(self) -> tuple[int, ...]:
@@ -99,6 +102,7 @@ class SplitInfo:
                     (),
                     tuple(self.images[number] for number in numbers if held_out[number] == part),
                     tuple(self.labels[number] for number in numbers if held_out[number] == part),
+                    video_form=self.video_form,
                 )
                 for name, part in zip(names, (True, False), strict=True)
             )
@@ -118,7 +122,7 @@ class DatasetInfo:
     Attributes:
       name: the name in the configuration.
       directory: directory of the prepared version, or the root of the image folder.
-      file_format: 'array_record', 'tfrecord' or 'image_folder'.
+      file_format: 'array_record', 'tfrecord', 'image_folder' or 'video_folder'.
       class_names: one per class, in label order.
       splits: whole splits by name.
     """
@@ -140,10 +144,11 @@ class DatasetInfo:
         rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
         Raises UserError for a split that does not exist, is empty or contains an example twice.
         """
-        if self.file_format == 'image_folder' and {'[', '+'} & set(name):
+        kind = {'image_folder': 'an image', 'video_folder': 'a video'}.get(self.file_format)
+        if kind and {'[', '+'} & set(name):
             raise UserError(
-                f'an image folder has no slices or sums such as {name!r} (its images are ordered '
-                'by class): make one folder per split'
+                f'{kind} folder has no slices or sums such as {name!r} (its {kind.split()[1]}s are '
+                'ordered by class): make one folder per split'
             )
         first, *others = parts = [self._split_or_slice(part) for part in name.split('+')]
         if not others:

@@ -14,9 +14,11 @@ import numpy as np
 from resnet_rs.config import eval_image_size
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names, stored_class_names
+from resnet_rs.run.loading import check_takes_images
 from resnet_rs.run.workdir import find_step, load_workdir
+from resnet_rs.training.networks import normalise
 from resnet_rs.training.sharding import create_mesh
-from resnet_rs.training.steps import create_inference_step, normalise
+from resnet_rs.training.steps import create_inference_step
 from resnet_rs.utils.errors import UserError, count_of
 
 
@@ -97,6 +99,7 @@ def load_network(
     """
     step = find_step(workdir, checkpoint)
     config, model, variables = load_workdir(workdir, weights, str(step), dtype=dtype)
+    check_takes_images(config)
     classes = config.model.num_classes
     if not stored_class_names(workdir, classes):
         raise UserError(

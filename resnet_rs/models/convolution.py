@@ -8,7 +8,8 @@ shifted images are two to a hundred times as fast (benchmarks/cpu_step.py):
   position;
 - gradients of images while the patches need little memory (MOST_PATCH_BYTES): the same product;
 - gradients of kernels: one product of shifted images and shifted gradients;
-- groups: each group by itself, and a group of one channel as a sum of shifted images.
+- groups: each group by itself, and a group of one channel as a sum of shifted images;
+- clips: a convolution of images whose channels are those of all frames under the kernel.
 
 The platform is chosen when a program is lowered: a program that is compiled for a TPU on a CPU
 contains the TPU's form alone.
@@ -20,7 +21,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+# By the number of spatial axes.
+DIMENSIONS = {2: ('NHWC', 'HWIO', 'NHWC'), 3: ('NDHWC', 'DHWIO', 'NDHWC')}
 MOST_PATCH_BYTES = 16 * 2**20  # larger patches leave the caches of a core
 
 
@@ -28,20 +30,23 @@ def conv_general_dilated(x, kernel, strides, padding, **options) -> jax.Array:
     """Returns jax.lax.conv_general_dilated(...), whose arguments it takes.
 
     Images are [batch, height, width, channels], kernels [height, width, channels of a group,
-    features]. XLA's convolution stays for other dimensions, for dilation, for images of a symbolic
-    size (jax.export) and for other dtypes than float32, but for depthwise kernels in float64, which
-    take XLA most of the time of a network.
+    features]; clips and their kernels have frames before the height. XLA's convolution stays for
+    other dimensions, for dilation, for groups of clips, for images of a symbolic size (jax.export)
+    and for other dtypes than float32, but for depthwise kernels in float64, which take XLA most of
+    the time of a network.
     """
     groups = options.get('feature_group_count', 1)
-    is_depthwise = kernel.shape[-2:] == (1, groups)
+    is_depthwise = x.ndim == 4 and kernel.shape[-2:] == (1, groups)
     dtypes = (jnp.float32, jnp.float64) if is_depthwise else (jnp.float32,)
     dilations = {*(options.get('lhs_dilation') or ()), *(options.get('rhs_dilation') or ())}
-    is_usual = x.ndim == 4 and all(isinstance(size, int) for size in x.shape[1:3])
+    is_usual = (x.ndim == 4 or x.ndim == 5 and groups == 1) and all(
+        isinstance(size, int) for size in x.shape[1:-1]
+    )
     if not is_usual or x.dtype != kernel.dtype or x.dtype not in dtypes or dilations - {1}:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     strides = tuple(strides)
     if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        padding = jax.lax.padtype_to_pads(x.shape[1:-1], kernel.shape[:-2], strides, padding)
     pads = tuple((int(before), int(after)) for before, after in padding)
     return convolve(x, kernel, (strides, pads), groups)
 
@@ -51,9 +56,9 @@ def convolve(x: jax.Array, kernel: jax.Array, window, groups: int) -> jax.Array:
     """Returns the convolution of images [batch, height, width, channels] with a kernel.
 
     Args:
-      x: the images.
-      kernel: [height, width, channels / groups, features].
-      window: (strides, pads), the strides of both spatial axes and the zeros before and after.
+      x: the images, or clips [batch, frames, height, width, channels].
+      kernel: [height, width, channels / groups, features], or [frames, height, ...].
+      window: (strides, pads), the strides of all spatial axes and the zeros before and after.
       groups: the number of groups of channels.
     """
     xla = partial(_xla, window=window, groups=groups)
@@ -82,6 +87,8 @@ convolve.defvjp(_forward, _backward)
 
 def _form_on_cpu(image_shape, kernel_shape, groups):
     """Returns the function that computes a convolution of these shapes fastest on a CPU."""
+    if len(image_shape) == 5:
+        return _over_frames
     if groups > 1:
         return _shifted_sum if kernel_shape[2] == 1 and groups == kernel_shape[3] else _by_groups
     pointwise = kernel_shape[:2] == (1, 1)
@@ -91,6 +98,8 @@ def _form_on_cpu(image_shape, kernel_shape, groups):
 
 def _gradients_on_cpu(x, kernel, gradient, window, groups):
     """Returns the gradients of the images and of the kernel, given that of their convolution."""
+    if x.ndim == 5:
+        return jax.vjp(partial(_over_frames, window=window, groups=1), x, kernel)[1](gradient)
     if groups > 1 and _form_on_cpu(x.shape, kernel.shape, groups) is _shifted_sum:
         return jax.vjp(partial(_shifted_sum, window=window, groups=groups), x, kernel)[1](gradient)
     if groups > 1:
@@ -107,8 +116,30 @@ def _gradients_on_cpu(x, kernel, gradient, window, groups):
 def _xla(x, kernel, window, groups):
     strides, pads = window
     return jax.lax.conv_general_dilated(
-        x, kernel, strides, pads, dimension_numbers=DIMENSIONS, feature_group_count=groups
+        x,
+        kernel,
+        strides,
+        pads,
+        dimension_numbers=DIMENSIONS[x.ndim - 2],
+        feature_group_count=groups,
     )
+
+
+def _over_frames(x, kernel, window, groups):
+    """Returns the convolution of clips as one of images.
+
+    The images are those of all clips and frames of the output; their channels are those of the
+    frames that the kernel covers there.
+    """
+    (strides, pads), (length, height, width, channels, features) = window, kernel.shape
+    batch, frames = x.shape[:2]
+    count = (frames + sum(pads[0]) - length) // strides[0] + 1
+    covered = [_shifted(x, 1, i - pads[0][0], count, strides[0]) for i in range(length)]
+    images = jnp.concatenate(covered, -1) if length > 1 else covered[0]
+    images = images.reshape(batch * count, *x.shape[2:4], length * channels)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(height, width, length * channels, features)
+    y = convolve(images, kernel, (strides[1:], pads[1:]), groups)
+    return y.reshape(batch, count, *y.shape[1:])
 
 
 def _by_groups(x, kernel, window, groups):

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from resnet_rs.models import count_parameters
+from resnet_rs.models.registry import count_parameters, input_shape
 from resnet_rs.models.resnet import ResNet
 
 
@@ -16,14 +16,17 @@ class Cost:
 
     parameters: int  # trainable scalars
     statistics: int  # scalars of running batch statistics
-    # Multiply-adds of convolutions and dense layers for one image, which timm and most papers call
-    # "FLOPs"; the ResNet-RS paper prints twice this number.
+    # Multiply-adds of convolutions and dense layers for one image or clip, which timm and most
+    # papers call "FLOPs"; the ResNet-RS paper prints twice this number.
     multiply_adds: int
 
 
-def count_cost(model: ResNet, image_size: int) -> Cost:
-    """Traces the network on shapes for one image of `image_size` pixels; computes nothing."""
-    images = jnp.zeros((1, image_size, image_size, 3), model.architecture.dtype)
+def count_cost(model: ResNet, image_size: int, frames: int = 0) -> Cost:
+    """Traces the network on shapes for one image of `image_size` pixels, or a clip of `frames`.
+
+    It computes nothing.
+    """
+    images = jnp.zeros(input_shape(model, image_size, frames), model.architecture.dtype)
     program, shapes = jax.make_jaxpr(
         lambda: model.init(jax.random.key(0), images, train=False), return_shape=True
     )()

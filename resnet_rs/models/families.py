@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from resnet_rs.models.efficientnet_table import EFFICIENTNETS
 from resnet_rs.models.resnest_variants import RESNEST
+from resnet_rs.models.resnet_3d_variants import CLIP_NETWORKS
 from resnet_rs.models.variants import VARIANTS
 
 
@@ -16,14 +17,17 @@ class Family:
       the settings of the family's networks, and `build(**settings)`, which returns a flax.linen
       module with the call of residual.ResidualNetwork.
     names: {name of a network: its settings}.
+    clips: whether the networks take clips, [batch, frames, height, width, 3], not images.
     """
 
     module: str
     names: Mapping[str, dict]
+    clips: bool = False
 
 
 FAMILIES = {
     'resnet': Family('resnet_rs.models.resnet', VARIANTS),
+    'resnet_3d': Family('resnet_rs.models.resnet_3d', CLIP_NETWORKS, clips=True),
     'resnest': Family('resnet_rs.models.resnest', RESNEST),
     'efficientnet': Family('resnet_rs.models.efficientnet', EFFICIENTNETS),
 }

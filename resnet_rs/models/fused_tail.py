@@ -10,19 +10,21 @@ activation where it computes y, and the gradient of W without reading y again
 (docs/tpu_performance.md).
 """
 
+import math
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from resnet_rs.models.convolution import conv_general_dilated
+from resnet_rs.models.convolution import DIMENSIONS, conv_general_dilated
 from resnet_rs.models.initializers import KERNELS
 from resnet_rs.models.layers import (
     Dtype,
     Moments,
     group_count,
     group_means,
+    over_space,
     spatial_mean,
 )
 
@@ -40,7 +42,7 @@ def plain_tail(
 
     Args:
       block: a residual.Block, inside of its compact method.
-      x: [batch, height, width, channels], the input of the last convolution.
+      x: [batch, spatial axes ..., channels], the input of the last convolution.
       features: channels of the last convolution; kernel_size: its side.
       number: of the last convolution and norm in their names, 'conv3' and 'norm3'.
       train, key: as of the block.
@@ -90,9 +92,10 @@ class WideningConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, Moments | None]:
-        """Returns y [batch, height, width, features] in `dtype`, and its moments in training."""
-        shape = (1, 1, x.shape[-1], self.features)
-        kernel = self.param('kernel', KERNELS[self.initializer], shape, self.param_dtype)[0, 0]
+        """Returns y [batch, spatial axes ..., features] in `dtype`, and its moments in training."""
+        shape = (*(1,) * (x.ndim - 2), x.shape[-1], self.features)
+        kernel = self.param('kernel', KERNELS[self.initializer], shape, self.param_dtype)
+        kernel = kernel[(0,) * (x.ndim - 2)]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if not train:
             return _convolve(x, kernel), None
@@ -102,7 +105,7 @@ class WideningConvolution(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def widen(x: jax.Array, kernel: jax.Array, groups: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns `x` [batch, height, width, narrow] times `kernel` [narrow, wide], and its moments."""
+    """Returns `x` [batch, ..., narrow] times `kernel` [narrow, wide], and its moments."""
     return _forward(x, kernel, groups)[0]
 
 
@@ -121,7 +124,7 @@ def _forward(x, kernel, groups):
 def _backward(groups, kept, gradients):
     x, kernel, y, group_mean, mean, spread = kept
     y_gradient, mean_gradient, variance_gradient = gradients
-    examples, positions = x.shape[0] // groups, x.shape[1] * x.shape[2]
+    examples, positions = x.shape[0] // groups, math.prod(x.shape[1:-1])
 
     # What reaches y through its moments: the mean's gradient over the positions of an example, and
     # of the variance 2 (y - mean of the group) / (values in a group).
@@ -129,12 +132,13 @@ def _backward(groups, kept, gradients):
     offset = -slope * _product(group_mean, kernel.astype(mean.dtype))
     slope, offset = (jnp.repeat(v, examples, axis=0) for v in (slope, offset))
     offset += mean_gradient / positions
-    through_moments = y.astype(mean.dtype) * slope[:, None, None] + offset[:, None, None]
+    through_moments = y.astype(mean.dtype) * over_space(slope, y) + over_space(offset, y)
     _, to_x = jax.vjp(lambda x: _convolve(x, kernel), x)
     (x_gradient,) = to_x((y_gradient + through_moments).astype(y.dtype))
 
     # All three of one dtype, so that devices exchange their sum and not each of them.
-    kernel_gradient = jnp.einsum('bhwi,bhwo->io', x, y_gradient, preferred_element_type=mean.dtype)
+    sums = 'bhwi,bhwo->io' if x.ndim == 4 else 'bthwi,bthwo->io'
+    kernel_gradient = jnp.einsum(sums, x, y_gradient, preferred_element_type=mean.dtype)
     kernel_gradient += _product(mean.T, mean_gradient)
     kernel_gradient += (spread * (2 * variance_gradient)[:, None]).sum(0)
     return x_gradient, kernel_gradient.astype(kernel.dtype)
@@ -144,9 +148,9 @@ widen.defvjp(_forward, _backward)
 
 
 def _convolve(x, kernel):
-    return conv_general_dilated(
-        x, kernel[None, None], (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
+    axes = x.ndim - 2
+    kernel = kernel[(None,) * axes]
+    return conv_general_dilated(x, kernel, (1,) * axes, 'VALID', dimension_numbers=DIMENSIONS[axes])
 
 
 def _product(a, b):

@@ -27,6 +27,16 @@ def fan_in_truncated_normal(key: jax.Array, shape, dtype=jnp.float32) -> jax.Arr
     return _scaled(drawn, stddev, shape)
 
 
+def truncated_normal(stddev: float):
+    """Returns an initializer that draws around 0, truncated at twice `stddev` (TensorFlow's)."""
+
+    def initializer(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+        drawn = jax.random.truncated_normal(key, -2, 2, (_drawn(shape),), dtype)
+        return _scaled(drawn, stddev, shape)
+
+    return initializer
+
+
 def normal(stddev: float):
     """Returns an initializer that draws from a normal distribution around 0."""
 

@@ -8,7 +8,7 @@ depth take an array and return one; the fused tail of a block (fused_tail.py) gi
 
 import dataclasses
 import fractions
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -29,8 +29,10 @@ def accumulation_dtype(dtype: Dtype) -> Dtype:
     return jnp.promote_types(jnp.float32, dtype)
 
 
-def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, int], ...]:
-    """Returns the padding argument of a square convolution or pool.
+def explicit_padding(
+    kernel_size: int | Sequence[int], padding: str
+) -> str | tuple[tuple[int, int], ...]:
+    """Returns the padding argument of a convolution or pool, square if `kernel_size` is a number.
 
     'symmetric' pads (k-1)//2 before and the rest after, whatever the stride, as the authors'
     code and PyTorch do. 'same' is TensorFlow's rule, which on even sizes pads a strided 3x3
@@ -38,30 +40,35 @@ def explicit_padding(kernel_size: int, padding: str) -> str | tuple[tuple[int, i
     """
     if padding == 'same':
         return 'SAME'
-    before = (kernel_size - 1) // 2
-    return ((before, kernel_size - 1 - before),) * 2
+    sizes = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    return tuple(((size - 1) // 2, size - 1 - (size - 1) // 2) for size in sizes)
 
 
-def check_call(images: jax.Array, output: str) -> None:
+def check_call(images: jax.Array, output: str, axes: int = 2) -> None:
     """Raises UserError for images other than float [batch, height, width, 3], or another output.
 
-    `output` is one of OUTPUTS, which every network takes.
+    `output` is one of OUTPUTS, which every network takes. With three spatial `axes` the images are
+    clips, [batch, frames, height, width, 3].
     """
     if output not in OUTPUTS:
         raise UserError(f'output is {output!r}; it takes {", ".join(OUTPUTS)}')
-    if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[3:] != (3,):
+    if not jnp.issubdtype(images.dtype, jnp.floating) or images.shape[axes + 1 :] != (3,):
+        kind, shape = 'images', '[batch, height, width, 3]'
+        if axes == 3:
+            kind, shape = 'clips', '[batch, frames, height, width, 3]'
         raise UserError(
-            f'the images are {images.dtype}{list(images.shape)}; the network takes normalised '
-            'images of a float dtype, [batch, height, width, 3]: (pixels - mean) / deviation'
+            f'the {kind} are {images.dtype}{list(images.shape)}; the network takes normalised '
+            f'{kind} of a float dtype, {shape}: (pixels - mean) / deviation'
         )
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """Returns means over windows of 2 with TensorFlow's SAME padding, which the means leave out.
 
-    An axis of one pixel gets a window of one: XLA averages it wrongly on CPUs in large batches.
+    The windows are of height and width, the last two spatial axes. An axis of one pixel gets a
+    window of one: XLA averages it wrongly on CPUs in large batches.
     """
-    sizes = x.shape[1:-1]
+    sizes = (*(1,) * (x.ndim - 4), *x.shape[-3:-1])
     window = tuple(1 if size == 1 else 2 for size in sizes)
     strides = tuple(1 if size == 1 else stride for size in sizes)
     return nn.avg_pool(x, window, strides, padding='SAME', count_include_pad=False)
@@ -230,6 +237,26 @@ class SqueezeExcite(nn.Module):
         gate = ACTIVATIONS[self.activation](nn.Dense(hidden, name='reduce', **options)(gate))
         gate = nn.sigmoid(nn.Dense(channels, name='expand', **options)(gate))
         return scaled(branch, gate)
+
+
+class SelfGate(nn.Module):
+    """Channel gate of S3D-G (Xie et al. 2018): global mean -> dense -> sigmoid -> multiply."""
+
+    kernel_init: Callable
+    dtype: Dtype = jnp.bfloat16
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, branch: jax.Array | Affine) -> jax.Array | Affine:
+        gate = nn.Dense(
+            branch.shape[-1],
+            kernel_init=self.kernel_init,
+            bias_init=zeros,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name='gate',
+        )(spatial_mean(branch).astype(self.dtype))
+        return scaled(branch, nn.sigmoid(gate))
 
 
 class StochasticDepth(nn.Module):

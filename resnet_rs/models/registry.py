@@ -55,11 +55,18 @@ def _dtype(dtype) -> jnp.dtype:
 def init_variables(model: nn.Module, image_size: int, seed: int = 0) -> dict:
     """Draws parameters and batch statistics, float32, for square images of `image_size` pixels.
 
+    Those of a network for clips are the same for any number of frames.
     Outside jit it draws leaf by leaf with a few small programs (`initializers`), and the deepest
     network needs no more programs than the shallowest.
     """
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), model.architecture.dtype)
+    images = jax.ShapeDtypeStruct(input_shape(model, image_size), model.architecture.dtype)
     return model.lazy_init(jax.random.key(seed), images, train=False)
+
+
+def input_shape(model: nn.Module, image_size: int, frames: int = 8) -> tuple[int, ...]:
+    """Returns the shape of a batch of one image, or of one clip for a network that takes clips."""
+    is_video = getattr(model.architecture, 'axes', 2) == 3
+    return (1, *((frames,) if is_video else ()), image_size, image_size, 3)
 
 
 def count_parameters(tree) -> int:

@@ -4,6 +4,7 @@ A family (resnet.py, resnest.py) adds its own settings and its block.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +28,7 @@ from resnet_rs.models.stacked import STACKED
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 STEM_STRIDE = 4
+Extent = int | tuple[int, ...]  # of a kernel or a stride: along every spatial axis, or along each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +54,24 @@ class ResidualArchitecture:
     param_dtype: Any = jnp.float32
 
     @property
-    def stem_layers(self) -> tuple[tuple[int, int, int], ...]:
-        """Features, side of the kernel and stride of each convolution of the stem."""
+    def axes(self) -> int:
+        """Spatial axes of the input: 2 of images; 3 of clips, whose first one is time."""
+        return 2
+
+    @property
+    def stem_layers(self) -> tuple[tuple[int, Extent, Extent], ...]:
+        """Features, size of the kernel and stride of each convolution of the stem."""
         raise NotImplementedError
 
     @property
-    def stem_pool(self) -> bool:
-        """Returns whether the stem ends in a max pool."""
-        return True
+    def stem_pool(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Returns window and strides of the max pool that ends the stem; None for no pool."""
+        return (3, 3), (2, 2)
+
+    @property
+    def head_initializer(self) -> Callable:
+        """Returns the initializer of the kernel of the head."""
+        return initializers.HEADS[self.initializer]
 
     @property
     def pools_shortcut(self) -> bool:
@@ -112,14 +124,24 @@ class ArchitectureModule(nn.Module):
     architecture: ResidualArchitecture
 
     def conv(
-        self, features: int, kernel_size: int, stride: int = 1, dilation: int = 1, *, name: str
+        self,
+        features: int,
+        kernel_size: Extent,
+        stride: Extent = 1,
+        dilation: Extent = 1,
+        *,
+        name: str,
     ) -> nn.Conv:
-        extent = dilation * (kernel_size - 1) + 1
+        kernel_size, stride, dilation = (
+            (extent,) * self.architecture.axes if isinstance(extent, int) else extent
+            for extent in (kernel_size, stride, dilation)
+        )
+        extents = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
         return nn.Conv(
             features,
-            (kernel_size, kernel_size),
+            kernel_size,
             strides=stride,
-            padding=explicit_padding(extent, self.architecture.padding),
+            padding=explicit_padding(extents, self.architecture.padding),
             kernel_dilation=dilation,
             use_bias=False,
             kernel_init=initializers.KERNELS[self.architecture.initializer],
@@ -154,8 +176,9 @@ class Stem(ArchitectureModule):
             x = self.activation(self.norm(name=f'norm{index}')(x, train))
         if not self.architecture.stem_pool:
             return x
-        padding = explicit_padding(3, self.architecture.padding)
-        return nn.max_pool(x, (3, 3), (2, 2), padding=padding)
+        window, strides = self.architecture.stem_pool
+        padding = explicit_padding(window, self.architecture.padding)
+        return nn.max_pool(x, window, strides, padding=padding)
 
 
 class Block(ArchitectureModule):
@@ -163,8 +186,9 @@ class Block(ArchitectureModule):
 
     A branch ends in the tail (fused_tail.py): a convolution, a norm whose scale starts at zero,
     squeeze-excite, and stochastic depth, which draws with `key` and drops nothing without it.
-    `features` is the width of the stage and `stage` its number; `first_dilation` is that of the
-    convolution that is strided in a first block, which keeps the dilation of the stage before.
+    `features` is the width of the stage, `stage` its number and `number` that of the block in it;
+    `first_dilation` is that of the convolution that is strided in a first block, which keeps the
+    dilation of the stage before.
     """
 
     features: int
@@ -173,9 +197,21 @@ class Block(ArchitectureModule):
     dilation: int = 1
     first_dilation: int = 1
     stage: int = 1
+    number: int = 1
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Returns the stride of the block along every spatial axis."""
+        return (self.stride,) * self.architecture.axes
 
     def convolved(
-        self, x: jax.Array, features: int, kernel_size: int, stride: int, name: str, dilation=1
+        self,
+        x: jax.Array,
+        features: int,
+        kernel_size: Extent,
+        stride: Extent,
+        name: str,
+        dilation: Extent = 1,
     ):
         x = self.conv(features, kernel_size, stride, dilation, name=name)(x)
         return checkpoint_name(x, rematerialisation.CONV_OUTPUT)
@@ -192,14 +228,16 @@ class Block(ArchitectureModule):
     def shortcut(self, x: jax.Array, features: int, train: bool) -> jax.Array:
         if self.stride == 1 and x.shape[-1] == features:
             return x
-        stride, architecture = self.stride, self.architecture
+        strides, architecture = self.strides, self.architecture
         if architecture.pools_shortcut:
-            if stride > 1 or architecture.pool_unstrided_shortcut:
-                x = average_pool(x, stride)
+            of_time = strides[:-2]
+            if self.stride > 1 or architecture.pool_unstrided_shortcut:
+                x = average_pool(x, self.stride)
             elif self.dilation > 1:  # timm's form: a pool without its stride, padding counted
-                x = nn.avg_pool(x, (2, 2), (1, 1), padding='SAME')
-            stride = 1
-        x = self.conv(features, 1, stride, name='shortcut_conv')(x)
+                window = (*(1,) * len(of_time), 2, 2)
+                x = nn.avg_pool(x, window, (1,) * len(window), padding='SAME')
+            strides = (*of_time, 1, 1)
+        x = self.conv(features, 1, strides, name='shortcut_conv')(x)
         return self.norm(name='shortcut_norm')(x, train)
 
 
@@ -227,9 +265,9 @@ class Stage(ArchitectureModule):
         def apply(block, x, key):
             return block(x, train, key, **of_schedule)
 
-        def block(stride, first_dilation, name):
-            settings = (features, stride, drop_rate, dilation, first_dilation, self.number)
-            return self.block_class(architecture, *settings, name=name)
+        def block(stride, first_dilation, number, name=None):
+            settings = (features, stride, drop_rate, dilation, first_dilation, self.number, number)
+            return self.block_class(architecture, *settings, name=name or f'block{number}')
 
         strides, dilation_before = (1, *architecture.stage_strides), 1
         stride = 1
@@ -237,10 +275,10 @@ class Stage(ArchitectureModule):
             stride = strides[self.number] // strides[self.number - 1]
             dilation_before = architecture.stage_dilation(self.number - 1)
         first = rematerialisation.apply(apply, remat)
-        x = first(block(stride, dilation_before, 'block1'), x, keys[0])
+        x = first(block(stride, dilation_before, 1), x, keys[0])
         if not architecture.scan_blocks or self.size == 1:
             for index in range(1, self.size):
-                x = first(block(1, dilation, f'block{index + 1}'), x, keys[index])
+                x = first(block(1, dilation, index + 1), x, keys[index])
             return x
         looped = rematerialisation.apply(apply, remat, in_loop=True)
         loop = nn.scan(
@@ -249,7 +287,7 @@ class Stage(ArchitectureModule):
             split_rngs={'params': True},
             length=self.size - 1,
         )
-        x, _ = loop(block(1, dilation, STACKED), x, keys[1:] if keys[0] is not None else None)
+        x, _ = loop(block(1, dilation, 2, STACKED), x, keys[1:] if keys[0] is not None else None)
         return x
 
 
@@ -272,7 +310,8 @@ class ResidualNetwork(ArchitectureModule):
         """Returns the logits of images, or features of them.
 
         Args:
-          images: [batch, height, width, 3], normalised, of any float dtype.
+          images: [batch, height, width, 3], normalised, of any float dtype; clips [batch, frames,
+            height, width, 3] where the architecture has three axes.
           train: whether to use the statistics of the batch, dropout and stochastic depth.
           output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
             both float32 (float64 if `dtype` is); or 'stages', a tuple of every stage's output
@@ -282,7 +321,7 @@ class ResidualNetwork(ArchitectureModule):
         Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
-        check_call(images, output)
+        check_call(images, output, architecture.axes)
         progress = None
         if train and architecture.follows_schedule:
             progress = self.get_variable('schedule', 'progress', jnp.ones(()))
@@ -302,7 +341,7 @@ class ResidualNetwork(ArchitectureModule):
         x = nn.Dropout(architecture.dropout_rate, deterministic=not train)(x)
         return nn.Dense(
             architecture.num_classes,
-            kernel_init=initializers.HEADS[architecture.initializer],
+            kernel_init=architecture.head_initializer,
             bias_init=initializers.zeros,
             dtype=head_dtype,
             param_dtype=architecture.param_dtype,

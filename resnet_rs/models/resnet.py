@@ -37,8 +37,8 @@ class Architecture(ResidualArchitecture):
         }[self.stem]
 
     @property
-    def stem_pool(self) -> bool:
-        return self.stem != 'deep_strided'
+    def stem_pool(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        return None if self.stem == 'deep_strided' else super().stem_pool
 
     @property
     def pools_shortcut(self) -> bool:

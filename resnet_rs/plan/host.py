@@ -36,7 +36,8 @@ def input_cost(config: ml_collections.ConfigDict, own: float | None = None) -> I
     """Returns the cost of an image of `config`, or `own` where it is given.
 
     Without `own` it is that of the measured row with the next larger image size, or the largest
-    one, with RandAugment for every augmentation. Raises UserError for a cost that is not positive.
+    one, with RandAugment for every augmentation; a clip costs as much as its frames. Raises
+    UserError for a cost that is not positive.
     """
     if own is not None:
         if not (own > 0 and math.isfinite(own)):
@@ -45,9 +46,12 @@ def input_cost(config: ml_collections.ConfigDict, own: float | None = None) -> I
     larger = [size for size in MEASURED_MILLISECONDS if size >= config.data.image_size]
     size = min(larger, default=max(MEASURED_MILLISECONDS))
     augmented = config.data.augment != 'none'
+    source = f'docs/input_pipeline.md, {size} pixels {"with" if augmented else "without"}'
+    frames = config.data.frames
+    of_clips = f', for each of {frames} frames' if frames > 1 else ''
     return InputCost(
-        MEASURED_MILLISECONDS[size][augmented],
-        f'docs/input_pipeline.md, {size} pixels {"with" if augmented else "without"} RandAugment',
+        MEASURED_MILLISECONDS[size][augmented] * max(frames, 1),
+        f'{source} RandAugment{of_clips}',
     )
 
 

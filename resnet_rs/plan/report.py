@@ -344,6 +344,8 @@ def _brief(number):
 
 
 def _hours(hours):
+    if hours < 0.001:
+        return 'under 0.001'
     return f'{hours:,.2f}' if hours >= 0.1 else f'{hours:.2g}'
 
 
@@ -351,7 +353,7 @@ def _time(seconds):
     for unit, length in (('day', 86400), ('hour', 3600), ('minute', 60)):
         if seconds >= length:
             return f'{seconds / length:.1f} {unit}s'
-    return f'{seconds:.1f} seconds'
+    return f'{seconds:.1f} seconds' if seconds >= 0.1 else 'under 0.1 seconds'
 
 
 def _size(size):

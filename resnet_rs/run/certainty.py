@@ -12,7 +12,7 @@ from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.datasets.pipeline import threads_of
 from resnet_rs.datasets.pseudo_labels import PseudoLabels
 from resnet_rs.run.labelling import Images
-from resnet_rs.run.report import draw_images
+from resnet_rs.run.report import class_title, draw_images
 from resnet_rs.utils.figures import encode_figure
 
 BINS = 50
@@ -34,7 +34,7 @@ def write(
         shown = np.concatenate([ranked[:count], ranked[-count:]])
         names = labels.description.class_names
         titles = [
-            f'{(names[number] if names else f"class {number}")[:18]} {chance:.1%}'
+            f'{class_title(names[number]) if names else f"class {number}"} {chance:.1%}'
             for number, chance in zip(
                 labels.predicted[shown], labels.confidence[shown], strict=True
             )

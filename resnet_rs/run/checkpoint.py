@@ -18,11 +18,14 @@ import flax.traverse_util
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_rs.config import DEFAULT_EVALUATION
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
+from resnet_rs.training.inflation import inflate, is_of_images, plan_inflation
+from resnet_rs.training.sharding import replicated, shapes_on
 from resnet_rs.training.state import TrainState
 from resnet_rs.utils.errors import UserError
 
@@ -201,11 +204,15 @@ class Checkpoints:
         """Returns the EMA weights at `step` in place of `variables`, arrays with their sharding.
 
         `columns` are those of the stored head, in the order in which the new one has them; with
-        None the head stays the new one of `variables`. Raises UserError where anything else
-        differs.
+        None the head stays the new one of `variables`. A network for clips takes those of one for
+        images (training.inflation). Raises UserError where anything else differs.
         """
-        like = self._as_stored(step, variables, columns)
-        restored = self.restore_weights(step, like, ('ema',))['ema']
+        stored = self._stored_weights(step, ('ema',))['ema']
+        if is_of_images(stored, variables):
+            restored = self._inflated(step, stored, variables)
+        else:
+            like = self._as_stored(step, variables, columns)
+            restored = self.restore_weights(step, like, ('ema',))['ema']
         head = variables['params'].get('head', {})
         if columns is not None and (stored := restored['params'].get('head')):
             take = jax.jit(
@@ -217,8 +224,25 @@ class Checkpoints:
 
     def check_fine_tuning(self, step: int, variables: dict, columns: Sequence[int] | None) -> None:
         """Raises UserError where `restore_for_fine_tuning` would; reads metadata alone."""
+        stored = self._stored_weights(step, ('ema',))['ema']
+        if is_of_images(stored, variables):
+            plan_inflation(stored, variables)
+            return
         expected = unstack_blocks(self._as_stored(step, variables, columns))
         self._check_same_shapes(step, {'ema': expected})
+
+    def _inflated(self, step: int, stored: dict, variables: dict) -> dict:
+        """Returns `variables` with the weights `stored`, of a network for images, and its head."""
+        inflation = plan_inflation(stored, variables)
+        sharding = jax.tree.leaves(variables)[0].sharding
+        if isinstance(sharding, jax.sharding.NamedSharding):
+            sharding = replicated(sharding.mesh)
+        like = shapes_on(dict(stored), sharding)
+        restored = self.restore_weights(step, like, ('ema',))['ema']
+        logging.info('%s', inflation.describe())
+        inflated = inflate(restored, variables, inflation)
+        head = restored['params'].get('head', {})
+        return inflated | {'params': inflated['params'] | {'head': head}}
 
     def _stored_head(self, step: int) -> dict:
         return dict(self._stored_weights(step, ('ema',))['ema']['params'].get('head', {}))

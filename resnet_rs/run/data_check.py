@@ -75,7 +75,7 @@ def check_data(
 def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: epath.Path) -> str:
     """Writes a picture of the images of `batch` under their classes; returns a line on it."""
     titles = [report.class_title(info.class_names[label]) for label in batch['label']]
-    title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[1]} pixels'
+    title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[-2]} pixels'
     figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
     path.write_bytes(encode_figure(figure, 'png'))
     return f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}'

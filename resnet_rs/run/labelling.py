@@ -16,15 +16,15 @@ import numpy as np
 from absl import logging
 
 from resnet_rs.config import eval_image_size
-from resnet_rs.config.stored import stored_config_of
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.pipeline import EvalBatches
 from resnet_rs.datasets.pseudo_labels import Description, PseudoLabels, data_digest
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
+from resnet_rs.hub.timm_repository import source_config
 from resnet_rs.multihost import hosts
-from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.class_names import stored_class_names
+from resnet_rs.run.source import open_source
 from resnet_rs.run.teacher import weights_digest
 from resnet_rs.training.inference import create_output_step, outputs_of
 from resnet_rs.training.networks import model_of, variable_shapes
@@ -65,7 +65,7 @@ def find_images(workdir: str | os.PathLike, split: str, **settings) -> Images:
     `settings` replace those of its configuration, by name with '__' in place of the dot, such as
     data__name; None replaces nothing. Raises UserError for data or a split that do not exist.
     """
-    config = stored_config_of(workdir).copy_and_resolve_references().unlock()
+    config = source_config(workdir).copy_and_resolve_references().unlock()
     for name, value in settings.items():
         if value is not None:
             config.update_from_flattened_dict({name.replace('__', '.'): value})
@@ -89,7 +89,7 @@ def label_images(
     """Returns the EMA network's probabilities for all `images`, and writes them to `output`.
 
     Args:
-      workdir: of the network, the teacher.
+      workdir: of the network, the teacher, or 'hf:OWNER/NAME'.
       checkpoint: 'last', 'best' or a step.
       images: to label.
       output: an .npz file, which is read if it exists.
@@ -99,7 +99,7 @@ def label_images(
     Raises UserError before it computes anything if `output` or its parts are of another teacher or
     of other images, and RuntimeError if not every image was labelled once.
     """
-    config = stored_config_of(workdir)
+    config = source_config(workdir)
     classes = config.model.num_classes
     top = 0 if top >= classes else top
     mesh = create_mesh()
@@ -156,9 +156,9 @@ def load_network(
     workdir: str | os.PathLike, checkpoint: str, mesh: jax.sharding.Mesh
 ) -> tuple[dict, int]:
     """Returns the EMA weights of a checkpoint, replicated over `mesh`, and its step."""
-    config = stored_config_of(workdir)
+    config = source_config(workdir)
     model = model_of(config, batch_norm_group_size=None, scan_blocks=False)
-    with Checkpoints(workdir, best_by=config.checkpoint.best_by, read_only=True) as source:
+    with open_source(workdir, config.checkpoint.best_by) as source:
         step = source.find(checkpoint)
         like = variable_shapes(model, replicated(mesh))
         return source.restore_weights(step, like, ('ema',))['ema'], step
@@ -166,7 +166,7 @@ def load_network(
 
 def _describe(workdir, step: int, variables: dict, images: Images) -> Description:
     """Returns what the labels are made from."""
-    config, data = stored_config_of(workdir), images.config.data
+    config, data = source_config(workdir), images.config.data
     size, classes = eval_image_size(images.config), config.model.num_classes
     digest = weights_digest(jax.device_get(variables))
     return Description(

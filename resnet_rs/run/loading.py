@@ -155,9 +155,19 @@ def load(
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
     skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
+    check_takes_images(config)
     preprocessing = preprocessing_of(config, image_size or eval_image_size(config))
     names = class_names(workdir, config.model.num_classes)
     return LoadedNetwork(network, variables, preprocessing, tuple(names))
+
+
+def check_takes_images(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a network for clips, whose frames no preprocessing here chooses."""
+    if config.data.frames > 1:
+        raise UserError(
+            f'{config.model.name} takes clips of {config.data.frames} frames, not images; main.py '
+            '--mode=eval evaluates it'
+        )
 
 
 def preprocessing_of(config: ml_collections.ConfigDict, image_size: int) -> Preprocessing:

@@ -176,7 +176,7 @@ def check_pseudo_labels(config: ml_collections.ConfigDict, info: DatasetInfo) ->
 def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
     """Returns the identity of a dataset: its name, or the path of an image folder."""
     data = config.data
-    if data.source == 'image_folder':
+    if data.source != 'tfds':
         return data.source, os.path.abspath(data.data_dir)
     return data.source, data.name.partition(':')[0]  # without the version
 

@@ -20,11 +20,10 @@ from etils import epath
 
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.run.evaluation_page import evaluation_page
-from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import PAGE_FILE, PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import Evaluation, write_predictions
 from resnet_rs.utils.figures import encode_figure
 
-PAGE_FILE = 'report.html'
 MOST_CLASSES = 40
 MOST_MISTAKES = 40
 MOST_MISTAKES_OF_PAGE = 100
@@ -152,8 +151,22 @@ def draw_mistakes(images, labels, predictions, title: str) -> matplotlib.figure.
     return draw_images(images, [f'{label}\n→ {guess}' for label, guess in pairs], title)
 
 
+def picture_of(image: np.ndarray) -> np.ndarray:
+    """Returns an image [H, W, 3] as it is; of clips [..., frames, H, W, 3] a picture of the first.
+
+    It shows four evenly spaced frames, two above two.
+    """
+    if image.ndim == 3:
+        return image
+    clip = image.reshape(-1, *image.shape[-4:])[0]
+    first, second, third, last = clip[np.linspace(0, len(clip) - 1, 4).round().astype(int)]
+    rows = [np.concatenate(row, axis=1) for row in ((first, second), (third, last))]
+    return np.concatenate(rows)
+
+
 def draw_images(images, titles, title: str, columns: int = 8) -> matplotlib.figure.Figure:
-    """Draws a page of square images, each under its own title."""
+    """Draws a page of square images, or of frames of clips, each under its own title."""
+    images = [picture_of(image) for image in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 1 + max(text.count('\n') for text in titles)

@@ -21,6 +21,7 @@ from resnet_rs.utils.files import parse_json, read_text, replacing
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'
+PAGE_FILE = 'report.html'
 
 
 class RunLog:

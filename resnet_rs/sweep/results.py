@@ -194,17 +194,18 @@ def epochs_of(config: ml_collections.ConfigDict) -> float | None:
 
 
 def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """Returns (parameters, multiply-adds of one training image)."""
-    return _cost(json.dumps(config.model.to_dict()), config.data.image_size)
+    """Returns (parameters, multiply-adds of one training image or clip)."""
+    model = json.dumps(config.model.to_dict())
+    return _cost(model, config.data.image_size, config.data.frames)
 
 
 @functools.cache
-def _cost(model: str, image_size: int) -> tuple[int, int]:
+def _cost(model: str, image_size: int, frames: int) -> tuple[int, int]:
     from resnet_rs.models.cost import count_cost
     from resnet_rs.training.networks import model_of
 
     config = ml_collections.ConfigDict({'model': json.loads(model)})
-    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size)
+    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size, frames)
     return cost.parameters, cost.multiply_adds
 
 

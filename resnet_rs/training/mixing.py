@@ -33,7 +33,7 @@ def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array
     The shares are drawn from Beta(alpha, alpha). If both alphas are set, each acts on half of the
     batches. An example whose partner is masked (an undecodable image) stays unmixed.
     """
-    size = batch['image'].shape[1]
+    size = batch['image'].shape[-2]
     which, draw, place = jax.random.split(rng, 3)
     mixup, cutmix = config.data.mixup_alpha, config.data.cutmix_alpha
     cuts = jnp.asarray(not mixup) if not (mixup and cutmix) else jax.random.bernoulli(which)
@@ -66,10 +66,15 @@ def random_square(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
 
 
 def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array:
-    """Mixes normalised images [B, S, S, 3] with their partners by the batch's 'blend', 'pasted'."""
-    blend = batch['blend'][:, None, None, None]
+    """Mixes normalised images [B, S, S, 3] with their partners by the batch's 'blend', 'pasted'.
+
+    All frames of clips [B, frames, S, S, 3] are mixed alike.
+    """
+    of_time = tuple(range(1, images.ndim - 3))
+    blend = batch['blend'].reshape(-1, *[1] * (images.ndim - 1))
     mixed = blend * images + (1 - blend) * partners
-    return jnp.where(batch['pasted'][..., None], partners, mixed)
+    pasted = jnp.expand_dims(batch['pasted'][..., None], of_time)
+    return jnp.where(pasted, partners, mixed)
 
 
 def mixed_over_labels(of_label: Callable[..., jax.Array], batch: dict, *more: str) -> jax.Array:

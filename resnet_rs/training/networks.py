@@ -42,3 +42,23 @@ def normalise(images: jax.Array, config: ml_collections.ConfigDict) -> jax.Array
     """
     mean, std = (jnp.asarray(config.data[name], float) for name in ('mean_rgb', 'std_rgb'))
     return (images.astype(float) - mean) / std
+
+
+def logits_of(
+    model: ResNet, variables: dict, pixels: jax.Array, config: ml_collections.ConfigDict
+) -> jax.Array:
+    """Returns the logits of evaluation of uint8 images or clips, [batch, classes].
+
+    With an axis of views after that of the batch, they are the logarithms of the probabilities
+    averaged over the views, which the network sees one after another.
+    """
+
+    def of_view(view):
+        return model.apply(variables, normalise(view, config), False)
+
+    if pixels.ndim == getattr(model.architecture, 'axes', 2) + 2:
+        return of_view(pixels)
+    if pixels.shape[1] == 1:
+        return of_view(pixels[:, 0])
+    views = jax.lax.map(lambda view: jax.nn.log_softmax(of_view(view)), pixels.swapaxes(0, 1))
+    return jax.nn.logsumexp(views, axis=0) - jnp.log(float(pixels.shape[1]))

@@ -10,11 +10,12 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from resnet_rs.config import mixture
+from resnet_rs.config.clips import clip_shape
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.training.gradients import create_gradients
-from resnet_rs.training.networks import model_of, normalise
+from resnet_rs.training.networks import logits_of, model_of
 from resnet_rs.training.objectives import create_objective
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (
@@ -191,8 +192,9 @@ def batch_shapes(
     size, pixels = config.batch_size, config.data.image_size
     if which == 'eval':
         size, pixels = config.eval.batch_size, config.eval.image_size or pixels
+    shape = (size, *clip_shape(config, which), pixels, pixels, 3)
     shapes = {
-        'image': jax.ShapeDtypeStruct((size, pixels, pixels, 3), jnp.uint8),
+        'image': jax.ShapeDtypeStruct(shape, jnp.uint8),
         'label': jax.ShapeDtypeStruct((size,), jnp.int32),
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
@@ -215,14 +217,16 @@ def create_eval_step(
     For both weights 'loss' (without smoothing), 'prediction', its probability 'confidence', 'top1'
     and, of more than five classes, 'top5', each [batch]; beside them the batch's 'index', 'label'
     and 'mask'. With a 'label_set' in the batch a prediction is right when it is in the set, and the
-    loss is that of the whole set's probability. The batch has to divide over the mesh.
+    loss is that of the whole set's probability. Of videos the probabilities of all views are
+    averaged. The batch has to divide over the mesh.
     """
 
     def eval_step(weights: dict, batch: dict) -> dict:
-        images = normalise(batch['image'], config)
         results = {
             name: _per_example_results(
-                model.apply(variables, images, False), batch['label'], batch.get('label_set')
+                logits_of(model, variables, batch['image'], config),
+                batch['label'],
+                batch.get('label_set'),
             )
             for name, variables in weights.items()
         }
@@ -240,7 +244,7 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
     model = model_of(config, batch_norm_group_size=None)
 
     def inference_step(variables: dict, images: jax.Array) -> jax.Array:
-        return model.apply(variables, normalise(images, config), False)
+        return logits_of(model, variables, images, config)
 
     split = split_by_batch(mesh)
     return jax.jit(inference_step, in_shardings=(replicated(mesh), split), out_shardings=split)

@@ -20,6 +20,7 @@ def find(directory, **settings):
                 'data_dir': str(directory),
                 'train_split': 'train',
                 'eval_split': 'validation',
+                'frames': 0,
                 **settings,
             }
         )

@@ -20,6 +20,7 @@ def data(**settings):
         'data_dir': '',
         'train_split': 'train',
         'eval_split': 'validation',
+        'frames': 0,
     }
     return types.SimpleNamespace(**{**defaults, **settings})
 

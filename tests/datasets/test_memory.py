@@ -27,6 +27,7 @@ def data(**settings):
         'host_memory_gib': 16.0,
         'shuffle_window': 128,
         'image_size': 160,
+        'frames': 0,
         'prefetch_batches': 2,
     }
     return types.SimpleNamespace(**{**defaults, **settings})

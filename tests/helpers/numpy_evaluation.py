@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from resnet_rs.training.steps import model_of, normalise
+from resnet_rs.training.networks import model_of, normalise
 
 
 def results_of(

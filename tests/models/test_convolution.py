@@ -1,6 +1,7 @@
 """The forms of a convolution on a CPU against XLA's, and the program for a TPU."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from resnet_rs.models import convolution, create_model
 from resnet_rs.models.cost import count_cost
 
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+CLIP_DIMENSIONS = ('NDHWC', 'DHWIO', 'NDHWC')
 # batch, size, channels, features, kernel, stride, padding, groups
 CASES = {
     '1x1': (2, 9, 4, 6, 1, 1, 'VALID', 1),
@@ -28,12 +30,26 @@ CASES = {
     'depthwise with a stride, 5x5': (2, 8, 6, 6, 5, 2, 'SAME', 6),
     'depthwise with two features a channel': (2, 9, 3, 6, 3, 1, 'SAME', 3),
 }
+# size, kernel and strides over time, height and width
+CLIP_CASES = {
+    'clips, over time': ((5, 4, 4), (3, 1, 1), (1, 1, 1), 'SAME'),
+    'clips, over time with a stride': ((6, 3, 4), (5, 1, 1), (2, 1, 1), 'SAME'),
+    'clips, over space': ((3, 6, 5), (1, 3, 3), (1, 2, 2), 'SAME'),
+    'clips, over both': ((7, 8, 8), (5, 3, 3), (2, 2, 2), ((2, 2), (1, 1), (1, 1))),
+}
 
 
 def drawn(case):
     """Images, a kernel, the gradient of the output and the arguments of the convolution."""
-    batch, size, channels, features, kernel_size, stride, padding, groups = CASES[case]
     random = np.random.default_rng(0)
+    if case in CLIP_CASES:
+        size, kernel_size, *arguments = CLIP_CASES[case]
+        x = random.normal(size=(2, *size, 4)).astype(np.float32)
+        kernel = random.normal(size=(*kernel_size, 4, 6)).astype(np.float32)
+        options = dict(dimension_numbers=CLIP_DIMENSIONS)
+        y = jax.lax.conv_general_dilated(x, kernel, *arguments, **options)
+        return x, kernel, random.normal(size=y.shape).astype(np.float32), arguments, options
+    batch, size, channels, features, kernel_size, stride, padding, groups = CASES[case]
     x = random.normal(size=(batch, size, size, channels)).astype(np.float32)
     shape = (kernel_size, kernel_size, channels // groups, features)
     kernel = random.normal(size=shape).astype(np.float32)
@@ -56,8 +72,10 @@ def with_gradients(convolve, gradient, arguments, options):
     return jax.jit(run)
 
 
-@pytest.mark.parametrize('patch_bytes', (0, 2**20))
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(
+    'case, patch_bytes',
+    [*itertools.product(CASES, (0, 2**20)), *((case, 2**20) for case in CLIP_CASES)],
+)
 def test_value_and_gradients_are_those_of_xla_in_float64(case, patch_bytes, monkeypatch):
     monkeypatch.setattr(convolution, 'MOST_PATCH_BYTES', patch_bytes)
     x, kernel, gradient, *rest = drawn(case)
@@ -80,7 +98,7 @@ def convolutions_and_products(program, platform):
     return sorted((name, rest.partition(')')[2]) for name, rest in lines if name in wanted)
 
 
-@pytest.mark.parametrize('case', ('1x1', '3x3', 'groups', 'depthwise'))
+@pytest.mark.parametrize('case', ('1x1', '3x3', 'groups', 'depthwise', 'clips, over both'))
 def test_a_program_for_a_tpu_has_the_convolutions_of_xla_alone(case):
     x, kernel, gradient, *rest = drawn(case)
 

@@ -71,6 +71,13 @@ def test_the_row_that_is_taken(pixels, augment, milliseconds, source):
     assert (own.milliseconds, own.source) == (0.4, '--input_ms_per_image')
 
 
+def test_a_clip_costs_as_much_as_its_frames():
+    config = small_config(**{'data.image_size': 224, 'data.augment': 'none', 'data.frames': 32})
+    cost = host.input_cost(config)
+    assert cost.milliseconds == pytest.approx(32 * 1.54)
+    assert cost.source.endswith('224 pixels without RandAugment, for each of 32 frames')
+
+
 @pytest.mark.parametrize('own', [0.0, -1.0, float('nan'), float('inf')])
 def test_a_cost_that_is_none(own):
     with pytest.raises(UserError, match='give CPU milliseconds above 0'):

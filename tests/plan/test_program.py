@@ -132,7 +132,7 @@ def test_records_hold_together(steps, v3_core, tmp_path):
     line = report.describe(plan)
     milliseconds = f'{1000 * train.seconds:.2f} ms a step'
     assert line.startswith('v3:') and ': fits, 0.0 of 15.5 GiB, ' in line and milliseconds in line
-    assert line.endswith(f', {expected:.1f} seconds, {expected / 3600:.2f} chip-hours')
+    assert expected < 0.1 and line.endswith(', under 0.1 seconds, under 0.001 chip-hours')
     missing = report.Plan(
         plan.topology,
         {},

@@ -24,13 +24,9 @@ from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
 from resnet_rs.run.workdir import write_workdir
+from resnet_rs.training import objectives
 from resnet_rs.training.networks import model_of
-from resnet_rs.training.objectives import (
-    create_objective,
-    entropy,
-    smoothed_cross_entropy,
-    teacher_loss,
-)
+from resnet_rs.training.objectives import create_objective, entropy, teacher_loss
 from resnet_rs.training.sharding import bytes_per_device, create_mesh, to_global
 from resnet_rs.training.steps import batch_shapes, create_program
 from resnet_rs.training.teacher import create_teacher
@@ -115,7 +111,7 @@ def test_published_numbers():
     """z = (1, 2, 3, .5), label 2, teacher (0, 1, 4, -1), T = 20: Bag of Tricks and GluonCV."""
     with jax.enable_x64(True):
         student, target = jnp.array([[1.0, 2.0, 3.0, 0.5]]), jnp.array([[0.0, 1.0, 4.0, -1.0]])
-        hard = float(smoothed_cross_entropy(student, jnp.array([2]), 0.0)[0])
+        hard = float(objectives.smoothed_cross_entropy(student, jnp.array([2]), 0.0)[0])
         soft = float(teacher_loss(student, target, 'cross_entropy', 20.0)[0])
         divergence = float(teacher_loss(student, target, 'kl', 20.0)[0])
         prediction = float(teacher_loss(student, target, 'hard')[0])

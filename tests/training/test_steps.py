@@ -10,13 +10,13 @@ import pytest
 from configs import digits
 from resnet_rs.config import default_config
 from resnet_rs.training.evaluation import evaluate
+from resnet_rs.training.networks import normalise
 from resnet_rs.training.objectives import create_objective, smoothed_cross_entropy
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import (
     batch_norm_group_size,
     create_eval_step,
     create_program,
-    normalise,
 )
 from resnet_rs.training.window import NOT_YET, first_nonfinite
 from resnet_rs.utils.errors import UserError

@@ -1,0 +1,46 @@
+"""The settings of videos, for the table in table.py, and the shapes that follow from them."""
+
+import ml_collections
+
+from resnet_rs.config import relations
+from resnet_rs.config.setting import Change, Setting
+from resnet_rs.utils.rules import Rule, whole
+
+MOST_FRAMES = 4096
+OF_DATA = {
+    'data.frames': Setting(
+        0,
+        whole(0, MOST_FRAMES),
+        'frames of a clip; 1: single frames of videos, for a network for images; 0: the data are '
+        'images',
+        relation=relations.frames,
+    ),
+    'data.frame_stride': Setting(
+        1, whole(1, MOST_FRAMES), 'distance from one frame of a clip to the next'
+    ),
+}
+OF_EVALUATION = {
+    'eval.clips': Setting(
+        1,
+        whole(1, 1000),
+        'evenly spaced clips of a video whose probabilities are averaged',
+        Change.EVALUATION,
+    ),
+    'eval.crops': Setting(
+        1,
+        Rule(int, '1 (the centre) or 3 (along the longer side)', lambda crops: crops in (1, 3)),
+        'crops of every clip whose probabilities are averaged',
+        Change.EVALUATION,
+    ),
+}
+
+
+def clip_shape(config: ml_collections.ConfigDict, which: str) -> tuple[int, ...]:
+    """Returns the axes of an example before height and width, in 'train' or 'eval' batches.
+
+    They are (frames,), and (views, frames) in evaluation; () for images.
+    """
+    if not config.data.frames:
+        return ()
+    frames = (config.data.frames,) if config.data.frames > 1 else ()
+    return frames if which == 'train' else (config.eval.clips * config.eval.crops, *frames)

@@ -1,0 +1,141 @@
+"""Folders of videos, SPLIT/CLASS/VIDEO/FRAME, and files of SequenceExamples, SPLIT*.tfrecord.
+
+This module does not import TensorFlow.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+from etils import epath
+
+from resnet_rs.datasets.image_folder import read_entries
+from resnet_rs.datasets.splits import (
+    MINIVAL,
+    TRAIN_WITHOUT_MINIVAL,
+    DatasetInfo,
+    Shard,
+    SplitInfo,
+)
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.files import read_text
+from resnet_rs.utils.natural_order import natural_key
+
+CLASS_NAMES = 'class_names.txt'
+_FRAME_BYTES = 16  # per record of a TFRecord file: its length and two checksums
+
+
+@functools.lru_cache(maxsize=8)
+def find_video_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
+    """Returns the splits `wanted` of directory/SPLIT/CLASS/VIDEO/FRAME.
+
+    Classes and videos are ordered by name, numbers in names by their value; frames are listed when
+    a video is read. Hidden files and folders are ignored. Raises UserError for a missing folder,
+    for a class without videos and if the splits have different classes.
+    """
+    _check_exists(directory)
+    splits, classes = {}, {}
+    for name in _whole_splits(wanted, lambda name: (directory / name).is_dir()):
+        place = directory / name
+        classes[name] = _folders(place)
+        videos, labels = [], []
+        for label, class_name in enumerate(classes[name]):
+            of_class = [str(place / class_name / video) for video in _folders(place / class_name)]
+            if not of_class:
+                raise UserError(
+                    f'class folder {place / class_name} has no folder of a video; it takes '
+                    'VIDEO/*.jpg, one folder for each video'
+                )
+            videos += of_class
+            labels += [label] * len(of_class)
+        splits[name] = SplitInfo(
+            name, len(videos), (), tuple(videos), tuple(labels), video_form='folder'
+        )
+    if not splits:
+        raise UserError(
+            f'{directory} has none of the folders {", ".join(wanted)}; name its folders with '
+            '--config.data.train_split and --config.data.eval_split'
+        )
+    first, *others = classes
+    for other in others:
+        if odd := sorted(set(classes[first]) ^ set(classes[other])):
+            raise UserError(
+                f'{directory}: class {odd[0]!r} is in one of {first}/ and {other}/ alone; give '
+                'each split the same class folders'
+            )
+    return DatasetInfo(
+        str(directory), str(directory), 'video_folder', tuple(classes[first]), splits
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
+    """Returns the splits `wanted` of the files directory/SPLIT*.tfrecord*, in the order of names.
+
+    Their records are Model Garden's: tf.train.SequenceExample with 'clip/label/index' and
+    'image/encoded'. The names of the classes are the lines of directory/class_names.txt. Raises
+    UserError for missing and for damaged files.
+    """
+    _check_exists(directory)
+    advice = 'write the names of the classes there, one a line in the order of the labels'
+    if not (directory / CLASS_NAMES).exists():
+        raise UserError(f'{directory} has no {CLASS_NAMES}; {advice}')
+    names = tuple(read_text(directory / CLASS_NAMES, advice).splitlines())
+    splits = {}
+
+    def files_of(name):
+        return sorted(path for path in directory.glob(f'{name}*.tfrecord*') if path.is_file())
+
+    for name in _whole_splits(wanted, files_of):
+        files = files_of(name)
+        counts = [count_records(str(file)) for file in files]
+        shards = tuple(
+            Shard(str(file), 0, count, count) for file, count in zip(files, counts, strict=True)
+        )
+        splits[name] = SplitInfo(
+            name, sum(counts), shards, label_feature='clip/label/index', video_form='sequence'
+        )
+    if not splits:
+        raise UserError(
+            f'{directory} has no files {", ".join(f"{name}*.tfrecord" for name in wanted)}; name '
+            'its splits with --config.data.train_split and --config.data.eval_split'
+        )
+    return DatasetInfo(str(directory), str(directory), 'tfrecord', names, splits)
+
+
+def count_records(path: str) -> int:
+    """Returns the number of records of a TFRecord file, read from their lengths alone."""
+    size, position, count = epath.Path(path).stat().length, 0, 0
+    with epath.Path(path).open('rb') as file:
+        while position < size:
+            file.seek(position)
+            position += int.from_bytes(file.read(8), 'little') + _FRAME_BYTES
+            if position > size:
+                raise UserError(
+                    f'{path} is damaged after {count} records: the next is longer than the file; '
+                    'copy it again'
+                )
+            count += 1
+    return count
+
+
+def _whole_splits(wanted: tuple[str, ...], exists: Callable) -> list[str]:
+    """Returns the splits that those of `wanted` are parts of, and for which `exists(name)`.
+
+    'val' replaces a missing 'validation'.
+    """
+    bases = [part.partition('[')[0] for name in wanted for part in name.split('+')]
+    bases = ['train' if base in (MINIVAL, TRAIN_WITHOUT_MINIVAL) else base for base in bases]
+    bases = ['val' if base == 'validation' and not exists(base) else base for base in bases]
+    return [base for base in dict.fromkeys(bases) if exists(base)]
+
+
+def _check_exists(directory: pathlib.Path) -> None:
+    if not directory.is_dir():
+        raise UserError(f'{directory} does not exist; name another with --config.data.data_dir')
+
+
+def _folders(directory: pathlib.Path) -> list[str]:
+    """Returns the names of the folders in a directory that are not hidden, in natural order."""
+    folders = [name for name in read_entries(directory)[1] if not name.startswith('.')]
+    return sorted(folders, key=natural_key)
