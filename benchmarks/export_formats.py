@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 BATCHES = (1, 8)
-SECONDS, FEWEST_RUNS = 4, 5  # of each batch
+SECONDS, FEWEST_RUNS = 2, 5  # of each batch
 VARIANTS = {
     'jit': None,
     'stablehlo': ('stablehlo',),

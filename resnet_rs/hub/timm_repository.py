@@ -22,6 +22,8 @@ from resnet_rs.utils.files import read_json
 KERNELS = {'bicubic': 'bicubic_antialias', 'bilinear': 'bilinear_antialias'}  # of Pillow
 # Arguments of timm's constructors that do not change what a trained network computes.
 HARMLESS_ARGUMENTS = ('num_classes', 'drop_rate', 'drop_path_rate', 'drop_block_rate')
+# Those that do, with the one value that this project has; timm writes them into every file.
+FIXED_ARGUMENTS = {'in_chans': 3, 'global_pool': 'avg'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +79,11 @@ def _description(stored: dict, repository: Repository) -> Description:
     architecture = stored['architecture']
     described = stored.get('pretrained_cfg', stored)  # older files have one level
     network = _network(architecture)
-    if unknown := sorted(stored.get('model_args', {}).keys() - set(HARMLESS_ARGUMENTS)):
-        raise UserError(
-            f'timm builds {architecture} with the argument {unknown[0]!r}, which this project does '
-            'not have'
-        )
+    for name, value in sorted(stored.get('model_args', {}).items()):
+        if name not in HARMLESS_ARGUMENTS and value != FIXED_ARGUMENTS.get(name):
+            raise UserError(
+                f'timm builds {architecture} with {name}={value!r}, which this project lacks'
+            )
     if described.get('label_offset'):
         raise UserError('its classes begin after an offset, which this project does not have')
     classes = stored.get('num_classes', described['num_classes'])

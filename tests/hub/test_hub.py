@@ -49,6 +49,7 @@ CONFIG = {
     'architecture': 'resnetrs14_small',
     'num_classes': 3,
     'label_names': CLASSES,
+    'model_args': {'in_chans': 3, 'num_classes': 3, 'global_pool': 'avg'},
     'pretrained_cfg': {
         'input_size': [3, 24, 24],
         'test_input_size': [3, SIZE, SIZE],
@@ -263,7 +264,8 @@ def test_networks_that_do_not_fit_are_refused(hub, weights):
         ({'num_classes': 5, 'label_names': None}, 'has 5 classes, and it has 3 classes'),
         ({'num_classes': 0}, 'it has no classifier'),
         ({'label_names': ['a']}, 'its label_names are 1 name for 3 classes'),
-        ({'model_args': {'act_layer': 'silu'}}, "with the argument 'act_layer'"),
+        ({'model_args': {'act_layer': 'silu'}}, "with act_layer='silu', which"),
+        ({'model_args': {'global_pool': 'max', 'num_classes': 3}}, "with global_pool='max'"),
         ({'pretrained_cfg': described | {'crop_mode': 'squash'}}, "crop_mode is 'squash'"),
         ({'pretrained_cfg': described | {'interpolation': 'random'}}, "interpolation is 'random'"),
         ({'pretrained_cfg': described | {'input_size': [1, 9, 9]}}, 'its input is [1, 9, 9]'),

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # of torchvision, about image codecs it cannot load
     import timm
     import torch
-    from timm.models import save_config_for_hf
+    from timm.models._hub import save_config_for_hf
 
 
 def created(name: str, **settings):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from resnet_rs.config import default_config
-from resnet_rs.convert.workdir import write_workdir
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.run.checkpoint import Checkpoints
+from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.inflation import is_of_images, plan_inflation
 from resnet_rs.utils.errors import UserError
 
