@@ -32,17 +32,17 @@ def conv_general_dilated(x, kernel, strides, padding, **options) -> jax.Array:
     Images are [batch, height, width, channels], kernels [height, width, channels of a group,
     features]; clips and their kernels have frames before the height. XLA's convolution stays for
     other dimensions, for dilation, for groups of clips, for images of a symbolic size (jax.export)
-    and for other dtypes than float32, but for depthwise kernels in float64, which take XLA most of
-    the time of a network.
+    and for other dtypes than float32 and float64.
     """
     groups = options.get('feature_group_count', 1)
-    is_depthwise = x.ndim == 4 and kernel.shape[-2:] == (1, groups)
-    dtypes = (jnp.float32, jnp.float64) if is_depthwise else (jnp.float32,)
     dilations = {*(options.get('lhs_dilation') or ()), *(options.get('rhs_dilation') or ())}
-    is_usual = (x.ndim == 4 or x.ndim == 5 and groups == 1) and all(
-        isinstance(size, int) for size in x.shape[1:-1]
+    is_usual = (
+        (x.ndim == 4 or x.ndim == 5 and groups == 1)
+        and all(isinstance(size, int) for size in x.shape[1:-1])
+        and x.dtype == kernel.dtype
+        and x.dtype in (jnp.float32, jnp.float64)
     )
-    if not is_usual or x.dtype != kernel.dtype or x.dtype not in dtypes or dilations - {1}:
+    if not is_usual or dilations - {1}:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     strides = tuple(strides)
     if isinstance(padding, str):
