@@ -146,7 +146,7 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, run_main, tmp_path):
             ['--config.data.source=image_folder'],
             '--config.data.source changes a setting of a config',
         ),
-        (['--data_dir=x'], '--data_dir is not a flag; did you mean --config.data.data_dir?'),
+        (['--data_dir=x'], '--data_dir is not a flag; did you mean --config.data.data_dir or'),
         (
             ['--name=x'],
             'did you mean --config.model.name or --config.data.name or --config.optimizer.name?',

@@ -137,6 +137,8 @@ def test_a_right_class_of_a_set_counts(real_config):
 
     def eval_metrics(favourite):
         class Constant:
+            architecture = None
+
             def apply(self, variables, images, train):
                 logits = jax.numpy.zeros((len(images), 1000))
                 return logits.at[:, favourite].set(5.0)

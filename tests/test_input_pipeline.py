@@ -7,6 +7,7 @@ from helpers import prepared
 from helpers.input_batches import SOURCES, assert_same, folder_of, indices, png, take
 
 import input_pipeline
+from resnet_rs.datasets import pipeline
 from resnet_rs.utils.errors import UserError
 
 
@@ -164,7 +165,7 @@ def test_augmentation_gets_the_image_and_a_seed_of_its_own(monkeypatch):
 
         return paint
 
-    monkeypatch.setattr(input_pipeline, 'create_augment', create_augment)
+    monkeypatch.setattr(pipeline, 'create_augment', create_augment)
     config = prepared.config('array_record')
     config.data.augment = 'randaugment'
     batches = take(input_pipeline.train_batches(config), 20)

@@ -1,5 +1,6 @@
 """EfficientNet against the published tables and against timm's logits."""
 
+import functools
 import json
 import pathlib
 
@@ -159,8 +160,8 @@ def test_outputs():
     model = create_model('efficientnet_b0', **SMALL)
 
     def shapes(output):
-        variables, images = shapes_of(model, 33), np.zeros((2, 33, 33, 3), np.float32)
-        return jax.eval_shape(lambda: model.apply(variables, images, False, output))
+        apply = functools.partial(model.apply, train=False, output=output)
+        return jax.eval_shape(apply, shapes_of(model, 33), jnp.zeros((2, 33, 33, 3)))
 
     assert shapes('logits').shape == (2, 10)
     assert shapes('pooled').shape == (2, 320)
