@@ -39,7 +39,7 @@ _DAMAGE = (
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What pseudo-labels were made from.
+    """The origin of pseudo-labels.
 
     teacher: the teacher in words, with the digest of its weights.
     source, name, split: of the images, as in config.data.

@@ -28,7 +28,7 @@ FIXED_ARGUMENTS = {'in_chans': 3, 'global_pool': 'avg'}
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What config.json of a repository says.
+    """The content of the config.json of a repository.
 
     repository: at the commit that was read.
     network: what timm's architecture is here.

@@ -187,7 +187,7 @@ def test_evaluation_takes_every_video_once(source):
     ids=('no frame', 'a damaged frame', 'another size'),
 )
 def test_bad_videos_are_named_or_skipped(video_folder, spoil, tmp_path):
-    """Of the shortest training video; every clip of it has every frame."""
+    """Spoils the shortest training video, of which every clip has every frame."""
     for split, count in (('train', 3), ('validation', 1)):
         for label, number in itertools.product(range(2), range(count)):
             place = tmp_path / split / f'class{label}' / f'video{number}'

@@ -50,7 +50,7 @@ def certain(predicted, confidence, classes=10):
 
 
 def test_classes_are_balanced_in_both_directions():
-    """As Noisy Student: 20 images of each class, at least 0.3; 5, 200 and 30 images, 10 too few."""
+    """20 images of each class, as in Noisy Student, from 5, 200 and 30; 10 are too uncertain."""
     predicted = np.repeat([0, 1, 2], [5, 200, 40])
     confidence = np.random.default_rng(0).uniform(0.31, 1, len(predicted))
     confidence[-10:] = 0.29

@@ -196,7 +196,7 @@ def test_shapes_of_timm(name, settings):
 
 
 def shapes_of(name, settings):
-    """What timm_state reads of a network, with one zero in place of all elements of an array."""
+    """Returns what timm_state reads of a network, each array as one zero in its shape."""
     import jax
 
     from resnet_rs.models import init_variables

@@ -52,11 +52,12 @@ def test_jax_finds_the_cpu_and_prints_nothing():
     assert done.stdout == 'cpu\n' and done.stderr == ''
 
 
-def test_tensorflow_prints_nothing_beside_the_error_that_it_raises():
+def run_alone(program):
+    """Runs a program in a process without settings of TensorFlow; returns (stdout, stderr)."""
     environment = clean_environment()
     environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
     done = subprocess.run(
-        [sys.executable, '-c', QUIET],
+        [sys.executable, '-c', program],
         capture_output=True,
         text=True,
         check=True,
@@ -64,7 +65,11 @@ def test_tensorflow_prints_nothing_beside_the_error_that_it_raises():
         env=environment,
         timeout=120,
     )
-    assert (done.stdout, done.stderr) == ('2\n', '')
+    return done.stdout, done.stderr
+
+
+def test_tensorflow_prints_nothing_beside_the_error_that_it_raises():
+    assert run_alone(QUIET) == ('2\n', '')
 
 
 @pytest.mark.parametrize(
@@ -130,14 +135,4 @@ print(tf.keras.__version__[0])
 
 
 def test_keras_is_imported_when_it_is_used():
-    environment = clean_environment()
-    done = subprocess.run(
-        [sys.executable, '-c', KERAS],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env=environment,
-        timeout=120,
-    )
-    assert done.stdout == 'False False None\n3\n'
+    assert run_alone(KERAS)[0] == 'False False None\n3\n'
