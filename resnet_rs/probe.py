@@ -15,7 +15,6 @@ import pathlib
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
-    checkpoint_name,
     count_of,
     one_line_errors,
     positive_integer,
@@ -137,24 +136,13 @@ def _parser():
     parser.add_argument(
         '--workdir', required=True, help="of a run, of converted weights, or 'hf:OWNER/NAME'"
     )
-    parser.add_argument(
-        '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
-        help="'last', 'best' or a step (default: %(default)s)",
-    )  # fmt: skip
-    own = "(default: the network's)"
-    parser.add_argument('--data', metavar='NAME', help=f'tfds set {own}')
-    parser.add_argument(
-        '--source', choices=('tfds', 'image_folder'), help=f'where the images are {own}'
-    )
-    parser.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
+    parser.add_images_for('network')
     parser.add_argument('--train', default='train', help='split (default: %(default)s)')
     parser.add_argument('--test', default='test', help='split (default: %(default)s)')
-    for name, default, meaning in (
-        ('batch_size', None, f'images at once {own}'),
-        ('image_size', None, f'pixels {own}'),
-        ('seeds', 3, 'draws of the few images (default: %(default)s)'),
-    ):
-        parser.add_argument(f'--{name}', type=positive_integer, default=default, help=meaning)
+    parser.add_argument(
+        '--seeds', type=positive_integer, default=3,
+        help='draws of the few images (default: %(default)s)',
+    )  # fmt: skip
     parser.add_argument(
         '--shots', type=positive_integer, nargs='+', default=[1, 5, 10, 25],
         help='images of each class for ridge regression (default: 1 5 10 25)',

@@ -14,7 +14,6 @@ import pathlib
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
-    checkpoint_name,
     count_of,
     one_line_errors,
     positive_integer,
@@ -113,22 +112,11 @@ def _parser():
         ('output', 'the .npz file to write'),
     ):
         parser.add_argument(f'--{name}', required=True, help=meaning)
+    parser.add_images_for('teacher')
     parser.add_argument(
-        '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
-        help="'last', 'best' or a step (default: %(default)s)",
+        '--save_every', type=positive_integer, default=100,
+        help='batches between two saves (default: %(default)s)',
     )  # fmt: skip
-    own = "(default: the teacher's)"
-    parser.add_argument('--data', metavar='NAME', help=f'tfds set of the images {own}')
-    parser.add_argument(
-        '--source', choices=('tfds', 'image_folder'), help=f'where the images are {own}'
-    )
-    parser.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
-    for name, default, meaning in (
-        ('batch_size', None, f'images at once {own}'),
-        ('image_size', None, f'pixels {own}'),
-        ('save_every', 100, 'batches between two saves (default: %(default)s)'),
-    ):
-        parser.add_argument(f'--{name}', type=positive_integer, default=default, help=meaning)
     parser.add_argument(
         '--top', type=positive_integer, default=0, help='likeliest classes to keep (default: all)'
     )

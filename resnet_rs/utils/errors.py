@@ -70,6 +70,24 @@ class CommandParser(argparse.ArgumentParser):
         print_line(f'{message}; see {self.prog} --help')
         sys.exit(2)
 
+    def add_images_for(self, network: str) -> None:
+        """Adds the checkpoint of a network, and the images that it sees.
+
+        What is not given is that of the configuration of `network`, a noun for the help.
+        """
+        self.add_argument(
+            '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
+            help="'last', 'best' or a step (default: %(default)s)",
+        )  # fmt: skip
+        own = f"(default: the {network}'s)"
+        self.add_argument('--data', metavar='NAME', help=f'tfds set {own}')
+        self.add_argument(
+            '--source', choices=('tfds', 'image_folder'), help=f'where the images are {own}'
+        )
+        self.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
+        self.add_argument('--batch_size', type=positive_integer, help=f'images at once {own}')
+        self.add_argument('--image_size', type=positive_integer, help=f'pixels {own}')
+
 
 class Renamed(argparse.Action):
     """Action of a renamed argument: an error that says its new name, `const`."""

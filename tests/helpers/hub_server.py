@@ -38,7 +38,7 @@ class FakeHub:
 
 
 def checksum(name: str, content: bytes) -> str:
-    """What the Hub names a file by: SHA-256 of weights, Git's SHA-1 of text."""
+    """Returns the name of a file on the Hub: SHA-256 of weights, Git's SHA-1 of text."""
     if name.endswith('.safetensors'):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b'blob %d\0' % len(content) + content).hexdigest()

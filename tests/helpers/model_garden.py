@@ -8,7 +8,7 @@ from official.vision.modeling.video_classification_model import VideoClassificat
 
 
 def build_garden(depth):
-    """As in official/vision/configs/image_classification.py, resnet_rs_imagenet."""
+    """Builds the network of official/vision/configs/image_classification.py, resnet_rs_imagenet."""
     backbone = garden.ResNet(
         model_id=depth,
         replace_stem_max_pool=True,
@@ -24,7 +24,7 @@ def build_garden(depth):
 
 
 def build_garden_clips(name, classes):
-    """As configs/experiments/video_classification/k400_resnet3drs_50_tpu.yaml, or `resnet_3d`."""
+    """Builds the network of k400_resnet3drs_50_tpu.yaml (video_classification), or `resnet_3d`."""
     settings = dict(
         temporal_kernel_sizes=((1,) * 3, (1,) * 4, (3,) * 6, (3,) * 3),
         stem_type='v1',

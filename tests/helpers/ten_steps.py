@@ -75,7 +75,7 @@ Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """What one step computed and left behind."""
+    """The results of one step and the state after it."""
 
     loss: float
     learning_rate: float
@@ -99,7 +99,7 @@ def scales(tensors: Tensors) -> dict[str, float]:
 
 
 def initial_scale(key: str) -> float:
-    """What a hash-filled tensor of timm's state dict is multiplied with.
+    """Returns the factor of a hash-filled tensor of timm's state dict.
 
     Residual branches are weak in trained networks. At full strength the gradients of a random
     network of 50 layers are so sensitive that float32 is off by a hundredth after one step.
