@@ -79,6 +79,7 @@ SLOW = (
     'test_inflation.py',
     'test_clips.py',
     'test_clip_run.py',
+    'test_predict_videos.py',
     'test_library_page.py',
     'test_studies.py',
     'test_pseudo_labels.py',

@@ -34,7 +34,7 @@ class SplitInfo:
       label_feature: the feature of a record with its class number.
       label_set_feature: the feature of a record with its set of right classes; '' for none.
       video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
-        SequenceExample; 'folder', one of `images`; '' for a split of images.
+        SequenceExample; 'folder' or 'file', one of `images`; 'pixels', an array; '' for images.
     """
 
     name: str
@@ -45,6 +45,11 @@ class SplitInfo:
     label_feature: str = 'label'
     label_set_feature: str = ''
     video_form: str = ''
+
+    @property
+    def noun(self) -> str:
+        """What an example is, for messages."""
+        return 'video' if self.video_form else 'image'
 
     @property
     def shard_lengths(self) -> tuple[int, ...]:
