@@ -139,7 +139,8 @@ SETTINGS = {
     'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
     'data.flip': Setting(True, flag(), 'mirror half of the training images'),
     'data.augment': Setting(
-        'randaugment', joined(AUGMENTATIONS), 'augmentation; several are applied in turn'),
+        'randaugment', joined(AUGMENTATIONS),
+        'augmentation, the same for all frames of a clip; several are applied in turn'),
     'data.repeated_augmentation': Setting(
         1, whole(1), 'views of each example in a batch; an epoch keeps its number of images',
         relation=relations.repeated_augmentation),
