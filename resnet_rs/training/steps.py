@@ -63,22 +63,22 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
 
     Raises UserError if the batch does not divide over devices, micro-batches and groups.
     """
-    passes = config.optimizer.accumulation_steps
+    micro_batches = config.optimizer.accumulation_steps
     check_divides(
         'batch_size',
         config.batch_size,
-        device_count * passes,
-        f'{count_of(device_count, "device")} x {count_of(passes, "accumulation step")}',
+        device_count * micro_batches,
+        f'{count_of(device_count, "device")} x {count_of(micro_batches, "accumulation step")}',
     )
-    in_one_pass = config.batch_size // passes
+    in_micro_batch = config.batch_size // micro_batches
     size = config.model.batch_norm_group_size
     if size == -1:
         return None
     if size == 0:
-        return in_one_pass // device_count
+        return in_micro_batch // device_count
     check_divides(
         'batch_size / optimizer.accumulation_steps',
-        in_one_pass,
+        in_micro_batch,
         size,
         f'groups of model.batch_norm_group_size={size}',
     )
