@@ -33,7 +33,7 @@ OTHER_KERNEL = 'bilinear'
 
 
 def timm_network(name: str, architecture) -> tuple[str, dict]:
-    """Returns timm's name of a network and the arguments that its function there needs beside.
+    """Returns timm's name of a network and the other arguments of its function there.
 
     A depth or a width that timm does not have is another network there with these `layers` or
     `channels`. Raises UserError if timm has no such network. `architecture` is that of `name`.
