@@ -30,6 +30,7 @@ from resnet_rs.utils.rules import (
     subset,
     text,
     whole,
+    whole_numbers,
 )
 
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -125,10 +126,14 @@ SETTINGS = {
         False, flag(), 'allow a batch larger than the training split, which repeats images',
         Change.RESUME),
     'data.train_split': Setting(
-        'train', text(required=True), 'training split in the notation of tfds'),
+        'train', text(required=True),
+        "training split in the notation of tfds; 'train, 100 per class, seed 0' draws images"),
     'data.eval_split': Setting(
         'validation', text(required=True), 'evaluation split in the notation of tfds',
         Change.EVALUATION),
+    'data.classes': Setting(
+        (), whole_numbers(),
+        'numbers of the classes to use, which are numbered anew in this order; empty: all'),
     'data.image_size': Setting(
         160, whole(LEAST_IMAGE_SIZE), 'side of a training image in pixels'),
     'data.resize': Setting(

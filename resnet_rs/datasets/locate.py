@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 
+from resnet_rs.datasets import subsets
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.datasets.video_folder import find_sequence_examples, find_video_folder
@@ -62,7 +63,9 @@ def find_dataset(data) -> DatasetInfo:
     if data.source == 'tfds':
         info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
     else:
-        info = FIND[data.source](as_path(data.data_dir), (data.train_split, data.eval_split))
+        names = (subsets.parse(name)[0] for name in (data.train_split, data.eval_split))
+        info = FIND[data.source](as_path(data.data_dir), tuple(names))
+    info = info.of_classes(tuple(data.classes))
     split = info.split(data.eval_split)
     if split.video_form and not data.frames:
         raise UserError(

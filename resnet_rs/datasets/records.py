@@ -21,6 +21,7 @@ from resnet_rs.utils.files import allow_open_files
 
 # Records per read of an array_record set: enough to make the call into Python cheap.
 _READ_CHUNK = 32
+LABEL_THREADS = 2  # of a pass over the labels of a split
 _BUFFER_BYTES = 2**20
 _FRAME_BYTES = 16  # per record of a TFRecord file: its length and two checksums
 # Errors of reading records. TensorFlow's message may quote bytes of a record that are not text.
@@ -198,6 +199,7 @@ def _random_reader(split: SplitInfo):
         return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
 
     source = _array_record_source(split.shards)
+    part = tf.constant(split.records, tf.int64) if split.records else None
     remote = '://' in split.shards[0].filename
 
     def read_records(indices):
@@ -209,6 +211,7 @@ def _random_reader(split: SplitInfo):
         return np.array(found, dtype=object)
 
     def read(indices):
+        indices = indices if part is None else tf.gather(part, indices)
         records = tf.numpy_function(read_records, [indices], tf.string, stateful=False)
         return _parsed(split, tf.ensure_shape(records, [None]))
 
@@ -229,15 +232,25 @@ def _parsed(split, records):
             parsed = tf.io.parse_sequence_example(records, context_features=label)[0]
         else:
             parsed = tf.io.parse_example(records, label)
-        return {'data': records, 'label': parsed[split.label_feature]}
+        return {'data': records, 'label': _numbered_anew(split, parsed[split.label_feature])}
     features = {'image': tf.io.FixedLenFeature([], tf.string)} | label
     if split.label_set_feature:
         features[split.label_set_feature] = tf.io.RaggedFeature(tf.int64)
     parsed = tf.io.parse_example(records, features)
-    found = {'data': parsed['image'], 'label': parsed[split.label_feature]}
+    label = _numbered_anew(split, parsed[split.label_feature])
+    found = {'data': parsed['image'], 'label': label}
     if split.label_set_feature:
         found['label_set'] = parsed[split.label_set_feature].to_tensor(-1)
     return found
+
+
+def _numbered_anew(split, labels):
+    """Returns the numbers of the classes in `split.classes`, of labels that are all among them."""
+    if not split.classes:
+        return labels
+    table = np.zeros(max(split.classes) + 1, np.int64)
+    table[list(split.classes)] = range(len(split.classes))
+    return tf.gather(table, labels)
 
 
 def _streamed(

@@ -72,6 +72,16 @@ def whole(least: int, most: int | None = None, meaning: str = '') -> Rule:
     )
 
 
+def whole_numbers() -> Rule:
+    """Returns the rule of several different whole numbers from 0 on, in any order."""
+
+    def allows(value):
+        numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        return numbers and min(value, default=0) >= 0 and len(set(value)) == len(value)
+
+    return Rule(tuple, 'different whole numbers, 0 or more, such as (0, 1, 2)', allows)
+
+
 def number(
     least: float, most: float = math.inf, *, above: bool = False, below: bool = False
 ) -> Rule:
