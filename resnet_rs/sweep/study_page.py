@@ -102,7 +102,9 @@ def page(
         f'{hours:.1f} hours of training in all, on a machine that other programs may have used.',
     ]
     if unfinished:
-        parts.append(f'**Not finished: {count_of(len(unfinished), "run")}, {first_of(unfinished)}.**')
+        parts.append(
+            f'**Not finished: {count_of(len(unfinished), "run")}, {first_of(unfinished)}.**'
+        )
     parts += [
         '## Results',
         _markdown(HEADER, lines),
@@ -185,9 +187,7 @@ def table(study: Study, scores: dict[str, dict[int, Score]]) -> str:
 def draw(study: Study, scores: dict[str, dict[int, Score]]) -> matplotlib.figure.Figure:
     """Draws the top-1 of every run as a point, and the means with their intervals, a row each."""
     rows = [row for row in study.rows if scores[row.key]]
-    figure = matplotlib.figure.Figure(
-        figsize=(8, 1.2 + 0.35 * len(rows)), layout='constrained'
-    )
+    figure = matplotlib.figure.Figure(figsize=(8, 1.2 + 0.35 * len(rows)), layout='constrained')
     axes = figure.subplots()
     for place, row in enumerate(rows):
         values = [100 * score.top1 for score in scores[row.key].values()]
