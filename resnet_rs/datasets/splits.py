@@ -34,6 +34,7 @@ class SplitInfo:
       labels: class numbers of `images`.
       label_feature: the feature of a record with its class number.
       label_set_feature: the feature of a record with its set of right classes; '' for none.
+      computed_label: the label's name in datasets.computed_labels; '' for `label_feature`.
       video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
         SequenceExample; 'folder', one of `images`; '' for a split of images.
       records: of a part of the records, their numbers in the shards, ascending; () for all.
@@ -48,6 +49,7 @@ class SplitInfo:
     labels: tuple[int, ...] = ()
     label_feature: str = 'label'
     label_set_feature: str = ''
+    computed_label: str = ''
     video_form: str = ''
     records: tuple[int, ...] = ()
     classes: tuple[int, ...] = ()

@@ -54,11 +54,6 @@ def select(split: 'SplitInfo', info: 'DatasetInfo', draw: Draw | None) -> 'Split
             f'{info.name} has sets of labels ({split.label_set_feature}), so its images have no '
             'one class to choose them by; use whole splits and all classes'
         )
-    if info.file_format == 'tfrecord':
-        raise UserError(
-            f'{info.name} in {info.directory} is read from TFRecord files, of which a run cannot '
-            'select images; prepare it as array_record'
-        )
     kept = _chosen(split, info.file_format, info.classes, info.class_names, draw)
     name = split.name if draw is None else f'{split.name}{_text(draw)}'
     if not len(kept):
@@ -114,7 +109,8 @@ def read_labels(split: 'SplitInfo', file_format: str) -> np.ndarray:
     found = records.sequential_records(
         split, file_format, 0, split.num_examples, threads=records.LABEL_THREADS
     )
-    labels = found.map(lambda record: record['label']).batch(_READ_AT_ONCE)
+    label_of = records.not_converted(lambda record: record['label'])
+    labels = found.map(label_of).batch(_READ_AT_ONCE)
     try:
         return np.concatenate(list(labels.as_numpy_iterator())).astype(np.int64)
     except records.READ_ERRORS as error:

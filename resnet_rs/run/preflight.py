@@ -170,13 +170,7 @@ def check_pseudo_labels(config: ml_collections.ConfigDict, info: DatasetInfo) ->
         consequence='the pseudo-labels would be of wrong classes',
     )
     data = sources_of(config)[1].config.data
-    images = find_dataset(data)
-    if images.file_format == 'tfrecord':
-        raise UserError(
-            f'{images.name} in {images.directory} is a TFRecord set, of which a run cannot select '
-            'pseudo-labelled images; prepare it as array_record'
-        )
-    check_cache(images, data)
+    check_cache(find_dataset(data), data)
 
 
 def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:

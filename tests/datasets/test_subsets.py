@@ -117,7 +117,4 @@ def test_wrong_requests():
         info.split('train, few per class, seed 0')
     with pytest.raises(UserError, match='data.classes has 10, but the classes of digits are 0 to'):
         find_dataset(config(classes=(0, 10)).data)
-    with pytest.raises(UserError, match='TFRecord files, of which a run cannot'):
-        of_files = config('tfrecord').data
-        find_dataset(of_files).split('train, 1 per class, seed 0')
     assert subsets.parse('train[:9]+test') == ('train[:9]+test', None)
