@@ -9,7 +9,6 @@ from configs import digits, stored
 from configs.sweeps import digits_grid
 from resnet_rs.config.stored import write_config
 from resnet_rs.config.validation import check_settings
-from resnet_rs.sweep.combinators import chain, product, run_name, values
 from resnet_rs.sweep.definition import check_runs, load_sweep
 from resnet_rs.sweep.results import depth_of
 from resnet_rs.utils.errors import UserError
@@ -21,21 +20,6 @@ def config(**settings):
     with made.ignore_type():
         made.update_from_flattened_dict(settings)
     return made.lock()
-
-
-def test_combinators():
-    a, b = values('a', (1, 2)), values('b', 'xy')
-    assert product(a, b) == [
-        {'a': 1, 'b': 'x'},
-        {'a': 1, 'b': 'y'},
-        {'a': 2, 'b': 'x'},
-        {'a': 2, 'b': 'y'},
-    ]
-    assert chain(a, b) == [{'a': 1}, {'a': 2}, {'b': 'x'}, {'b': 'y'}]
-    assert product(chain(a, values('a', (5,))), values('c', (0,)))[2] == {'a': 5, 'c': 0}
-    assert run_name({'depth': 14, 'width': 0.25}) == 'depth14-width0.25'
-    with pytest.raises(UserError, match="sets 'a' twice"):
-        product(a, a)
 
 
 @pytest.mark.parametrize(

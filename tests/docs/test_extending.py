@@ -15,7 +15,7 @@ from resnet_rs.training import steps
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.utils.errors import UserError
 
-PAGE = (pathlib.Path(__file__).parent.parent / 'docs' / 'extending.md').read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'extending.md').read_text()
 OBJECTIVE, MODULE, ENTRY = re.findall(r'^```python\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE)
 
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 from helpers import prepared
+from helpers.whole_runs import assert_identical, small_config, without_time
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
-from test_train_lib import assert_identical, small_config, without_time
 
 import input_pipeline
 import train_lib

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import prepared
 
-BENCHMARKS = pathlib.Path(__file__).parent.parent / 'benchmarks'
+BENCHMARKS = pathlib.Path(__file__).parents[2] / 'benchmarks'
 
 
 @pytest.fixture

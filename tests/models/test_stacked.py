@@ -10,12 +10,10 @@ import pytest
 from configs import resnet_rs
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.cost import count_cost
-from resnet_rs.models.rematerialisation import of_stage
 from resnet_rs.models.stacked import stack_blocks_like, unstack_blocks
 from resnet_rs.training.optimizer import weight_decay_mask
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program
-from resnet_rs.utils.errors import UserError
 
 SETTINGS = dict(
     stage_sizes=(3,),
@@ -187,46 +185,6 @@ def test_weight_decay_covers_the_same(which):
     assert covered['plain'] == covered['looped'] > 0
 
 
-def kept(remat):
-    """Shapes of the images that a stage of 1 + 5 blocks keeps for the five."""
-    model = create_model(
-        'resnet_rs_50',
-        stage_sizes=(6,),
-        dtype='float32',
-        width_multiplier=0.25,
-        remat=remat,
-        scan_blocks=True,
-    )
-    variables = shapes_of(model)
-    statistics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), variables['batch_stats'])
-
-    def backward(params, images):
-        def logits(params):
-            return model.apply(
-                {'params': params, 'batch_stats': statistics},
-                images,
-                True,
-                mutable=['batch_stats'],
-            )[0]
-
-        return jax.vjp(logits, params)[1]
-
-    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    residuals = jax.tree.leaves(jax.eval_shape(backward, variables['params'], images))
-    return sorted(leaf.shape for leaf in residuals if leaf.shape[:4] == (5, 2, 16, 16))
-
-
-def test_what_is_kept():
-    """Of five looped blocks, widths 16, 16 and 64: the input, or also the first two convolutions.
-
-    Their outputs are [2, 16, 16, 16]; the widening one's [2, 16, 16, 64] is computed again.
-    """
-    narrow, wide = (5, 2, 16, 16, 16), (5, 2, 16, 16, 64)
-    assert kept('block') == [wide]
-    assert kept('conv_outputs') == sorted([narrow, narrow, wide])
-    assert len(kept('')) > 3
-
-
 def test_the_deepest_network_lowers():
     """ResNet-RS-420 at 320 pixels, with the parameters of timm's and the authors' (191,891,656)."""
     config = resnet_rs.get_config('420@320').unlock()
@@ -252,26 +210,8 @@ def test_the_deepest_network_lowers():
     assert text.count('stablehlo.convolution') < 200
 
 
-def test_a_name_for_each_stage():
-    remat = create_model('resnet_rs_50', remat='block, block,conv_outputs,').architecture.remat
-    assert [of_stage(remat, number) for number in (1, 2, 3, 4)] == [
-        'block',
-        'block',
-        'conv_outputs',
-        '',
-    ]
-    remat = create_model('resnet_rs_50', remat='block').architecture.remat
-    assert {of_stage(remat, number) for number in (1, 2, 3, 4)} == {'block'}
-
-
 def test_the_deepest_network_costs_what_it_should():
-    """The figures of tests/models/test_counts.py: no block is lost in a loop."""
+    """The figures of tests/models/test_cost.py: no block is lost in a loop."""
     cost = count_cost(create_model('resnet_rs_420', scan_blocks=True, remat='block'), 320)
     assert (cost.parameters, cost.statistics) == (191_891_656, 370_560)
     assert cost.multiply_adds / 1e9 == pytest.approx(63.9423, rel=1e-3)
-
-
-@pytest.mark.parametrize('remat', ('blocks', 'block,block', 'block;block'))
-def test_wrong_names_are_explained(remat):
-    with pytest.raises(UserError, match='remat is'):
-        create_model('resnet_rs_50', remat=remat)

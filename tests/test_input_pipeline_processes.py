@@ -1,6 +1,6 @@
 """The batches of two real, connected processes; run as a script, it is one of them.
 
-test_input_order.py has those of four, computed in one process.
+test_input_pipeline_order.py has those of four, computed in one process.
 """
 
 import json

@@ -92,7 +92,7 @@ def test_starting_at_any_step_continues_the_stream_bitwise(source):
 
 @pytest.mark.parametrize('source', SOURCES)
 def test_processes_share_the_batch_of_one_bitwise(source):
-    """Four of them, computed here; test_input_processes.py has two real ones."""
+    """Four of them, computed here; test_input_pipeline_processes.py has two real ones."""
     config, process_count = prepared.config(source), 4
     for first_step in (0, 25):
         whole = input_pipeline.train_batches(config, first_step=first_step)

@@ -1,14 +1,10 @@
 """Every setting has a rule, and a value that breaks it is one line before anything is written."""
 
 import math
-import sys
-import types
 
 import ml_collections
 import pytest
-from absl import flags, logging
 
-import main
 from resnet_rs.augment import policies
 from resnet_rs.config import (
     SETTINGS,
@@ -195,34 +191,6 @@ def test_wrong_values_in_a_config_file_are_refused(name):
     check_settings(default_config())
 
 
-@pytest.fixture
-def run_main(tmp_path, monkeypatch, capsys):
-    """Runs main.py in this process; fails where it goes on to train."""
-
-    def accepted(*arguments):
-        raise AssertionError('accepted')
-
-    monkeypatch.setitem(
-        sys.modules, 'train_lib', types.SimpleNamespace(train_and_evaluate=accepted)
-    )
-    monkeypatch.setattr(logging.get_absl_handler(), 'addFilter', lambda filter: None)
-    monkeypatch.chdir(tmp_path)
-    file = f'{main.__file__.removesuffix("main.py")}configs/digits.py'
-
-    def run(*arguments):
-        command = ['main.py', f'--config={file}', f'--workdir={tmp_path}/run', *arguments]
-        with pytest.raises(SystemExit) as exit:
-            main.run(main.parse_flags(command))
-        printed = capsys.readouterr()
-        lines = printed.err.splitlines()
-        assert exit.value.code == 2 and len(lines) == 1 and not printed.out, printed
-        assert not list(tmp_path.iterdir())
-        return lines[0]
-
-    yield run
-    flags.FLAGS.unparse_flags()
-
-
 @pytest.mark.parametrize('name', SETTINGS)
 def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, run_main):
     kind = SETTINGS[name].rule.kind
@@ -232,104 +200,6 @@ def test_wrong_values_on_the_command_line_are_one_line_and_leave_no_file(name, r
         line = run_main(f'--config.{name}={value}')
         assert line.startswith(f'error: {name} is '), line
         assert str(value) in line and '; it takes ' in line, line
-
-
-@pytest.mark.parametrize(
-    'settings, message',
-    [
-        ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
-        ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
-        (
-            {'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
-            "data.cache is 'memory', which is for sets of records",
-        ),
-        ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
-        ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
-        ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
-        ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
-        (
-            {'model.name': 'resnest_14', 'model.remat': 'block,block'},
-            'one for each of the 4 stages',
-        ),
-        (
-            {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
-            'autoaugment_v0 has a fixed table',
-        ),
-    ],
-)
-def test_settings_that_disagree_are_refused(settings, message):
-    config = default_config()
-    config.update_from_flattened_dict(settings)
-    with pytest.raises(UserError) as error:
-        check_settings(config)
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (
-            ['--config.batch_size', 'many'],
-            "batch_size is 'many'; it takes a whole number, 0 or more",
-        ),
-        (['--config.model.nmae=x'], "no setting 'model.nmae'; did you mean 'model.name'?"),
-        (
-            ['--config.optimizer.beta=0.9'],
-            "no setting 'optimizer.beta'; there are: optimizer.name, optimizer.learn",
-        ),
-        (['--config.learning_rate=1'], "did you mean 'optimizer.learning_rate'?"),
-        (['--config.train.momentum=1'], "did you mean 'optimizer.momentum'?"),
-        (
-            ['--config.model.freeze=1'],
-            "no setting 'model.freeze'; there are: model.name, model.num_",
-        ),
-        (['--config.lr=1'], "no setting 'lr'; there are: seed, batch_size"),
-    ],
-)
-def test_settings_that_do_not_exist(arguments, message, run_main):
-    assert message in run_main(*arguments)
-
-
-@pytest.mark.parametrize(
-    'source, message',
-    [
-        ("config.batch_size = 'many'", 'line 4: TypeError'),
-        ('config.lr = 1', 'line 4: AttributeError: '),
-        ('confg.seed = 1', "line 4: NameError: name 'confg' is not defined"),
-        ('config.seed = = 1', 'line 4: SyntaxError'),
-    ],
-)
-def test_a_config_file_that_fails_is_named_with_its_line(source, message, tmp_path, capsys):
-    file = tmp_path / 'mine.py'
-    file.write_text(
-        'from resnet_rs.config import default_config\n'
-        f'def get_config():\n    config = default_config().lock()\n    {source}\n'
-        '    return config\n'
-    )
-    with pytest.raises(SystemExit) as exit:
-        main.parse_flags(['main.py', f'--config={file}'])
-    lines = capsys.readouterr().err.splitlines()
-    assert exit.value.code == 2 and len(lines) == 1
-    assert lines[0].startswith(f'error: {file}, {message}') and 'correct the file' in lines[0]
-    flags.FLAGS.unparse_flags()
-
-
-def test_a_module_that_a_config_file_imports_is_not_mistaken_for_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / 'broken_table.py').write_text('\n\n\n\nx = = 1\n')
-    file = tmp_path / 'mine.py'
-    file.write_text('import os\nimport broken_table\n')
-    with pytest.raises(SystemExit):
-        main.parse_flags(['main.py', f'--config={file}'])
-    assert capsys.readouterr().err.startswith(f'error: {file}, line 2: SyntaxError: ')
-    flags.FLAGS.unparse_flags()
-
-
-def test_a_stored_configuration_is_no_config_file(run_main, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        (tmp_path / 'config.json').write_text('{"seed": true}')
-        main.parse_flags(['main.py', f'--config={tmp_path}/config.json'])
-    assert '--config=configs/stored.py:DIR' in capsys.readouterr().err
 
 
 def test_names_are_those_of_the_code():

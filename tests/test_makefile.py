@@ -7,7 +7,7 @@ import subprocess
 import conftest
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parent.parent
 # `-m venv DIR` puts the same stand-in into DIR; everything else only prints its arguments.
 PYTHON = """#!/bin/bash
 echo "python $*"
