@@ -102,6 +102,7 @@ ELSEWHERE = {
     'run/features.py': 'test_probe.py',
     'run/labelling.py': 'training/test_objectives_pseudo_labels.py',
     'run/class_names.py': 'training/test_transfer.py',
+    'run/predictions.py': 'test_compare.py',
     'run/provenance.py': 'run/test_preflight.py',
     'run/pseudo_labels.py': 'training/test_objectives_pseudo_labels.py',
     'run/source.py': 'training/test_transfer.py',
@@ -110,6 +111,7 @@ ELSEWHERE = {
     'run/workdir.py': 'run/test_loading.py',
     'sweep/figures.py': 'sweep/test_report.py',
     'sweep/page.py': 'sweep/test_report.py',
+    'sweep/study_page.py': 'sweep/test_study.py',
     'sweep/workers.py': 'sweep/test_runner.py',
     'training/calibration.py': 'run/test_evaluation_page.py',
     'training/evaluation.py': 'training/test_steps.py',
@@ -131,6 +133,7 @@ ELSEWHERE = {
     'pareto.py': 'sweep/test_pareto.py',
     'pseudo_label.py': 'training/test_objectives_pseudo_labels.py',
     'results.py': 'sweep/test_results.py',
+    'study.py': 'sweep/test_study.py',
 }
 
 
