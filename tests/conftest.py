@@ -86,6 +86,7 @@ SLOW = (
     'training/test_inflation.py',
     'datasets/test_clips.py',
     'test_train_lib_clips.py',
+    'test_predict_videos.py',
     'docs/test_library.py',
     'configs/test_studies.py',
     'configs/test_fashion_mnist_sweeps.py',
