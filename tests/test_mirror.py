@@ -59,6 +59,7 @@ ELSEWHERE = {
     'convert/tensorflow_checkpoint.py': 'convert/test_sources.py',
     'convert/tf1.py': 'convert/test_sources.py',
     'convert/workdir.py': 'convert/test_sources.py',
+    'datasets/clip_preprocessing.py': 'test_predict_videos.py',
     'datasets/decoding.py': 'test_input_pipeline.py',
     'datasets/examples.py': 'test_input_pipeline.py',
     'datasets/image_file.py': 'test_predict.py',
@@ -102,6 +103,7 @@ ELSEWHERE = {
     'run/features.py': 'test_probe.py',
     'run/labelling.py': 'training/test_objectives_pseudo_labels.py',
     'run/class_names.py': 'training/test_transfer.py',
+    'run/predictions.py': 'test_compare.py',
     'run/provenance.py': 'run/test_preflight.py',
     'run/pseudo_labels.py': 'training/test_objectives_pseudo_labels.py',
     'run/source.py': 'training/test_transfer.py',
@@ -110,6 +112,7 @@ ELSEWHERE = {
     'run/workdir.py': 'run/test_loading.py',
     'sweep/figures.py': 'sweep/test_report.py',
     'sweep/page.py': 'sweep/test_report.py',
+    'sweep/study_page.py': 'sweep/test_study.py',
     'sweep/workers.py': 'sweep/test_runner.py',
     'training/calibration.py': 'run/test_evaluation_page.py',
     'training/evaluation.py': 'training/test_steps.py',
@@ -131,6 +134,7 @@ ELSEWHERE = {
     'pareto.py': 'sweep/test_pareto.py',
     'pseudo_label.py': 'training/test_objectives_pseudo_labels.py',
     'results.py': 'sweep/test_results.py',
+    'study.py': 'sweep/test_study.py',
 }
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from resnet_rs.augment import create_augment
 from resnet_rs.config.clips import clip_shape
+from resnet_rs.config.second_crop import second_size
 from resnet_rs.datasets import clips, images, order, records
 from resnet_rs.datasets.examples import NO_LABEL, ExampleFormat, is_unlabelled
 from resnet_rs.datasets.file_cache import cached_split
@@ -26,7 +27,8 @@ class Transforms(typing.NamedTuple):
 
     Attributes:
       seed: the run's seed, from which each copy of each example in each epoch gets three.
-      crop: (encoded image, seed) -> uint8 [S, S, 3]; (frames of a video, seed) -> a clip.
+      crop: (encoded image, seed) -> uint8 [S, S, 3], or a pair with a second crop;
+        (frames of a video, seed) -> a clip.
       flip: (image, seed) -> image, or None.
       augment: (image, seed) -> image, or None.
     """
@@ -74,14 +76,17 @@ class Pipeline:
             return examples.blank(record), _seeds(record, transforms.seed)
 
         def flip_and_augment(example, seeds):
-            image = example['image']
-            if transforms.flip:
-                image = transforms.flip(image, seeds[1])
-            if transforms.augment:
-                image = transforms.augment(image, seeds[2])
-            if guarded or undecodable:
-                image = tf.where(example['label'] != NO_LABEL, image, 0)
-            return example | {'image': tf.ensure_shape(image, examples.image_shape)}
+            changed = {}
+            for name, shape in examples.image_shapes.items():
+                image = example[name]
+                if transforms.flip:
+                    image = transforms.flip(image, seeds[1])
+                if transforms.augment:
+                    image = transforms.augment(image, seeds[2])
+                if guarded or undecodable:
+                    image = tf.where(example['label'] != NO_LABEL, image, 0)
+                changed[name] = tf.ensure_shape(image, shape)
+            return example | changed
 
         in_order = {'num_parallel_calls': self.threads, 'deterministic': True}
         dataset = self.read(first)
@@ -178,7 +183,8 @@ def training_transforms(config, split: SplitInfo) -> Transforms:
         )
     flip = images.random_flip if data.flip else None
     if not split.video_form:
-        return Transforms(config.seed, images.training_transform(data), flip, augment)
+        crop = images.training_transform(data, second_size(config))
+        return Transforms(config.seed, crop, flip, augment)
     if augment and data.frames > 1:
         augment = clips.of_all_frames(augment)
     return Transforms(config.seed, clips.training_transform(data, split), flip, augment)

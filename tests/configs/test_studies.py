@@ -155,7 +155,15 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
         assert transfer.get_config(f'simclr/{name}/final').data.eval_split == task.test
     splits = {
         variant: (config.data.train_split, config.data.eval_split)
-        for variant in ('vtab/cifar100', 'vtab/cifar100/final', 'vtab/dtd', 'simclr/eurosat')
+        for variant in (
+            'vtab/cifar100',
+            'vtab/cifar100/final',
+            'vtab/dtd',
+            'simclr/eurosat',
+            'vtab/clevr_count/final',
+            'vtab/smallnorb_azimuth',
+            'vtab/dsprites_orientation/final',
+        )
         for config in [transfer.get_config(variant)]
     }
     assert splits == {
@@ -163,6 +171,9 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
         'vtab/cifar100/final': ('train[:800]+train[45000:45200]', 'test'),
         'vtab/dtd': ('train[:800]', 'validation[:200]'),
         'simclr/eurosat': ('train[:60%]', 'train[60%:80%]'),
+        'vtab/clevr_count/final': ('train[:800]+train[3600:3800]', 'validation'),
+        'vtab/smallnorb_azimuth': ('train[:800]', 'test[:200]'),
+        'vtab/dsprites_orientation/final': ('train[:800]+train[3200:3400]', 'train[90%:]'),
     }
     config = transfer.get_config('vtab/cifar100')
     schedule = create_schedule(config, 1000, 800)
@@ -195,6 +206,7 @@ def test_rows_of_the_transfer_study():
         (weight_decay_study, '50,none', "no row '50,none'"),
         (scaling_study, 'depht=101', "no axis 'depht'"),
         (transfer, 'vtab/clevr', "no variant 'vtab/clevr'"),
+        (transfer, 'simclr/clevr_count', "no variant 'simclr/clevr_count'"),
         (transfer_study, 'improved_200', 'no row .*; it has standard_50'),
         (scaling_study, 'depth=102', "depth is '102'; the study has 26, 50"),
     ),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import processes
 from helpers.input_batches import batch_of
 from helpers.random_network import digits_config, write_network
 from helpers.whole_runs import Killed, train_until_killed, without_time
@@ -180,6 +181,22 @@ def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatc
     assert len(counted) == 4  # it is there already
     with pytest.raises(UserError, match='and not those that are asked for; delete it'):
         labelling.label_images(teacher, 'last', images, path, top=2)
+
+
+def test_two_hosts_label_as_one(teacher, file, tmp_path):
+    path = tmp_path / 'labels.npz'
+    command = ('tests/helpers/small_runs.py', 'resnet_rs/pseudo_label.py')
+    arguments = (f'--workdir={teacher}', f'--split={SPLIT}', f'--output={path}', '--save_every=3')
+    ended = processes.finish(processes.start(2, *command, *arguments, devices=2))
+    for status, _, errors in ended:
+        assert status == 0, errors[-3000:]
+    outputs = [output for _, output, _ in ended]
+    assert '737 images of train[700:] of digits' in outputs[0] and not outputs[1]
+    found, one = PseudoLabels.read(path), PseudoLabels.read(file)
+    assert found.description == one.description
+    np.testing.assert_allclose(found.probabilities, one.probabilities, atol=1e-5)
+    np.testing.assert_array_equal(found.label, one.label)
+    assert found.mask.all() and not list(tmp_path.glob('*.parts'))
 
 
 def test_the_command_keeps_the_likeliest_classes_and_draws(teacher, file, tmp_path, capsys):
