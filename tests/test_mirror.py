@@ -20,6 +20,7 @@ FOLDERS = {'benchmarks': '.py', 'configs': '.py', 'docs': '.md', 'scripts': '.sh
 LAWS = {
     'test_commands.py': 'every command',
     'test_docstrings.py': 'every function',
+    'test_goldens.py': 'every file of recorded numbers',
     'test_makefile.py': 'the Makefile',
     'test_messages.py': 'the messages of every module',
     'test_mirror.py': 'the tests themselves',

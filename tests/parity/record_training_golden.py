@@ -14,8 +14,9 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm  # noqa: E402
-from helpers.torch_steps import timm, torch, torch_steps  # noqa: E402
+from helpers.torch_steps import torch_steps  # noqa: E402
 
 
 def main(file_name: str) -> None:
@@ -23,13 +24,12 @@ def main(file_name: str) -> None:
     for result in torch_steps(GOLDEN_RUNS[file_name], 'float64'):
         norms = {kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS}
         steps.append({'loss': result.loss, 'learning_rate': result.learning_rate} | norms)
-    golden = {
-        'recorded_from': f'torch {torch.__version__}, timm {timm.__version__}',
+    content = {
         'steps': steps,
         'last': {kind: fingerprint(getattr(result, kind)) for kind in KINDS},
     }
-    short = json.loads(json.dumps(golden), parse_float=lambda text: float(f'{float(text):.13g}'))
-    (HERE / file_name).write_text(json.dumps(short, indent=0) + '\n')
+    short = json.loads(json.dumps(content), parse_float=lambda text: float(f'{float(text):.13g}'))
+    write_golden(file_name, __file__, ('torch', 'timm'), short, indent=0)
 
 
 if __name__ == '__main__':

@@ -47,7 +47,13 @@ def main():
         for name, images in all_images(options.threads)
     }
     if options.record:
-        RECORD.write_text(json.dumps({'machine': machine(), 'digests': digests}, indent=1) + '\n')
+        record = {
+            'recorder': 'tests/pixels/digests.py',
+            'versions': f'tensorflow-cpu {importlib.metadata.version("tensorflow-cpu")}',
+            'machine': machine(),
+            'digests': digests,
+        }
+        RECORD.write_text(json.dumps(record, indent=1) + '\n')
     else:
         print(json.dumps({'digests': digests, 'fuses': fuses()}))
 
@@ -133,7 +139,6 @@ def machine() -> dict[str, str]:
         'instructions': ' '.join(kind for kind in kinds if kind in description.split()),
         'libc': ' '.join(platform.libc_ver()),
         'python': platform.python_version(),
-        'tensorflow-cpu': importlib.metadata.version('tensorflow-cpu'),
     }
 
 
