@@ -50,7 +50,7 @@ def train_batches(
     examples: 'image' uint8 [B/P, S, S, 3], 'label' int32 [B/P], 'mask' float32 [B/P] (0 where an
     undecodable image was skipped), 'index' int32 [B/P] (the example's number in the split). The
     arrays are views of TensorFlow's buffers and read-only. With data.repeated_augmentation = n
-    every example stands n times in a row, each time augmented by itself.
+    every example appears n times in a row, each time augmented independently.
 
     With distillation.second_crop a batch has 'teacher_image' uint8 [B/P, T, T, 3] too, the same
     part of the image at the teacher's resolution.
@@ -59,7 +59,7 @@ def train_batches(
     the order of resnet_rs.config.mixture; datasets.sources says what their batches have in
     addition.
 
-    Raises UserError for settings that cannot be, when called, and for bad data, when it is met.
+    Raises UserError for invalid settings at the call, and for bad data when their batch is read.
     """
     return TrainBatches(config, first_step, process_index, process_count)
 
@@ -159,8 +159,8 @@ class TrainBatches(Iterator):
     """The iterator of `train_batches`.
 
     Attributes:
-      step: the step whose batch comes next.
-      corrupt_images: how many undecodable images were skipped so far.
+      step: the step of the next batch.
+      corrupt_images: the number of undecodable images skipped so far.
       memory: the MemoryPlan of the labelled images in this process.
     """
 

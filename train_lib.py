@@ -268,7 +268,7 @@ def check_finite(state: TrainState, workdir: str) -> None:
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
-    """Says that this run can start here and what it will be; raises UserError if it cannot.
+    """Reports that this run can start here, and its main figures; raises UserError if it cannot.
 
     Pictures of what the network sees are written into WORKDIR/check.
     """

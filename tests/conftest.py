@@ -86,6 +86,7 @@ SLOW = (
     'training/test_inflation.py',
     'datasets/test_clips.py',
     'test_train_lib_clips.py',
+    'test_predict_videos.py',
     'docs/test_library.py',
     'configs/test_studies.py',
     'configs/test_fashion_mnist_sweeps.py',
@@ -117,7 +118,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Spares the collector the modules, and most searches: they take a fifth of the time."""
+    """Excludes the modules from garbage collection, which would take a fifth of the time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

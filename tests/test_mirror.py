@@ -59,6 +59,7 @@ ELSEWHERE = {
     'convert/tensorflow_checkpoint.py': 'convert/test_sources.py',
     'convert/tf1.py': 'convert/test_sources.py',
     'convert/workdir.py': 'convert/test_sources.py',
+    'datasets/clip_preprocessing.py': 'test_predict_videos.py',
     'datasets/decoding.py': 'test_input_pipeline.py',
     'datasets/examples.py': 'test_input_pipeline.py',
     'datasets/image_file.py': 'test_predict.py',

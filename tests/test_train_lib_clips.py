@@ -3,19 +3,17 @@
 import jax
 import numpy as np
 import pytest
-from helpers import prepared, videos
+from helpers import clip_networks, videos
 
 import input_pipeline
 import train_lib
 from configs import resnet_3d_rs, video_study
 from resnet_rs.config.validation import check_settings
-from resnet_rs.models.resnet_3d_variants import CLIP_NETWORKS
 from resnet_rs.run import report
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.utils.errors import UserError
 
-ONE_STAGE = dict(stage_sizes=(1,), temporal_kernels=((3,),), temporal_strides=(1,))
 CLIPS = dict(clips=2, crops=3, image_size=20)
 
 
@@ -23,15 +21,9 @@ CLIPS = dict(clips=2, crops=3, image_size=20)
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp('videos')
     videos.write_folder(root, {'train': (9, 12, 3, 5), 'validation': (10, 5)})
-    config = prepared.small_config(batch_size=8, image_size=16)
+    config = clip_networks.small_config()
     config.duration = '2 steps'
-    config.model.update(name='resnet_3d_rs_14', num_classes=2, width_multiplier=0.125)
-    config.model.dtype = 'float32'
-    config.model.padding = 'same'
-    config.data.update(
-        source='video_folder', data_dir=str(root), frames=4, resize='bilinear', mixup_alpha=0.2
-    )
-    config.data.eval_crop = 'fraction 1'
+    config.data.update(data_dir=str(root), mixup_alpha=0.2)
     config.optimizer.warmup = '0 steps'
     config.eval.every = '2 steps'
     config.evals.views = CLIPS
@@ -40,8 +32,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def small_network(monkeypatch):
-    for name, value in ONE_STAGE.items():
-        monkeypatch.setitem(CLIP_NETWORKS['resnet_3d_rs_14'], name, value)
+    clip_networks.shorten(monkeypatch.setitem)
 
 
 def test_training_and_the_average_over_views(config, small_network, no_report, tmp_path):

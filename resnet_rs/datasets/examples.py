@@ -21,7 +21,7 @@ class ExampleFormat:
 
     Attributes:
       source: the split that is read, from copies if there is a cache.
-      num_classes: of the dataset.
+      num_classes: the number of classes of the dataset.
       image_size: S in pixels.
       second_size: T in pixels; 0 for no second crop.
       clip: the axes before height and width, of an example from a video (config.clips.clip_shape).
@@ -97,7 +97,7 @@ class ExampleFormat:
 
 
 def is_unlabelled(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns bool [B]: which images no class is right for.
+    """Returns bool [B]: whether an image has an empty set of right classes.
 
     It is False for padding and for images that cannot be decoded.
     """

@@ -26,7 +26,7 @@ class Transforms(typing.NamedTuple):
     """The transforms of an image; each draws from a seed of its own, int32 [2].
 
     Attributes:
-      seed: of the run; it gives three seeds for each copy of each example in each epoch.
+      seed: the run's seed, from which each copy of each example in each epoch gets three.
       crop: (encoded image, seed) -> uint8 [S, S, 3], or a pair with a second crop;
         (frames of a video, seed) -> a clip.
       flip: (image, seed) -> image, or None.
@@ -41,15 +41,15 @@ class Transforms(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """The way of a split from its records to the batches of one process.
+    """The stages from a split's records to the batches of one process.
 
     Attributes:
-      read: number of a batch -> all records from this batch on, in their order.
-      examples: what a record becomes.
-      transforms: what is done to its image.
-      batch_size: of this process.
-      prefetch: batches that are read ahead.
-      threads: of the pipeline, which has a pool of its own.
+      read: the number of a batch -> all records from this batch on, in order.
+      examples: the conversion of a record to an example.
+      transforms: the transforms of its image.
+      batch_size: the images of this process in a batch.
+      prefetch: the number of prefetched batches.
+      threads: the size of the pipeline's own thread pool.
     """
 
     read: Callable[[int], tf.data.Dataset]
@@ -108,9 +108,10 @@ class EvalBatches:
     """The iterable of input_pipeline.eval_batches.
 
     Attributes:
-      num_examples: of the whole split, over all processes.
-      corrupt_images: how many undecodable images the last iteration skipped in this process.
-      unlabelled_images: how many had an empty set of right classes.
+      num_examples: the examples of the whole split, over all processes.
+      corrupt_images: the number of undecodable images that the last iteration skipped in this
+        process.
+      unlabelled_images: the number of images with an empty set of right classes.
     """
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
@@ -200,7 +201,7 @@ def evaluation_transforms(config, split: SplitInfo, image_size: int) -> Transfor
 
 
 def local_batch_size(batch_size: int, process_count: int, name: str) -> int:
-    """Returns the images of one process; raises UserError with `name` where they are no number."""
+    """Returns the images of one process; raises UserError naming `name` if it does not divide."""
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f'{name} is {batch_size}, which {process_count} processes cannot share evenly; '

@@ -36,7 +36,7 @@ class SplitInfo:
       label_set_feature: the feature of a record with its set of right classes; '' for none.
       computed_label: the label's name in datasets.computed_labels; '' for `label_feature`.
       video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
-        SequenceExample; 'folder', one of `images`; '' for a split of images.
+        SequenceExample; 'folder' or 'file', one of `images`; 'pixels', an array; '' for images.
       records: of a part of the records, their numbers in the shards, ascending; () for all.
       classes: of a part of the classes, the numbers that their records have, in the order of the
         new ones; () for all.
@@ -53,6 +53,11 @@ class SplitInfo:
     video_form: str = ''
     records: tuple[int, ...] = ()
     classes: tuple[int, ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """What an example is, for messages."""
+        return 'video' if self.video_form else 'image'
 
     @property
     def shard_lengths(self) -> tuple[int, ...]:

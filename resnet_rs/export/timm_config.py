@@ -33,18 +33,18 @@ OTHER_KERNEL = 'bilinear'
 
 
 def timm_network(name: str, architecture) -> tuple[str, dict]:
-    """Returns timm's name of a network and the arguments that its function there needs beside.
+    """Returns timm's name of a network and the other arguments of its function there.
 
     A depth or a width that timm does not have is another network there with these `layers` or
     `channels`. Raises UserError if timm has no such network. `architecture` is that of `name`.
     """
-    if isinstance(architecture, efficientnet.Architecture):
-        return ('tf_' if architecture.padding == 'same' else '') + name, {}
     if architecture.output_stride != 32:
         raise UserError(
             f'the network has model.output_stride {architecture.output_stride}; publish takes '
             'classifiers, whose output stride is 32; python -m resnet_rs.export takes all'
         )
+    if isinstance(architecture, efficientnet.Architecture):
+        return ('tf_' if architecture.padding == 'same' else '') + name, {}
     if isinstance(architecture, resnest.Architecture):
         theirs, arguments = _timm_resnest(name, architecture)
     else:

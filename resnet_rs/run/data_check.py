@@ -122,8 +122,15 @@ def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> li
         if result.bad:
             places = first_of([split.describe(index) for index in result.bad])
             problems.append(
-                f'{len(result.bad):,} of {count_of(sample.size, "image")} of '
+                f'{len(result.bad):,} of {count_of(sample.size, split.noun)} of '
                 f'{split.name} that were tried cannot be decoded: {places}'
+            )
+        span = (config.data.frames - 1) * config.data.frame_stride + 1
+        if short := result.shorter_than(span):
+            places = first_of([split.describe(index) for index in short])
+            lines.append(
+                f'{split.name}: {count_of(len(short), "video")} of fewer than the {span} frames '
+                f'that a clip spans, which repeats them: {places}'
             )
     if problems and config.data.corrupt_images == 'fail':
         raise UserError(

@@ -134,7 +134,7 @@ def batch_size_setting(config: ml_collections.ConfigDict, name: str) -> str:
 def with_smaller_eval_batch(
     config: ml_collections.ConfigDict, info: DatasetInfo, mesh: jax.sharding.Mesh
 ) -> ml_collections.ConfigDict:
-    """Returns `config` with an eval.batch_size that holds data.eval_split once and no more."""
+    """Returns `config` with an eval.batch_size of at most the examples of data.eval_split."""
     examples = info.split(config.data.eval_split).num_examples
     whole_split = -(-examples // mesh.size) * mesh.size
     if config.eval.batch_size <= whole_split:

@@ -176,9 +176,9 @@ def summarise(outcomes, stop_signal: int | None) -> int:
 
 
 def short_table(workdir: str) -> str:
-    """Returns a line for each configuration of the finished runs: top-1 in percent over its seeds.
+    """Returns a line for each configuration of the finished runs: top-1 in percent.
 
-    Both are means, that of the EMA weights with its deviation.
+    It has the means over the seeds, of raw and EMA weights, and the deviation of the EMA weights.
     """
     from resnet_rs.sweep import results
 

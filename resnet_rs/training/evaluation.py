@@ -114,8 +114,8 @@ def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
     """Writes WORKDIR/evaluations/NAME_SIZE_STEP.json and returns its path.
 
     `result` has 'image_size', 'step' and the name: 'evaluation', or 'split' in its absence. No file
-    is written over: a different result of that name, as with another crop, gets a number; an equal
-    one is there already.
+    is overwritten: another result of the same name, for instance with another crop, gets a number;
+    an equal result is not written again.
     """
     directory = epath.Path(workdir) / RESULTS_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)

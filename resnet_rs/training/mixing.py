@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-# What of a partner the loss may need.
+# The parts of a partner that the loss may need.
 OF_PARTNER = ('label', 'is_pseudo', 'target')
 IMAGES = ('image', 'teacher_image')
 
@@ -24,7 +24,7 @@ def is_mixed(config: ml_collections.ConfigDict) -> bool:
 
 
 def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array) -> dict:
-    """Adds to a batch of B examples what `mix_images` and the loss need of their partners.
+    """Adds to a batch of B examples the parts of their partners for `mix_images` and the loss.
 
     It adds 'partner_image', 'partner_label' and, of pseudo-labels, 'partner_is_pseudo' and
     'partner_target', the batch in reverse order; 'pasted', bool
@@ -84,8 +84,8 @@ def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array
 def mixed_over_labels(of_label: Callable[..., jax.Array], batch: dict, *more: str) -> jax.Array:
     """Returns `of_label(label, ...)` [..., B], averaged by 'share' over both labels of an image.
 
-    `more` names what else of OF_PARTNER `of_label` takes. A batch that is not mixed has one label
-    for each image.
+    `more` names the other parts in OF_PARTNER that `of_label` takes. A batch that is not mixed has
+    one label for each image.
     """
     values = of_label(*(batch[name] for name in ('label', *more)))
     if 'partner_label' not in batch:

@@ -258,7 +258,7 @@ def _per_example_results(logits, labels, label_sets=None):
 
     'top5' says whether one is in the first five; only for more than five classes.
 
-    Right is the label, or, where they are given, any class of the set, bool [batch, classes].
+    The right class is the label, or any class of a given set, bool [batch, classes].
     """
     right = jax.nn.one_hot(jnp.maximum(labels, 0), logits.shape[-1], dtype=bool)
     is_known = labels >= 0

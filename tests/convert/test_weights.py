@@ -1,4 +1,4 @@
-"""Depth, variant and width are told from the tensors."""
+"""Depth, variant and width are recognised from the tensors."""
 
 import flax.traverse_util
 import jax

@@ -39,6 +39,8 @@ FEATURES = [
     ('resnet26d', 8, 75),
     ('resnet26', 16, 75),
     ('resnet18', 8, 75),
+    ('tf_efficientnet_b0', 16, 64),
+    ('efficientnet_b0', 8, 75),
 ]
 
 
@@ -70,8 +72,9 @@ def logits(name: str, size: int) -> dict:
 
 
 def features(name: str, output_stride: int, size: int) -> list[dict]:
+    levels = (0, 1, 2, 3, 4) if 'efficientnet' in name else (1, 2, 3, 4)
     network = timm_network(
-        name, features_only=True, output_stride=output_stride, out_indices=(1, 2, 3, 4)
+        name, features_only=True, output_stride=output_stride, out_indices=levels
     )
     info = network.feature_info
     with torch.inference_mode():

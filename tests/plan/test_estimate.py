@@ -1,4 +1,4 @@
-"""What collectives send, by hand."""
+"""The bytes that collectives send, computed by hand."""
 
 from resnet_rs.plan import estimate
 

@@ -1,4 +1,4 @@
-"""Slices by name, as libtpu knows them, and what a person is told of libtpu."""
+"""Slices by name, as libtpu knows them, and the errors about libtpu."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""The evaluations of a run: their batches and the lines that tell their results."""
+"""The evaluations of a run: their batches and the lines with their results."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""Sweep files: what they yield, and every mistake in them told before a run starts."""
+"""Sweep files: what they yield, and every mistake in them reported before a run starts."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Runs that finish, fail, die and are stopped; the processes are real, their work is a stand-in."""
+"""Runs that finish, fail, die and are stopped; the processes are real, main.py is not."""
 
 import contextlib
 import dataclasses
