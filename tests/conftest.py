@@ -178,16 +178,12 @@ def no_report(monkeypatch):
 @pytest.fixture(scope='module')
 def v3_core():
     """One core of a TPU v3; compiled for with the optimisations that are off for other tests."""
+    from helpers.tpu import prepare_environment
+
     from resnet_rs.plan import topology
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ('TPU_SKIP_MDS_QUERY', '1'),
-            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
-            ('TPU_WORKER_HOSTNAMES', 'localhost'),
-        ):
-            patch.setenv(name, value)
+        prepare_environment(patch)
         before = jax.config.values['jax_disable_most_optimizations']
         jax.config.update('jax_disable_most_optimizations', False)
         yield topology.open_topology('v3:2x2', devices=1)
