@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -25,88 +26,99 @@ from resnet_rs.utils import compilation_cache  # noqa: E402
 
 compilation_cache.enable()
 
+TESTS = pathlib.Path(__file__).parent
+
 # Files marked slow, the longest first: they train whole runs, start processes that import JAX,
 # compile for a TPU, or take more than a few seconds altogether.
 SLOW = (
-    'test_processes.py',
-    'test_sweep.py',
+    'multihost/test_processes.py',
+    'sweep/test_sweep.py',
     'test_train_lib.py',
-    'test_distillation.py',
-    'test_pseudo_label_training.py',
+    'training/test_objectives_distillation.py',
+    'training/test_objectives_pseudo_labels.py',
     'test_probe.py',
-    'test_trainable.py',
-    'test_imagenet_run.py',
-    'test_several_evaluations.py',
-    'test_optimised_program.py',
-    'test_resnest.py',
-    'test_efficientnet.py',
-    'test_fused_tail.py',
-    'test_export.py',
-    'test_hub.py',
-    'test_pixels.py',
-    'test_hosts.py',
-    'test_consistency.py',
-    'test_input_processes.py',
-    'test_data_check.py',
-    'test_steps.py',
-    'test_scan.py',
-    'test_reference_logits.py',
-    'test_hostile_files.py',
-    'test_input_order.py',
-    'test_program.py',
-    'test_mixing.py',
-    'test_sharding.py',
-    'test_training_golden.py',
-    'test_sources.py',
-    'test_tpu_script.py',
-    'test_old_work_directory.py',
-    'test_checkpoint.py',
-    'test_transfer.py',
-    'test_attached.py',
-    'test_loops.py',
-    'test_fit.py',
-    'test_flops.py',
-    'test_hlo.py',
-    'test_fast_layers.py',
+    'training/test_trainable.py',
+    'test_main_imagenet.py',
+    'test_train_lib_evaluations.py',
+    'training/test_steps_optimised.py',
+    'models/test_resnest.py',
+    'models/test_efficientnet.py',
+    'models/test_fused_tail.py',
+    'export/test_export.py',
+    'hub/test_hub.py',
+    'pixels/test_pixels.py',
+    'multihost/test_hosts.py',
+    'multihost/test_consistency.py',
+    'test_input_pipeline_processes.py',
+    'run/test_data_check.py',
+    'training/test_steps.py',
+    'models/test_stacked.py',
+    'models/test_resnet.py',
+    'benchmarks/test_hostile_files.py',
+    'test_input_pipeline_order.py',
+    'plan/test_program.py',
+    'training/test_mixing.py',
+    'training/test_sharding.py',
+    'parity/test_training_golden.py',
+    'convert/test_sources.py',
+    'scripts/test_tpu.py',
+    'run/test_old_work_directory.py',
+    'run/test_checkpoint.py',
+    'training/test_transfer.py',
+    'plan/test_attached.py',
+    'plan/test_loops.py',
+    'plan/test_fit.py',
+    'plan/test_plan.py',
+    'plan/test_topology.py',
+    'plan/test_flops.py',
+    'plan/test_hlo.py',
+    'models/test_fast_layers.py',
     'test_publish.py',
-    'test_input_bad_data.py',
-    'test_file_cache.py',
-    'test_bad_files.py',
-    'test_counts.py',
-    'test_recognise.py',
-    'test_resnet_3d.py',
-    'test_model_garden_clips.py',
-    'test_inflation.py',
-    'test_clips.py',
-    'test_clip_run.py',
-    'test_library_page.py',
-    'test_studies.py',
-    'test_pseudo_labels.py',
+    'test_input_pipeline_bad_data.py',
+    'datasets/test_file_cache.py',
+    'convert/test_bad_files.py',
+    'convert/test_torch_file.py',
+    'convert/test_model_garden.py',
+    'models/test_cost.py',
+    'convert/test_weights.py',
+    'models/test_resnet_3d.py',
+    'convert/test_model_garden_clips.py',
+    'training/test_inflation.py',
+    'datasets/test_clips.py',
+    'test_train_lib_clips.py',
+    'test_predict_videos.py',
+    'docs/test_library.py',
+    'configs/test_studies.py',
+    'configs/test_fashion_mnist_sweeps.py',
+    'datasets/test_computed_labels.py',
+    'datasets/test_streams_of_files.py',
+    'datasets/test_pseudo_labels.py',
     'test_input_pipeline.py',
-    'test_evaluation_command.py',
-    'test_evaluation_sets.py',
-    'test_efficientnet_weights.py',
+    'test_main_evaluation.py',
+    'datasets/test_prepare_evaluation_sets.py',
+    'convert/test_efficientnet.py',
     'test_predict.py',
-    'test_loading.py',
+    'run/test_loading.py',
     'test_latency.py',
-    'test_prepare.py',
-    'test_extending_page.py',
+    'datasets/test_prepare.py',
+    'datasets/test_digits.py',
+    'docs/test_extending.py',
     'test_commands.py',
-    'test_benchmark.py',
+    'benchmarks/test_input_pipeline.py',
 )
 
 
 def pytest_collection_modifyitems(items):
     """Marks the slow files and puts them first, so that no worker is left with one at the end."""
-    rank = {name: index for index, name in enumerate(SLOW)}
+    rank = {TESTS / name: index for index, name in enumerate(SLOW)}
     for item in items:
-        if item.path.name in rank:
+        if item.path in rank:
             item.add_marker('slow')
-    items.sort(key=lambda item: rank.get(item.path.name, len(SLOW)))
+    items.sort(key=lambda item: rank.get(item.path, len(SLOW)))
 
 
 def pytest_collection_finish():
-    """Spares the collector the modules, and most searches: they take a fifth of the time."""
+    """Excludes the modules from garbage collection, which would take a fifth of the time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

@@ -68,9 +68,3 @@ def test_loose_files_are_commands():
             assert f'python -m resnet_rs.{path.stem}' in ast.get_docstring(
                 ast.parse(path.read_text())
             ), f'{path} does not say how it is called'
-
-
-def test_files_of_tests_have_different_names():
-    """pytest imports them by their names alone, and stops at the second of one name."""
-    names = [path.name for path in pathlib.Path(__file__).parent.rglob('test_*.py')]
-    assert sorted(names) == sorted(set(names))

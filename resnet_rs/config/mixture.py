@@ -10,6 +10,10 @@ from typing import Any
 
 import ml_collections
 
+from resnet_rs.config import relations
+from resnet_rs.config.setting import Change, Setting
+from resnet_rs.utils.rules import choice, number, text, whole
+
 OBJECTIVE = 'pseudo_labels'
 
 
@@ -50,3 +54,32 @@ def conflict(settings: Mapping[str, Any]) -> str:
         f'batch_size is {settings["batch_size"]}, which {" x ".join(parts)} does not divide; make '
         f'--config.batch_size a multiple of {group}'
     )
+
+
+# The settings of pseudo-labels, for the table in table.py.
+OF_PSEUDO_LABELS = {
+    'pseudo_labels.file': Setting(
+        '', text(), 'file of resnet_rs.pseudo_label; empty: none', Change.HOST),
+    'pseudo_labels.data_dir': Setting(
+        '', text(), 'directory of the images that the file has labels of; empty: data.data_dir',
+        Change.HOST),
+    'pseudo_labels.ratio': Setting(
+        1, whole(1, 1000), 'pseudo-labelled images for each labelled one in a batch',
+        relation=conflict),
+    'pseudo_labels.form': Setting(
+        'soft', choice('soft', 'hard'),
+        "soft: the target is the teacher's distribution; hard: its prediction is a label, with "
+        'label smoothing'),
+    'pseudo_labels.temperature': Setting(
+        1.0, number(0, above=True), 'T of soft labels: p^(1/T), normalised',
+        relation=relations.pseudo_label_temperature),
+    'pseudo_labels.least_confidence': Setting(
+        0.0, number(0, 1), 'least probability of a prediction that is learnt from'),
+    'pseudo_labels.per_class': Setting(
+        0, whole(0), 'images of each predicted class: the most confident ones, or copies where '
+        'there are fewer; 0: all images'),
+    'pseudo_labels.normalise_by': Setting(
+        'all_images', choice('all_images', 'labelled_images'),
+        "divisor of the summed loss; labelled_images, as in Noisy Student's code: the mean over "
+        'labelled images plus ratio times the mean over pseudo-labelled ones'),
+}  # fmt: skip

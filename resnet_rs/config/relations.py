@@ -11,9 +11,19 @@ from resnet_rs.models.families import family_of
 
 FILES_OF_SOURCES = {
     'image_folder': 'SPLIT/CLASS/*.jpg',
-    'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg',
+    'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg or SPLIT/CLASS/VIDEO.mp4',
     'sequence_examples': 'SPLIT*.tfrecord',
 }
+# Labels that datasets.computed_labels computes.
+LABELS = (
+    'count_all',
+    'closest_object_distance',
+    'closest_vehicle_distance',
+    'x_position',
+    'orientation',
+    'azimuth',
+    'elevation',
+)
 VIDEO_SOURCES = ('video_folder', 'sequence_examples')
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
@@ -143,6 +153,15 @@ def data_dir(settings: Mapping[str, Any]) -> str:
     return (
         f'data.source is {source!r}, but data.data_dir is empty; name the folder that holds '
         f'{FILES_OF_SOURCES[source]} with --config.data.data_dir'
+    )
+
+
+def computed_label(settings: Mapping[str, Any]) -> str:
+    if not settings['data.label'] or settings['data.source'] == 'tfds':
+        return ''
+    return (
+        f'data.label is {settings["data.label"]!r}, which is computed from features of a tfds set, '
+        f'but data.source is {settings["data.source"]!r}; use --config.data.label='
     )
 
 

@@ -2,18 +2,19 @@
 
 The sampler and the crops are those of TF Model Garden 2.20 (official/vision/ops/
 preprocess_ops_3d.py, dataloaders/video_input.py). Frames are chosen first, and only those are read
-and decoded.
+and decoded. Wherever a function takes `frames`, they are what `frames_of` returns.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from resnet_rs.datasets import images
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
+from resnet_rs.datasets import images, video_file
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.utils.natural_order import natural_key
+from resnet_rs.datasets.video_folder import frames_in
 from resnet_rs.utils.rules import crop_fraction
 
 # Of Model Garden's SequenceExamples, and of the videos of tfds.
@@ -25,10 +26,13 @@ _WHICH_START = 1  # separates the draw of the start from that of the crop
 def frames_of(split: SplitInfo, data) -> tf.Tensor:
     """Returns the frames of a video, string [frames]: encoded, or the paths of their files.
 
-    `data` is a serialized record, or the path of a folder.
+    `data` is a serialized record, the path of a folder, or that of a video file, which is returned
+    as it is, a string scalar; so are pixels, uint8 [frames, height, width, 3] (form 'pixels').
     """
+    if split.video_form in ('file', 'pixels'):
+        return data
     if split.video_form == 'folder':
-        listed = tf.numpy_function(_files_of, [data], tf.string, stateful=False)
+        listed = tf.numpy_function(_files_of, [data[None]], tf.string, stateful=False)
         return tf.ensure_shape(listed, [None])
     feature = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
     if split.video_form == 'sequence':
@@ -37,18 +41,6 @@ def frames_of(split: SplitInfo, data) -> tf.Tensor:
             SEQUENCE_FRAMES
         ]
     return tf.io.parse_single_example(data, {TFDS_FRAMES: feature})[TFDS_FRAMES]
-
-
-def _files_of(folder: bytes) -> np.ndarray:
-    """Returns the paths of the images in a folder, frame 9 before frame 10."""
-    folder = folder.decode(errors='surrogateescape')
-    names = [
-        name
-        for name in tf.io.gfile.listdir(folder)
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
-    ]
-    paths = [f'{folder}/{name}' for name in sorted(names, key=natural_key)]
-    return np.array([path.encode(errors='surrogateescape') for path in paths], object)
 
 
 def training_indices(count, frames: int, stride: int, seed):
@@ -85,19 +77,18 @@ def training_transform(data, split: SplitInfo) -> Callable:
 
     def transform(frames, seed):
         start = tf.random.experimental.stateless_fold_in(seed, _WHICH_START)
-        chosen = training_indices(_count(frames), data.frames, data.frame_stride, start)
-        encoded = _read(split, tf.gather(frames, chosen))
-        shape = images.image_shape(encoded[0])
+        chosen = training_indices(_count(split, frames), data.frames, data.frame_stride, start)
+        chosen = _chosen(split, frames, chosen)
         box = images.random_box(
-            shape, None, area=area, ratio=ratio, seed=seed, attempts=CROP_ATTEMPTS
+            chosen.shape, None, area=area, ratio=ratio, seed=seed, attempts=CROP_ATTEMPTS
         )
 
         def crop(frame):
-            cropped = images.decode_crop(frame, _same_box(shape, box))
+            cropped = chosen.crop(frame, box)
             return images.to_uint8(images.RESIZE[data.resize](cropped, size), rounded=False)
 
         clip = tf.map_fn(
-            crop, encoded, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8)
+            crop, chosen.frames, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8)
         )
         return clip if data.frames > 1 else clip[0]
 
@@ -114,21 +105,20 @@ def evaluation_transform(data, split: SplitInfo, size: int, clips: int, crops: i
     shorter = round(size / crop_fraction(data.eval_crop, size))
 
     def transform(frames):
-        count = _count(frames)
+        count = _count(split, frames)
         chosen = evaluation_indices(count, clips, data.frames, data.frame_stride)
-        encoded = _read(split, tf.gather(frames, chosen))
-        shape = images.image_shape(encoded[0])
-        height, width = shape[0], shape[1]
+        chosen = _chosen(split, frames, chosen)
+        height, width = chosen.shape[0], chosen.shape[1]
         resized = (
             tf.maximum(shorter, height * shorter // width),
             tf.maximum(shorter, width * shorter // height),
         )
-        is_larger = tf.reduce_any(tf.stack(resized) != shape[:2])
+        is_larger = tf.reduce_any(tf.stack(resized) != chosen.shape[:2])
         whole = tf.stack([0, 0, height, width])
         corners = _corners(*resized, size, crops)
 
         def views(frame):
-            image = images.decode_crop(frame, _same_box(shape, whole))
+            image = chosen.crop(frame, whole)
             image = tf.cond(
                 is_larger,
                 lambda: images.to_uint8(images.RESIZE[data.resize](image, resized), rounded=False),
@@ -137,7 +127,7 @@ def evaluation_transform(data, split: SplitInfo, size: int, clips: int, crops: i
             return tf.stack([image[y : y + size, x : x + size] for y, x in corners])
 
         kind = tf.TensorSpec([crops, size, size, 3], tf.uint8)
-        found = tf.map_fn(views, encoded, fn_output_signature=kind)
+        found = tf.map_fn(views, chosen.frames, fn_output_signature=kind)
         of_each = [data.frames] if data.frames > 1 else []
         found = tf.transpose(found, [1, 0, 2, 3, 4])
         return tf.reshape(found, [crops * clips, *of_each, size, size, 3])
@@ -156,30 +146,85 @@ def of_all_frames(augment: Callable) -> Callable:
 
 def decode_all(split: SplitInfo, frames) -> tf.Tensor:
     """Decodes every frame of a video; returns their number. Frames of another size are an error."""
-    count = _count(frames)
-    first = images.image_shape(_read(split, frames[:1])[0])
-
-    def pixels(frame):
-        box = tf.stack([0, 0, first[0], first[1]])
-        return tf.size(images.decode_crop(_read(split, frame[None])[0], _same_box(first, box)))
-
-    sizes = tf.map_fn(pixels, frames, fn_output_signature=tf.int32)
+    count = _count(split, frames)
+    if split.video_form == 'file':
+        decoded = tf.numpy_function(_decode_file, [frames[None]], tf.int64, stateful=False)
+        return tf.cast(tf.ensure_shape(decoded, []), tf.int32)
+    whole = _chosen(split, frames, tf.range(count))
+    box = tf.concat([[0, 0], whole.shape[:2]], 0)
+    sizes = tf.map_fn(
+        lambda frame: tf.size(whole.crop(frame, box)), whole.frames, fn_output_signature=tf.int32
+    )
     return tf.where(tf.reduce_all(sizes > 0), count, 0)
 
 
-def _count(frames):
+def _count(split: SplitInfo, frames):
     """Returns the number of frames, int32, and raises an error for a video without frames."""
-    count = tf.size(frames)
+    if split.video_form == 'file':
+        count = tf.numpy_function(_count_file, [frames[None]], tf.int64, stateful=False)
+        count = tf.cast(tf.ensure_shape(count, []), tf.int32)
+    else:
+        count = tf.shape(frames)[0]
     check = tf.debugging.assert_positive(count, 'a video without frames')
     with tf.control_dependencies([check]):
         return tf.identity(count)
 
 
-def _read(split: SplitInfo, frames):
-    """Returns the encoded images of `frames`, which of a folder are paths."""
-    if split.video_form != 'folder':
-        return frames
-    return tf.map_fn(tf.io.read_file, frames, fn_output_signature=tf.string)
+class _Chosen(NamedTuple):
+    """The chosen frames of a video.
+
+    frames: string [frames], encoded; or pixels uint8 [frames, height, width, 3].
+    shape: of the first, int32 [3].
+    crop: (frame, box) -> its pixels in the box, uint8; a frame of another shape is an error.
+    """
+
+    frames: tf.Tensor
+    shape: tf.Tensor
+    crop: Callable
+
+
+def _chosen(split: SplitInfo, frames, numbers) -> _Chosen:
+    if split.video_form in ('file', 'pixels'):
+        if split.video_form == 'file':
+            decoded = [frames[None], numbers]
+            pixels = tf.numpy_function(_decode_file_frames, decoded, tf.uint8, stateful=False)
+            pixels = tf.ensure_shape(pixels, [None, None, None, 3])
+        else:
+            pixels = tf.gather(frames, numbers)
+
+        def crop_pixels(frame, box):
+            y, x, height, width = tf.unstack(box)
+            return frame[y : y + height, x : x + width]
+
+        return _Chosen(pixels, tf.shape(pixels)[1:], crop_pixels)
+    encoded = tf.gather(frames, numbers)
+    if split.video_form == 'folder':
+        encoded = tf.map_fn(tf.io.read_file, encoded, fn_output_signature=tf.string)
+    shape = images.image_shape(encoded[0])
+    return _Chosen(
+        encoded, shape, lambda frame, box: images.decode_crop(frame, _same_box(shape, box))
+    )
+
+
+# The functions below take a list of one path, because a single string has different types in eager
+# mode and in a graph.
+def _files_of(folders: Sequence[bytes]) -> np.ndarray:
+    """Returns the paths of the images in a folder, frame 9 before frame 10."""
+    folder = os.fsdecode(folders[0])
+    names = frames_in(tf.io.gfile.listdir(folder))
+    return np.array([os.fsencode(f'{folder}/{name}') for name in names], object)
+
+
+def _count_file(paths: Sequence[bytes]) -> np.int64:
+    return np.int64(video_file.count_frames(os.fsdecode(paths[0])))
+
+
+def _decode_file(paths: Sequence[bytes]) -> np.int64:
+    return np.int64(video_file.decode_whole(os.fsdecode(paths[0])))
+
+
+def _decode_file_frames(paths: Sequence[bytes], numbers: np.ndarray) -> np.ndarray:
+    return video_file.decode_frames(os.fsdecode(paths[0]), numbers)
 
 
 def _same_box(shape, box) -> Callable:

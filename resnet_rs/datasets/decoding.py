@@ -41,12 +41,22 @@ class Decoded(typing.NamedTuple):
     Attributes:
       indices: int [size], indices of the examples in the split.
       labels: int [size], class numbers.
-      bad: indices of the examples that hold no image, a damaged one, or one that is too large.
+      frames: int [size], frames of the videos, 1 for an image; 0 for an example that holds none, a
+        damaged one, or one that is too large.
     """
 
     indices: np.ndarray
     labels: np.ndarray
-    bad: list[int]
+    frames: np.ndarray
+
+    @property
+    def bad(self) -> list[int]:
+        """Indices of the examples that cannot be decoded."""
+        return self.indices[self.frames == 0].tolist()
+
+    def shorter_than(self, frames: int) -> list[int]:
+        """Returns the indices of the videos of fewer frames."""
+        return self.indices[(self.frames > 0) & (self.frames < frames)].tolist()
 
 
 def choose_sample(split: SplitInfo, file_format: str) -> Sample:
@@ -55,7 +65,7 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
     The sample of an array_record set or an image folder is evenly spaced. The sample of a TFRecord
     set has the first examples of evenly spaced files.
     """
-    count, kind = split.num_examples, 'video' if split.video_form else 'image'
+    count, kind = split.num_examples, split.noun
     of_each = FRAMES if split.video_form else 1
     if count <= MOST_WHOLE // of_each:
         return Sample([(0, count)], f'all {count_of(count, kind)}')
@@ -64,6 +74,8 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
         places = np.linspace(0, count - 1, size).round().astype(int).tolist()
         text = f'{size:,} of {count:,} {kind}s, evenly spaced'
         return Sample([(place, place + 1) for place in places], text)
+    if split.records:
+        return Sample([(0, size)], f'the first {size:,} of {count:,} {kind}s')
     lengths = np.array(split.shard_lengths)
     starts = np.cumsum(lengths) - lengths
     filled = np.flatnonzero(lengths)
@@ -88,13 +100,13 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
     def decoded(element):
         loaded = records.load(split, element['data'])
         if split.video_form:
-            return element['index'], element['label'], clips.decode_all(split, loaded) > 0
+            return element['index'], element['label'], clips.decode_all(split, loaded)
         whole = decode_crop(loaded, lambda shape: tf.stack([0, 0, shape[0], shape[1]]))
-        return element['index'], element['label'], tf.size(whole) > 0
+        return element['index'], element['label'], tf.cast(tf.size(whole) > 0, tf.int32)
 
     def decoded_or_not(element):
         one = tf.data.Dataset.from_tensors(element)
-        failed = one.map(lambda element: (element['index'], element['label'], False))
+        failed = one.map(lambda element: (element['index'], element['label'], 0))
         return one.map(decoded).ignore_errors().concatenate(failed).take(1)
 
     elements = records.records_of_ranges(split, file_format, sample.ranges, threads=threads)
@@ -118,7 +130,8 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
                 if time.monotonic() > told + _PROGRESS_SECONDS:
                     told = time.monotonic()
                     print(
-                        f'{split.name}: decoded {len(found):,} of {count_of(sample.size, "image")}',
+                        f'{split.name}: decoded {len(found):,} of '
+                        f'{count_of(sample.size, split.noun)}',
                         file=stderr,
                         flush=True,
                     )
@@ -127,5 +140,4 @@ def decode(split: SplitInfo, file_format: str, sample: Sample, threads: int) -> 
         if damage is None:
             raise
         raise UserError(f'split {split.name} cannot be read: {damage}') from error
-    indices, labels, is_good = (np.array(column) for column in zip(*found, strict=True))
-    return Decoded(indices, labels, indices[~is_good].tolist())
+    return Decoded(*(np.array(column) for column in zip(*found, strict=True)))

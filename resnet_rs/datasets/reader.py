@@ -76,7 +76,10 @@ class Reader(Iterator):
             # Without the name of TensorFlow's operation: '{{function_node ...}} Unknown image ...'.
             reason = re.sub(r'^\{\{.*?\}\} *', '', str(error).strip().partition('\n')[0])
             logging.warning(
-                'batch %d failed (%s); reading it again to find the image', self.position, reason
+                'batch %d failed (%s); reading it again to find the %s',
+                self.position,
+                reason,
+                self._split.noun,
             )
             self._guarded = True
             self._plain_at = self.position + GUARDED_BATCHES
@@ -104,16 +107,17 @@ class Reader(Iterator):
             )
 
     def _count_corrupt(self, batch):
+        noun = self._split.noun
         blank = batch['index'][(batch['mask'] == 0) & ~is_unlabelled(batch)].tolist()
         self.corrupt_images += len(blank)
         new = [index for index in dict.fromkeys(blank) if index not in self._undecodable]
         if new and not self._skips:
             more = f' and {len(new) - 1} more in the batch' if len(new) > 1 else ''
             raise UserError(
-                f'cannot decode the image in {self._split.describe(new[0])}{more}: replace it, or '
-                'train without such images: --config.data.corrupt_images=skip'
+                f'cannot decode the {noun} in {self._split.describe(new[0])}{more}: replace it, or '
+                f'train without such {noun}s: --config.data.corrupt_images=skip'
             )
         for index in new:
-            logging.warning('skipping undecodable image: %s', self._split.describe(index))
+            logging.warning('skipping undecodable %s: %s', noun, self._split.describe(index))
             self._plain_at = self.position + 1 + GUARDED_BATCHES
         self._undecodable.update(new)

@@ -1,15 +1,17 @@
-"""Folders of videos, SPLIT/CLASS/VIDEO/FRAME, and files of SequenceExamples, SPLIT*.tfrecord.
+"""Folders of videos and files of SequenceExamples, SPLIT*.tfrecord.
+
+A video is a folder of its frames, SPLIT/CLASS/VIDEO/FRAME, or a file, SPLIT/CLASS/VIDEO.mp4.
 
 This module does not import TensorFlow.
 """
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
 
-from resnet_rs.datasets.image_folder import read_entries
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES, read_entries
 from resnet_rs.datasets.splits import (
     MINIVAL,
     TRAIN_WITHOUT_MINIVAL,
@@ -17,6 +19,7 @@ from resnet_rs.datasets.splits import (
     Shard,
     SplitInfo,
 )
+from resnet_rs.datasets.video_file import VIDEO_SUFFIXES, check_decoder
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.files import read_text
 from resnet_rs.utils.natural_order import natural_key
@@ -27,30 +30,20 @@ _FRAME_BYTES = 16  # per record of a TFRecord file: its length and two checksums
 
 @functools.lru_cache(maxsize=8)
 def find_video_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
-    """Returns the splits `wanted` of directory/SPLIT/CLASS/VIDEO/FRAME.
+    """Returns the splits `wanted` of directory/SPLIT/CLASS.
 
-    Classes and videos are ordered by name, numbers in names by their value; frames are listed when
-    a video is read. Hidden files and folders are ignored. Raises UserError for a missing folder,
-    for a class without videos and if the splits have different classes.
+    A class folder holds VIDEO/FRAME, or files of videos such as VIDEO.mp4. Classes and videos are
+    ordered by name, numbers in names by their value; frames are listed when a video is read. Hidden
+    files and folders and other files are ignored.
+
+    Raises UserError for a missing folder, for a class without videos, if the splits have different
+    classes, for a split with both kinds of videos, and for files of videos without a decoder.
     """
     _check_exists(directory)
     splits, classes = {}, {}
     for name in _whole_splits(wanted, lambda name: (directory / name).is_dir()):
-        place = directory / name
-        classes[name] = _folders(place)
-        videos, labels = [], []
-        for label, class_name in enumerate(classes[name]):
-            of_class = [str(place / class_name / video) for video in _folders(place / class_name)]
-            if not of_class:
-                raise UserError(
-                    f'class folder {place / class_name} has no folder of a video; it takes '
-                    'VIDEO/*.jpg, one folder for each video'
-                )
-            videos += of_class
-            labels += [label] * len(of_class)
-        splits[name] = SplitInfo(
-            name, len(videos), (), tuple(videos), tuple(labels), video_form='folder'
-        )
+        classes[name] = _folders(directory / name)
+        splits[name] = _read_split(directory / name, classes[name])
     if not splits:
         raise UserError(
             f'{directory} has none of the folders {", ".join(wanted)}; name its folders with '
@@ -66,6 +59,52 @@ def find_video_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     return DatasetInfo(
         str(directory), str(directory), 'video_folder', tuple(classes[first]), splits
     )
+
+
+def _read_split(place: pathlib.Path, classes: Sequence[str]) -> SplitInfo:
+    """Returns the split of the class folders `classes` of `place`."""
+    videos, labels, example_of = [], [], {}
+    for label, class_name in enumerate(classes):
+        folder = place / class_name
+        of_class = _videos(folder)
+        if not of_class:
+            raise UserError(
+                f'class folder {folder} has no video; it takes VIDEO/*.jpg, a folder of frames for '
+                f'each video, or files ending in {", ".join(VIDEO_SUFFIXES)}'
+            )
+        for name, form in of_class:
+            example_of.setdefault(form, folder / name)
+            videos.append(str(folder / name))
+            labels.append(label)
+    if len(example_of) > 1:
+        raise UserError(
+            f'{place} has folders of frames, such as {example_of["folder"]}, and files of videos, '
+            f'such as {example_of["file"]}; give a split one kind of videos'
+        )
+    form = next(iter(example_of), 'folder')
+    if form == 'file':
+        check_decoder(str(example_of[form]))
+    return SplitInfo(place.name, len(videos), (), tuple(videos), tuple(labels), video_form=form)
+
+
+def _videos(folder: pathlib.Path) -> list[tuple[str, str]]:
+    """Returns (name, 'folder' or 'file') of the videos of a class, in natural order."""
+    files, _ = read_entries(folder)
+    videos = [(name, 'folder') for name in _folders(folder)]
+    videos += [
+        (name, 'file')
+        for name in files
+        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith('.')
+    ]
+    return sorted(videos, key=lambda video: natural_key(video[0]))
+
+
+def frames_in(names: Iterable[str]) -> list[str]:
+    """Returns the names of images among `names`, those of a folder, frame 9 before frame 10."""
+    frames = [
+        name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+    ]
+    return sorted(frames, key=natural_key)
 
 
 @functools.lru_cache(maxsize=8)

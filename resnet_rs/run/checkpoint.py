@@ -50,8 +50,8 @@ class Checkpoints:
     """The checkpoints of a work directory, written in the background.
 
     Keeps the newest `keep_last` and the `keep_best` with the highest EMA top-1 in the evaluation
-    `best_by`. A context that ends when all writes have. With `read_only` the directory is left as
-    it is: the run may be writing to it.
+    `best_by`. Use it in a `with` statement, whose end waits for pending writes. With `read_only`
+    the directory does not change: the run may be writing to it.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class Checkpoints:
         self._manager.close()
 
     def _score(self, step: int) -> float:
-        """Returns the EMA top-1 of an evaluation at `step`, or what stands for none."""
+        """Returns the EMA top-1 of an evaluation at `step`, or -1 if it was not evaluated."""
         return self._read(step, lambda: float(self._score_of(self._manager.metrics(step))))
 
     def _stored_weights(self, step: int, names: Iterable[str]) -> dict:

@@ -11,10 +11,15 @@ import ml_collections
 import numpy as np
 
 from resnet_rs.config import SETTINGS, eval_image_size
+from resnet_rs.datasets.clip_preprocessing import (
+    ClipPreprocessing,
+    Videos,
+    clip_preprocessing_of,
+)
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
-from resnet_rs.training.networks import normalise
+from resnet_rs.training.networks import logits_of, normalise
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow, skip_absent_tpu
 from resnet_rs.utils.rules import crop_fraction
@@ -27,7 +32,7 @@ class Preprocessing:
     """The preprocessing of evaluation: crop, resize, normalise.
 
     image_size: side of the network's input in pixels.
-    crop: the centre crop, 'padding 32' or 'fraction 0.875' (config.data.eval_crop).
+    crop: 'padding 32', 'fraction 0.875' or 'squash' (config.data.eval_crop).
     kernel: the interpolation, such as 'bicubic_tf1' (config.data.resize).
     mean, deviation: those of red, green and blue, for pixels of 0 to 255.
     """
@@ -127,6 +132,33 @@ class LoadedNetwork:
         return jax.jit(lambda variables, images: self.network.apply(variables, images, False))
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadedClipNetwork:
+    """A trained network for clips with its preprocessing and the names of its classes.
+
+    network: a flax.linen module, called as network.apply(variables, clips, train=False).
+    variables: {'params', 'batch_stats'}, float32, on the first device.
+    preprocessing: converts videos to views, pixels of 0 to 255.
+    class_names: the name of each column of the logits.
+
+    A call with videos (see ClipPreprocessing.views) returns float32 logits [videos, classes]; with
+    several views they are the logarithms of the probabilities averaged over the views.
+    """
+
+    network: ResNet
+    variables: dict = dataclasses.field(repr=False)
+    preprocessing: ClipPreprocessing
+    class_names: tuple[str, ...]
+
+    def __call__(self, videos: Videos) -> jax.Array:
+        return self._apply(self.variables, self.preprocessing.views(videos))
+
+    @functools.cached_property
+    def _apply(self):
+        settings = self.preprocessing.settings()
+        return jax.jit(lambda variables, views: logits_of(self.network, variables, views, settings))
+
+
 def load(
     workdir: str | os.PathLike,
     weights: str = 'ema',
@@ -134,8 +166,10 @@ def load(
     *,
     image_size: int | None = None,
     dtype: str = 'float32',
-) -> LoadedNetwork:
+) -> LoadedNetwork | LoadedClipNetwork:
     """Loads the network of a work directory, from a run or from converted weights, or of the Hub.
+
+    It is a LoadedClipNetwork for a network for clips.
 
     Args:
       workdir: the directory, or 'hf:OWNER/NAME' or 'hf:OWNER/NAME@REVISION' for a repository of
@@ -155,19 +189,12 @@ def load(
     SETTINGS['eval.image_size'].rule.check('image_size', image_size or 0)
     skip_absent_tpu()
     config, network, variables = load_workdir(workdir, weights, str(checkpoint), dtype=dtype)
-    check_takes_images(config)
-    preprocessing = preprocessing_of(config, image_size or eval_image_size(config))
-    names = class_names(workdir, config.model.num_classes)
-    return LoadedNetwork(network, variables, preprocessing, tuple(names))
-
-
-def check_takes_images(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a network for clips, whose frames no preprocessing here chooses."""
+    names = tuple(class_names(workdir, config.model.num_classes))
     if config.data.frames > 1:
-        raise UserError(
-            f'{config.model.name} takes clips of {config.data.frames} frames, not images; main.py '
-            '--mode=eval evaluates it'
-        )
+        preprocessing = clip_preprocessing_of(config, image_size)
+        return LoadedClipNetwork(network, variables, preprocessing, names)
+    preprocessing = preprocessing_of(config, image_size or eval_image_size(config))
+    return LoadedNetwork(network, variables, preprocessing, names)
 
 
 def preprocessing_of(config: ml_collections.ConfigDict, image_size: int) -> Preprocessing:

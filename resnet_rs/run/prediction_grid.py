@@ -8,6 +8,7 @@ import numpy as np
 
 LONGEST_NAME = 26
 COLUMNS = 3
+WIDE = 2.5  # width over height from which a picture, such as a strip of frames, has a row alone
 TEXT = {'va': 'center', 'fontsize': 8}
 
 
@@ -20,16 +21,18 @@ def draw_predictions(
 
     `classes` are (name, probability) of each image, best first.
     """
-    columns = min(COLUMNS, len(images))
+    is_wide = max(image.shape[1] / image.shape[0] for image in images) > WIDE
+    columns = 1 if is_wide else min(COLUMNS, len(images))
+    width, height = (10.2, 1.6) if is_wide else (3.4, 2.4)
     rows = -(-len(images) // columns)
     most = max(map(len, classes))
     bars = 0.4 + 0.22 * most
     figure = matplotlib.figure.Figure(
-        figsize=(3.4 * columns, (2.6 + bars) * rows), layout='constrained'
+        figsize=(width * columns, (height + 0.2 + bars) * rows), layout='constrained'
     )
     cells = figure.subfigures(rows, columns, squeeze=False).ravel()
     for cell, image, title, best in zip(cells, images, titles, classes, strict=False):
-        above, below = cell.subplots(2, 1, height_ratios=(2.4, bars))
+        above, below = cell.subplots(2, 1, height_ratios=(height, bars))
         above.imshow(image)
         above.set_axis_off()
         above.set_title(_shortened(title), fontsize=9)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
+from resnet_rs.training.mixing import IMAGES, is_mixed, mix_images, with_partners
 from resnet_rs.training.networks import normalise
 from resnet_rs.training.objectives import Objective
 from resnet_rs.training.state import TrainState
@@ -41,11 +41,22 @@ def create_gradients(
     """
     passes = config.optimizer.accumulation_steps
 
+    def images_of(name: str, part: dict) -> jax.Array:
+        """Returns normalised images of a micro-batch, mixed with their partners."""
+        images = normalise(part[name], config)
+        if not is_mixed(config):
+            return images
+        return mix_images(images, normalise(part[f'partner_{name}'], config), part)
+
     def gradients_of(state: TrainState, batch: dict, frozen: dict) -> tuple[dict, dict, dict]:
         examples = batch['mask'].sum()
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if config.data.corrupt_images == 'skip':
-            batch = batch | {'image': replace_skipped(batch['image'], batch['mask'])}
+            batch = batch | {
+                name: replace_skipped(batch[name], batch['mask'])
+                for name in IMAGES
+                if name in batch
+            }
         if is_mixed(config):
             batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
@@ -55,9 +66,7 @@ def create_gradients(
                 for stream, name in enumerate(RANDOM_STREAMS)
             }
             variables = state.variables | {'params': merge(state.variables['params'], learning)}
-            images = normalise(part['image'], config)
-            if is_mixed(config):
-                images = mix_images(images, normalise(part['partner_image'], config), part)
+            images = {name: images_of(name, part) for name in IMAGES if name in part}
 
             def apply(images, rngs):
                 with running_frozen_modules_in_evaluation(phase):
@@ -66,9 +75,7 @@ def create_gradients(
                     )
                 return logits, updated['batch_stats']
 
-            losses, batch_stats, values = objective.losses(
-                apply, part | {'image': images}, rngs, frozen
-            )
+            losses, batch_stats, values = objective.losses(apply, part | images, rngs, frozen)
             names = ('loss', *objective.values)
             of_examples = jnp.stack([losses, *(values[name] for name in objective.values)])
             sums = dict(zip(names, (of_examples * part['mask']).sum(-1), strict=True))

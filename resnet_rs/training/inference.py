@@ -20,8 +20,8 @@ def create_output_step(
     """Returns step(variables, batch), the outputs for a batch of input_pipeline; all replicated.
 
     Args:
-      config: of the network, whose normalisation it takes.
-      mesh: over which the batch is sharded.
+      config: the network's configuration, with its normalisation.
+      mesh: the mesh over which the batch is sharded.
       output: 'pooled' features, float32 [batch, features], or 'probabilities', float32 [batch,
         classes].
       top: how many of the largest probabilities to return, descending, with their 'classes', int32

@@ -68,9 +68,9 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def shapes_on(shapes, sharding: Sharding | Callable[[tuple[int, ...]], Sharding]):
-    """Returns what a checkpoint is restored to: the leaves of `shapes` with a sharding.
+    """Returns the target of a restore: `shapes` with shardings, as jax.ShapeDtypeStruct.
 
-    They are jax.ShapeDtypeStruct. `sharding` is that of all leaves, or a function of their shapes.
+    `sharding` is that of all leaves, or a function of their shapes.
     """
 
     def place(leaf):

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from resnet_rs.config import mixture
 from resnet_rs.config.clips import clip_shape
 from resnet_rs.config.durations import to_steps
+from resnet_rs.config.second_crop import second_size
 from resnet_rs.models import init_variables
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.training.gradients import create_gradients
@@ -199,6 +200,8 @@ def batch_shapes(
         'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
         'index': jax.ShapeDtypeStruct((size,), jnp.int32),
     }
+    if which == 'train' and (second := second_size(config)):
+        shapes['teacher_image'] = jax.ShapeDtypeStruct((size, second, second, 3), jnp.uint8)
     if which == 'train' and mixture.has_pseudo_labels(config):
         shapes['is_pseudo'] = jax.ShapeDtypeStruct((size,), bool)
         if config.pseudo_labels.form == 'soft':
@@ -255,7 +258,7 @@ def _per_example_results(logits, labels, label_sets=None):
 
     'top5' says whether one is in the first five; only for more than five classes.
 
-    Right is the label, or, where they are given, any class of the set, bool [batch, classes].
+    The right class is the label, or any class of a given set, bool [batch, classes].
     """
     right = jax.nn.one_hot(jnp.maximum(labels, 0), logits.shape[-1], dtype=bool)
     is_known = labels >= 0

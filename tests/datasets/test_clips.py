@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import prepared
-from helpers.videos import HEIGHT, LENGTHS, WIDTH, encoded, frame_of, write_folder
+from helpers.videos import (
+    HEIGHT,
+    LENGTHS,
+    WIDTH,
+    encoded,
+    frame_of,
+    write_files,
+    write_folder,
+)
 
 import input_pipeline
 from resnet_rs.datasets import clips, moving_digits
@@ -105,6 +113,14 @@ def video_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def video_files(tmp_path_factory):
+    pytest.importorskip('av')
+    root = tmp_path_factory.mktemp('files')
+    write_files(root)
+    return root
+
+
+@pytest.fixture(scope='module')
 def sequence_examples(tmp_path_factory):
     root = tmp_path_factory.mktemp('sequences')
     (root / 'class_names.txt').write_text('class0\nclass1\n')
@@ -120,13 +136,13 @@ def sequence_examples(tmp_path_factory):
     return root
 
 
-@pytest.fixture(params=('video_folder', 'sequence_examples'))
+@pytest.fixture(params=('video_folder', 'video_files', 'sequence_examples'))
 def source(request):
     directory = request.getfixturevalue(request.param)
     return data(
         **{
             'batch_size': 4,
-            'data.source': request.param,
+            'data.source': request.param.replace('files', 'folder'),
             'data.data_dir': str(directory),
             'data.crop_area': (1.0, 1.0),
             'data.crop_ratio': (1.4, 1.4),
@@ -177,25 +193,38 @@ def test_evaluation_takes_every_video_once(source):
     assert numbers_of(views[0])[:2].tolist() == [[0, 2, 4, 6], [2, 4, 6, 8]]
 
 
+def linked(source, root):
+    """The videos of `source` under `root`, as links, so that a test may spoil one."""
+    for place in source.glob('*/*/*'):
+        copy = root / place.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_file():
+            copy.symlink_to(place)
+            continue
+        copy.mkdir()
+        for file in place.iterdir():
+            (copy / file.name).symlink_to(file)
+
+
+def replace_frame(folder, content, number=1):
+    (folder / f'frame{number}.png').unlink()
+    (folder / f'frame{number}.png').write_bytes(content)
+
+
 @pytest.mark.parametrize(
-    'spoil',
+    'spoil, kind',
     [
-        lambda folder: [file.unlink() for file in folder.iterdir()],
-        lambda folder: (folder / 'frame1.png').write_bytes(b'no image'),
-        lambda folder: (folder / 'frame1.png').write_bytes(encoded(frame_of(1)[:9])),
+        (lambda folder: [file.unlink() for file in folder.iterdir()], 'video_folder'),
+        (lambda folder: replace_frame(folder, b'no image'), 'video_folder'),
+        (lambda folder: replace_frame(folder, encoded(frame_of(1)[:9])), 'video_folder'),
+        (lambda file: (file.unlink(), file.write_bytes(b'no video')), 'video_files'),
     ],
-    ids=('no frame', 'a damaged frame', 'another size'),
+    ids=('no frame', 'a damaged frame', 'another size', 'a damaged file'),
 )
-def test_bad_videos_are_named_or_skipped(video_folder, spoil, tmp_path):
+def test_bad_videos_are_named_or_skipped(spoil, kind, request, tmp_path):
     """Spoils the shortest training video, of which every clip has every frame."""
-    for split, count in (('train', 3), ('validation', 1)):
-        for label, number in itertools.product(range(2), range(count)):
-            place = tmp_path / split / f'class{label}' / f'video{number}'
-            place.mkdir(parents=True)
-            for file in (video_folder / place.relative_to(tmp_path)).iterdir():
-                (place / file.name).symlink_to(file)
-    bad = tmp_path / 'train' / 'class1' / 'video2'
-    (bad / 'frame1.png').unlink()
+    linked(request.getfixturevalue(kind), tmp_path)
+    [bad] = (tmp_path / 'train' / 'class1').glob('video2*')
     spoil(bad)
     config = data(
         **{
@@ -205,13 +234,22 @@ def test_bad_videos_are_named_or_skipped(video_folder, spoil, tmp_path):
             'data.frame_stride': 1,
         }
     )
-    with pytest.raises(UserError, match='class1/video2'):
+    with pytest.raises(UserError, match='cannot decode the video in .*class1/video2.*=skip'):
         next(input_pipeline.train_batches(config))
     config.data.corrupt_images = 'skip'
     batches = input_pipeline.train_batches(config)
     batch = next(batches)
     assert batches.corrupt_images == 1
     assert batch['index'][batch['mask'] == 0].tolist() == [5]
+
+
+def test_a_frame_that_no_clip_takes_may_be_damaged(video_folder, tmp_path):
+    """Evaluation takes the frames 1, 3, 5 and 7 of ten."""
+    linked(video_folder, tmp_path)
+    replace_frame(tmp_path / 'validation' / 'class0' / 'video0', b'no image', number=0)
+    config = data(**{'data.source': 'video_folder', 'data.data_dir': str(tmp_path)})
+    for batch in input_pipeline.eval_batches(config):
+        assert (batch['mask'] > 0).sum() == 4
 
 
 def test_moving_digits(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
-"""Ten steps of our training program, laid open under timm's names.
+"""Ten steps of our training step, with all tensors under timm's names.
 
-The setting that both sides share: hash-filled weights, hash-filled uint8 images, batch norm that
-keeps the last batch, and none of the random parts (dropout, stochastic depth, augmentation).
+Both sides share hash-filled weights, hash-filled uint8 images and batch norm that keeps the last
+batch, and leave out everything random (dropout, stochastic depth, augmentation).
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def l2_norm(*arrays: np.ndarray) -> float:
 def scales(tensors: Tensors) -> dict[str, float]:
     """The norm of each tensor, but at least a millionth of the norm of all, for comparisons.
 
-    The gradient of a bias before a batch norm is zero: what both sides have of it is rounding.
+    The gradient of a bias before a batch norm is zero: both sides have only rounding errors of it.
     """
     least = 1e-6 * l2_norm(*tensors.values())
     return {key: max(l2_norm(array), least) for key, array in tensors.items()}
@@ -240,6 +240,6 @@ def _by_timm_name(architecture, tree) -> Tensors:
     named = {}
     for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
         key = state_key(path, architecture)
-        # A copy: the step gives the buffers up, and a view would read what replaces them.
+        # A copy, because the step donates the buffers, and a view would read their new contents.
         named[key] = to_timm_layout(path, np.array(leaf))
     return named

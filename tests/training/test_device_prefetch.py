@@ -76,7 +76,7 @@ def test_leaving_early_or_late_ends_the_thread(taken):
             next(batches)
     assert not any(thread.is_alive() for thread in source.threads)
     assert source.given <= taken + READ_AHEAD
-    # Whoever goes on from the step loses nothing: the next batch is a function of its number.
+    # A run that resumes at this step loses nothing: the next batch is a function of its number.
     source = Source(8)
     source.given = taken
     with DeviceBatches(source, create_mesh()) as batches:

@@ -1,4 +1,4 @@
-"""One training step: the same on any devices, passes and groups; loss and results in numpy."""
+"""One training step: the same on any devices, micro-batches and groups; results in numpy."""
 
 import functools
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from configs import digits
-from resnet_rs.config import default_config
 from resnet_rs.training.evaluation import evaluate
 from resnet_rs.training.networks import normalise
-from resnet_rs.training.objectives import create_objective, smoothed_cross_entropy
+from resnet_rs.training.objectives import smoothed_cross_entropy
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import (
     batch_norm_group_size,
@@ -88,9 +87,9 @@ def test_groups_are_the_devices_of_the_reference():
 
 
 def test_accumulation_is_the_whole_batch():
-    """Two passes with groups of 8 give the gradients of one pass with groups of 8.
+    """Two micro-batches with groups of 8 give the gradients of one batch with groups of 8.
 
-    A pass takes every other example, so the whole batch is put into that order.
+    A micro-batch takes every other example, so the whole batch is put into that order.
     """
     settings = {
         'model.batch_norm_group_size': 8,
@@ -156,8 +155,8 @@ def test_what_a_skipped_image_holds_changes_no_bit(device_count, settings):
 
 
 def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places():
-    """The norm after the first convolution, in numpy: each image stands for itself, and once more
-    where it stands before a skipped one. The loss is the mean over the others."""
+    """The norm after the first convolution, in numpy: each image counts once, and once more if it
+    precedes a skipped one. The loss is the mean over the other images."""
     batch = batch_with_skipped()
     state, metrics = first_step(batch)
     program, _ = program_of(1, **skipping())
@@ -254,36 +253,6 @@ def test_numbers_of_a_nonfinite_step_have_the_names_of_a_stored_window():
         },
     )
     assert first_nonfinite(window | {'nonfinite_step': np.int32(-1)}) is None
-
-
-def test_smoothed_cross_entropy_against_the_published_numbers():
-    """z = (1, 2, 3, .5), label 2: plain .4607734892, with smoothing .1 (eps/K) .5982734892."""
-    logits, labels = jnp.asarray([[1.0, 2.0, 3.0, 0.5]]), jnp.asarray([2])
-    assert float(smoothed_cross_entropy(logits, labels, 0.0)[0]) == pytest.approx(0.4607734892)
-    assert float(smoothed_cross_entropy(logits, labels, 0.1)[0]) == pytest.approx(0.5982734892)
-
-
-@pytest.mark.parametrize(
-    'over, expected', (('all_classes', 0.5982734892), ('other_classes', 0.6441068225))
-)
-def test_both_forms_of_label_smoothing(over, expected):
-    """The same example; the papers' form gives eps / (K - 1) to the other classes."""
-    config = default_config()
-    config.model.num_classes = 4
-    config.optimizer.label_smoothing_over = over
-    loss, _, _ = create_objective(config).losses(
-        lambda images, rngs: (jnp.asarray([[1.0, 2.0, 3.0, 0.5]]), {}),
-        {'image': None, 'label': jnp.asarray([2])},
-        {},
-        {},
-    )
-    assert float(loss[0]) == pytest.approx(expected)
-
-
-def test_normalisation_of_imagenet():
-    pixels = np.array([[0, 128, 255]], np.uint8)
-    expected = (pixels / 255.0 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    np.testing.assert_allclose(normalise(jnp.asarray(pixels), default_config()), expected, 1e-5)
 
 
 def test_evaluation_in_numpy_on_any_batching():

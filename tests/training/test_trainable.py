@@ -188,8 +188,8 @@ def test_a_phase_ends_at_its_step_and_the_next_one_starts_with_a_new_optimiser(n
 
 
 def test_the_backward_pass_ends_at_the_first_module_that_learns():
-    """In multiplications of the compiled program: the head alone costs little more than evaluation,
-    the last stage less than everything."""
+    """Multiplications of the compiled program: training the head alone costs little more than
+    evaluation, training the last stage less than training everything."""
 
     def flops(trainable):
         program = create_program(small_config(trainable), create_mesh(jax.devices()[:1]), EXAMPLES)

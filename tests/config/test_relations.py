@@ -1,0 +1,40 @@
+"""Settings that contradict each other are refused."""
+
+import pytest
+
+from resnet_rs.config import (
+    default_config,
+)
+from resnet_rs.config.validation import check_settings
+from resnet_rs.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'data.cache': 'disk'}, "data.cache is 'disk', but data.cache_dir is empty"),
+        ({'data.source': 'image_folder'}, 'data.data_dir is empty'),
+        (
+            {'data.source': 'image_folder', 'data.data_dir': 'x', 'data.cache': 'memory'},
+            "data.cache is 'memory', which is for sets of records",
+        ),
+        ({'data.repeated_augmentation': 3}, 'is 3, which does not divide batch_size=4096'),
+        ({'optimizer.accumulation_steps': 5}, 'is 5, which does not divide batch_size=4096'),
+        ({'model.batch_norm_group_size': 3}, 'is 3, which does not divide'),
+        ({'model.remat': 'block,block'}, 'has 2 names; give one, or one for each of the 4'),
+        (
+            {'model.name': 'resnest_14', 'model.remat': 'block,block'},
+            'one for each of the 4 stages',
+        ),
+        (
+            {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
+            'autoaugment_v0 has a fixed table',
+        ),
+    ],
+)
+def test_settings_that_disagree_are_refused(settings, message):
+    config = default_config()
+    config.update_from_flattened_dict(settings)
+    with pytest.raises(UserError) as error:
+        check_settings(config)
+    assert message in str(error.value)
