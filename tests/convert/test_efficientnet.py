@@ -171,15 +171,6 @@ def test_tensors_of_another_network():
         from_state_dict(state, 'tf_efficientnet_b0')
 
 
-def test_a_head_of_another_size():
-    state = timm_state()
-    state |= {key: state[key][:37] for key in ('classifier.weight', 'classifier.bias')}
-    source = from_state_dict(state, 'tf_efficientnet_b0')
-    with pytest.raises(UserError, match='37 classes.*give --num_classes=37'):
-        recognise(source, 'v1.5', None)
-    assert recognise(source, 'v1.5', 37).num_classes == 37
-
-
 def test_networks_that_timm_does_not_have():
     from resnet_rs.convert.timm import to_state_dict
     from resnet_rs.models import create_model

@@ -66,14 +66,12 @@ def two_steps(name, devices, strategy):
     return jax.device_get(state), losses, held / sum(leaf.size for leaf in leaves)
 
 
-@pytest.mark.parametrize('name', SETTINGS)
-def test_eight_devices_are_one(name):
+@pytest.mark.parametrize('name, strategy', (('resnest_14', 'zero1'), ('efficientnet_b0', 'fsdp')))
+def test_eight_devices_are_one(name, strategy):
     with jax.enable_x64(True):
         expected, losses, whole = two_steps(name, 1, 'data_parallel')
-        assert whole == 1
-        for strategy in ('fsdp', 'zero1'):
-            state, same_losses, held = two_steps(name, 8, strategy)
-            assert held < 0.5
-            np.testing.assert_allclose(same_losses, losses, rtol=1e-9)
-            for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
-                np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-11)
+        state, same_losses, held = two_steps(name, 8, strategy)
+    assert whole == 1 and held < 0.5
+    np.testing.assert_allclose(same_losses, losses, rtol=1e-9)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-11)
