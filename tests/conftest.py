@@ -59,6 +59,8 @@ SLOW = (
     'plan/test_program.py',
     'training/test_mixing.py',
     'training/test_sharding.py',
+    'training/test_family_sharding.py',
+    'test_family_commands.py',
     'parity/test_training_golden.py',
     'convert/test_sources.py',
     'scripts/test_tpu.py',

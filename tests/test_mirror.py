@@ -20,6 +20,7 @@ FOLDERS = {'benchmarks': '.py', 'configs': '.py', 'docs': '.md', 'scripts': '.sh
 LAWS = {
     'test_commands.py': 'every command',
     'test_docstrings.py': 'every function',
+    'test_family_commands.py': 'the commands with a ResNeSt and an EfficientNet',
     'test_makefile.py': 'the Makefile',
     'test_messages.py': 'the messages of every module',
     'test_mirror.py': 'the tests themselves',
@@ -38,6 +39,7 @@ LAWS = {
     'parity/test_training_parity.py': 'ten steps beside PyTorch, where it is installed',
     'pixels/test_pixels.py': 'decoding and augmentation on every kind of CPU',
     'run/test_old_work_directory.py': 'a work directory of an older commit',
+    'training/test_family_sharding.py': 'training a ResNeSt and an EfficientNet on eight devices',
 }
 
 # Modules whose tests are those of another file, because that is where their effect can be seen.
