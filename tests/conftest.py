@@ -45,6 +45,7 @@ SLOW = (
     'models/test_efficientnet.py',
     'models/test_fused_tail.py',
     'export/test_export.py',
+    'export/test_export_clips.py',
     'hub/test_hub.py',
     'pixels/test_pixels.py',
     'multihost/test_hosts.py',
