@@ -37,7 +37,7 @@ LAWS = {
     'parity/test_released_settings.py': 'configs/ beside what the authors released',
     'parity/test_training_golden.py': 'ten steps beside PyTorch, recorded',
     'parity/test_training_parity.py': 'ten steps beside PyTorch, where it is installed',
-    'parity/test_training_parity_clips.py': "ten steps beside Model Garden's, recorded",
+    'parity/test_training_parity_clips.py': "ten steps beside Model Garden's, where it is installed",
     'pixels/test_pixels.py': 'decoding and augmentation on every kind of CPU',
     'run/test_old_work_directory.py': 'a work directory of an older commit',
     'training/test_family_sharding.py': 'training a ResNeSt and an EfficientNet on eight devices',
