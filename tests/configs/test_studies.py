@@ -148,11 +148,16 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
     """VTAB-1k: 800 and 200 images, then both; SimCLR: its momentum of batch norm."""
     monkeypatch.setattr(transfer, '_examples', lambda task: task.examples or 4_000)
     for name, task in transfer.TASKS.items():
-        for protocol in transfer.PROTOCOLS:
+        for protocol in ('vtab',) if task.label else transfer.PROTOCOLS:
             for variant in (f'{protocol}/{name}', f'{protocol}/{name}/final'):
                 validation.check_settings(transfer.get_config(variant))
         assert transfer.get_config(f'vtab/{name}').data.train_split == 'train[:800]'
-        assert transfer.get_config(f'simclr/{name}/final').data.eval_split == task.test
+        assert transfer.get_config(f'vtab/{name}/final').data.eval_split == task.test
+    assert len(transfer.TASKS) == 19 and sum(bool(t.label) for t in transfer.TASKS.values()) == 7
+    scored = [
+        transfer.get_config(f'{p}/caltech101').eval.mean_per_class for p in ('simclr', 'vtab')
+    ]
+    assert scored == [True, False]
     splits = {
         variant: (config.data.train_split, config.data.eval_split)
         for variant in (

@@ -38,7 +38,8 @@ def test_clevr():
     examples = []
     for _ in range(COUNT):
         count = RANDOM.integers(3, 11)
-        coordinates = RANDOM.uniform(7, 12, (count, 3)).astype(np.float32)
+        coordinates = RANDOM.uniform(6.5, 11) + RANDOM.uniform(0, 2, (count, 3))
+        coordinates = coordinates.astype(np.float32)
         examples.append({'objects': {'size': [0] * count, 'pixel_coords': coordinates}})
     examples[0]['objects']['pixel_coords'][:, 2] = 8.5  # a bound belongs to the bin below it
     found = serialized(features, examples)
@@ -156,7 +157,7 @@ def test_squash_takes_the_whole_image():
     config.data.image_size = 6
     trained = images.training_transform(config.data)(encoded, tf.constant([1, 2])).numpy()
     np.testing.assert_array_equal(trained, found)
-    config.data.frames = 8
+    config.data.image_size, config.data.frames = 16, 8
     config.model.name = 'resnet_3d_rs_50'
     with pytest.raises(UserError, match="data.eval_crop is 'squash', which is for images"):
         check_settings(config)
