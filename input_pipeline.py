@@ -16,6 +16,7 @@ from absl import logging
 
 from resnet_rs.config import mixture
 from resnet_rs.config.clips import clip_shape
+from resnet_rs.config.second_crop import second_size
 from resnet_rs.datasets import order, records
 from resnet_rs.datasets.examples import ExampleFormat
 from resnet_rs.datasets.file_cache import cached_split, memory_bytes
@@ -49,13 +50,16 @@ def train_batches(
     examples: 'image' uint8 [B/P, S, S, 3], 'label' int32 [B/P], 'mask' float32 [B/P] (0 where an
     undecodable image was skipped), 'index' int32 [B/P] (the example's number in the split). The
     arrays are views of TensorFlow's buffers and read-only. With data.repeated_augmentation = n
-    every example stands n times in a row, each time augmented by itself.
+    every example appears n times in a row, each time augmented independently.
+
+    With distillation.second_crop a batch has 'teacher_image' uint8 [B/P, T, T, 3] too, the same
+    part of the image at the teacher's resolution.
 
     With config.objective = 'pseudo_labels' a batch holds labelled and pseudo-labelled images, in
     the order of resnet_rs.config.mixture; datasets.sources says what their batches have in
     addition.
 
-    Raises UserError for settings that cannot be, when called, and for bad data, when it is met.
+    Raises UserError for invalid settings at the call, and for bad data when their batch is read.
     """
     return TrainBatches(config, first_step, process_index, process_count)
 
@@ -146,6 +150,7 @@ def _plan_source(config, process_count: int) -> InputPlan:
         local_batch=local,
         threads=threads_of(data),
         cache=memory_bytes(split, data),
+        second_size=second_size(config),
     )
     return InputPlan(examples, local, streams, memory)
 
@@ -154,8 +159,8 @@ class TrainBatches(Iterator):
     """The iterator of `train_batches`.
 
     Attributes:
-      step: the step whose batch comes next.
-      corrupt_images: how many undecodable images were skipped so far.
+      step: the step of the next batch.
+      corrupt_images: the number of undecodable images skipped so far.
       memory: the MemoryPlan of the labelled images in this process.
     """
 
@@ -209,7 +214,13 @@ def _open_source(source: Source, first_step, process_index, process_count) -> Re
 
     pipeline = Pipeline(
         read,
-        ExampleFormat(files, info.num_classes, data.image_size, clip_shape(config, 'train')),
+        ExampleFormat(
+            files,
+            info.num_classes,
+            data.image_size,
+            clip_shape(config, 'train'),
+            second_size(config),
+        ),
         training_transforms(config, files),
         plan.local_batch,
         plan.memory.prefetch_batches,

@@ -31,6 +31,7 @@ from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.evaluation import (
     Evaluation,
     evaluate,
+    with_mean_per_class,
     write_predictions,
     write_result,
 )
@@ -243,7 +244,8 @@ def evaluate_split(
         skipped = hosts.gather('images left out of the evaluation', str(left_out))
         return batches.num_examples - sum(map(int, skipped))
 
-    return evaluate(eval_step, weights, batches, expected, mesh)
+    found = evaluate(eval_step, weights, batches, expected, mesh)
+    return with_mean_per_class(found) if config.eval.mean_per_class else found
 
 
 def check_finite(state: TrainState, workdir: str) -> None:
@@ -267,7 +269,7 @@ def check_finite(state: TrainState, workdir: str) -> None:
 
 
 def check(config: ml_collections.ConfigDict, workdir: str) -> str:
-    """Says that this run can start here and what it will be; raises UserError if it cannot.
+    """Reports that this run can start here, and its main figures; raises UserError if it cannot.
 
     Pictures of what the network sees are written into WORKDIR/check.
     """

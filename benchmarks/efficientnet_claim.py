@@ -1,9 +1,9 @@
-"""Estimated training steps of EfficientNet beside ResNet-RS, on several generations of TPUs.
+"""Estimated training steps of EfficientNet, ResNet-RS and ResNeSt on several generations of TPUs.
 
     python benchmarks/efficientnet_claim.py [--generations=v3,v5e] [--rows=b0,50@160] [--csv=FILE]
 
-Compiles the training step of each row of configs/efficientnet.py (B0 to B7) and of
-configs/resnet_rs.py for one device, at batch 128, halved until it fits, as the ResNet-RS paper
+Compiles the training step of each row of configs/efficientnet.py (B0 to B7), configs/resnet_rs.py
+and configs/resnest.py for one device, at batch 128, halved until it fits, as the ResNet-RS paper
 measured, and normalises to 128 images. A row is appended to the table as soon as it is there, and
 rows that the table has are left out: the same command resumes. A row takes minutes of CPU and up to
 13 GB of memory. docs/efficientnet.md shows the results: --page prints its tables from the file, and
@@ -24,8 +24,7 @@ from resnet_rs.plan import topology  # noqa: E402
 from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
 
 TABLE = ROOT / 'docs' / 'efficientnet.csv'
-# The order in which rows are compiled: those that say most about the claim first.
-EFFICIENTNETS = ('b0', 'b3', 'b5', 'b7', 'b1', 'b2', 'b4', 'b6')
+EFFICIENTNETS = ('b0', 'b1', 'b2', 'b3', 'b4', 'b5', 'b6', 'b7')
 RESNETS_RS = (
     '50@160',
     '101@160',
@@ -39,6 +38,10 @@ RESNETS_RS = (
     '350@320',
     '420@320',
 )
+RESNESTS = ('resnest-50', 'resnest-101', 'resnest-200', 'resnest-269')
+RESNEST_TOP1 = dict(zip(RESNESTS, (81.13, 83.0, 83.9, 84.5), strict=True))  # of its paper's text
+SERIES = {'EfficientNet': EFFICIENTNETS, 'ResNet-RS': RESNETS_RS, 'ResNeSt': RESNESTS}
+ROWS = EFFICIENTNETS + RESNETS_RS + RESNESTS
 TOPOLOGIES = {'v3': 'v3:2x2', 'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v6e': 'v6e:2x2'}
 IMAGES = 128
 # EfficientNets, each with the ResNet-RS of the nearest published top-1.
@@ -51,7 +54,21 @@ MATCHED = {
     'b6': '350@256',
     'b7': '420@320',
 }
-NOT_RUN = 'not run'
+# What is compiled first, so that a table that is not finished says most about the claim.
+FIRST = (
+    ('b1', ('v3', 'v5e')),
+    ('b2', ('v3', 'v5e')),
+    ('b0', ('v5e', 'v3')),
+    ('b1', ('v6e', 'v4')),
+    ('b4', ('v3', 'v5e')),
+    ('b6', ('v3', 'v5e')),
+    ('b5', ('v3', 'v5e')),
+    ('b7', ('v3', 'v5e')),
+    ('resnest-50', ('v5e', 'v3')),
+    ('b3', ('v3', 'v5e')),
+    ('b4', ('v6e', 'v4')),
+)
+NOT_RUN = 'not compiled'
 FIELDS = (
     'generation',
     'row',
@@ -69,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--generations', default=','.join(TOPOLOGIES), help='comma separated')
-    parser.add_argument('--rows', default=','.join(EFFICIENTNETS + RESNETS_RS))
+    parser.add_argument('--rows', default=','.join(ROWS))
     parser.add_argument('--csv', type=pathlib.Path, default=TABLE, help='(default: %(default)s)')
     parser.add_argument('--plot', type=pathlib.Path, help='draw the table, compile nothing')
     parser.add_argument('--page', action='store_true', help='print the tables of the page')
@@ -83,12 +100,23 @@ def main(arguments: list[str] | None = None) -> None:
             return
         generations, rows = options.generations.split(','), options.rows.split(',')
         check('generation', generations, TOPOLOGIES)
-        check('row', rows, EFFICIENTNETS + RESNETS_RS)
+        check('row', rows, ROWS)
         topology.prepare_environment()
         topology.check_libtpu()
-        for generation in generations:
-            for row in rows:
-                compile_row(options.csv, generation, row)
+        for generation, row in in_order(generations, rows):
+            compile_row(options.csv, generation, row)
+
+
+def in_order(generations: list[str], rows: list[str]) -> list[tuple[str, str]]:
+    """Returns the pairs of `generations` and `rows`: those of FIRST and their matches, the rest."""
+    pairs = [
+        (generation, each)
+        for row, first in FIRST
+        for generation in first
+        for each in (row, MATCHED.get(row, row))
+    ]
+    pairs += [(generation, row) for generation in generations for row in rows]
+    return [pair for pair in dict.fromkeys(pairs) if pair[0] in generations and pair[1] in rows]
 
 
 def check(what: str, names: list[str], known) -> None:
@@ -114,7 +142,7 @@ def compile_row(table: pathlib.Path, generation: str, row: str) -> None:
 
 def largest_batch(known: list[dict], generation: str, row: str) -> int:
     """Returns the first batch to try: that of a smaller network of the same series, else 128."""
-    series = next(series for series in (sorted(EFFICIENTNETS), RESNETS_RS) if row in series)
+    series = next(series for series in SERIES.values() if row in series)
     smaller = series[: series.index(row)]
     batches = [
         int(each['batch'])
@@ -126,15 +154,16 @@ def largest_batch(known: list[dict], generation: str, row: str) -> int:
 
 def estimate(generation: str, row: str, batch: int) -> dict:
     """Returns a row: the largest of `batch`, `batch` / 2, ... that fits, and what it takes."""
-    from configs import efficientnet, resnet_rs
+    import jax
+
     from resnet_rs.models.cost import count_cost
     from resnet_rs.plan.cache import DoesNotFit, PlanCache
     from resnet_rs.plan.program import compile_step
     from resnet_rs.training.steps import model_of
 
     device = topology.open_topology(TOPOLOGIES[generation], devices=1)
-    configs = efficientnet if row in EFFICIENTNETS else resnet_rs
-    config = configs.get_config(row).unlock()
+    config = configuration(row)
+    jax.clear_caches()  # the last row's programs
     start = time.monotonic()
     while True:
         config.batch_size = config.eval.batch_size = batch
@@ -161,6 +190,17 @@ def estimate(generation: str, row: str, batch: int) -> dict:
     }
 
 
+def configuration(row: str):
+    """Returns the configuration of a row, which may be changed."""
+    from configs import efficientnet, resnest, resnet_rs
+
+    if row in EFFICIENTNETS:
+        return efficientnet.get_config(row).unlock()
+    if row in RESNESTS:
+        return resnest.get_config(row.removeprefix('resnest-')).unlock()
+    return resnet_rs.get_config(row).unlock()
+
+
 def read(table: pathlib.Path) -> list[dict]:
     """Returns the rows of the table, none where there is no such file."""
     if not table.exists():
@@ -172,19 +212,51 @@ def read(table: pathlib.Path) -> list[dict]:
 def page(rows: list[dict]) -> str:
     """Returns the tables of docs/efficientnet.md, with NOT_RUN where a row is missing."""
     known = {(row['generation'], row['row']): row for row in rows}
-    every = sorted(EFFICIENTNETS) + list(RESNETS_RS)
-    lines = ['| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
+    timed = {name: each for name, each in published().items() if each['tpu_v3_ms']}
+    lines = [
+        '| | ' + ' | '.join(TOPOLOGIES) + ' | published, v3 |',
+        '|---' * (2 + len(TOPOLOGIES)) + '|',
+    ]
     for efficientnet, resnet in MATCHED.items():
         ratios = [
             _ratio(known.get((generation, efficientnet)), known.get((generation, resnet)))
             for generation in TOPOLOGIES
         ]
+        ratios.append('not found')
+        if efficientnet in timed:
+            of_paper = [float(timed[name]['tpu_v3_ms']) for name in (efficientnet, resnet)]
+            sure = timed[efficientnet]['latency_source'] == 'repository'
+            ratios[-1] = f'{of_paper[0] / of_paper[1]:.2f}{"" if sure else " (unverified)"}'
         lines.append(f'| {efficientnet.upper()} / {resnet} | ' + ' | '.join(ratios) + ' |')
-    lines += ['', '| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
-    for name in every:
-        cells = [_cell(known.get((generation, name))) for generation in TOPOLOGIES]
-        lines.append(f'| {name.upper()} | ' + ' | '.join(cells) + ' |')
+    lines += [
+        '',
+        '| | GFLOPs of an image | ' + ' | '.join(TOPOLOGIES) + ' |',
+        '|---' * (2 + len(TOPOLOGIES)) + '|',
+    ]
+    flops = {row['row']: row['gigaflops_per_image'] for row in rows}
+    for name in ROWS:
+        cells = [flops.get(name, NOT_RUN)]
+        cells += [_cell(known.get((generation, name))) for generation in TOPOLOGIES]
+        lines.append(f'| {label_of(name)} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
+
+
+def published() -> dict[str, dict]:
+    """Returns {row: its line of resnet_rs/sweep/published_results.csv}."""
+    from resnet_rs.sweep.pareto import PUBLISHED_FILE
+
+    with PUBLISHED_FILE.open() as file:
+        lines = list(csv.DictReader(line for line in file if not line.startswith('#')))
+    return {
+        each['name'].lower()
+        if each['series'] == 'EfficientNet'
+        else f'{each["name"]}@{each["resolution"]}': each
+        for each in lines
+    }
+
+
+def label_of(row: str) -> str:
+    return row.upper() if row in EFFICIENTNETS else row.replace('resnest', 'ResNeSt')
 
 
 def _ratio(efficientnet: dict | None, resnet: dict | None) -> str:
@@ -209,16 +281,7 @@ def draw(rows: list[dict]):
     """
     import matplotlib.figure
 
-    from resnet_rs.sweep.pareto import PUBLISHED_FILE
-
-    with PUBLISHED_FILE.open() as file:
-        published = list(csv.DictReader(line for line in file if not line.startswith('#')))
-    top1 = {
-        each['name'].lower()
-        if each['series'] == 'EfficientNet'
-        else f'{each["name"]}@{each["resolution"]}': float(each['top1'])
-        for each in published
-    }
+    top1 = {name: float(each['top1']) for name, each in published().items()} | RESNEST_TOP1
     generations = [name for name in TOPOLOGIES if any(row['generation'] == name for row in rows)]
     figure = matplotlib.figure.Figure(figsize=(5.5 * len(generations), 4.5), layout='constrained')
     for axes, generation in zip(
@@ -227,9 +290,7 @@ def draw(rows: list[dict]):
         here = {row['row']: row for row in rows if row['generation'] == generation}
         timed = all(row['milliseconds_per_128'] for row in here.values())
         column = 'milliseconds_per_128' if timed else 'million_cycles_per_128'
-        for color, (label, names) in enumerate(
-            {'EfficientNet': sorted(EFFICIENTNETS), 'ResNet-RS': RESNETS_RS}.items()
-        ):
+        for color, (label, names) in enumerate(SERIES.items()):
             points = [
                 (float(here[name][column]), top1[name], name) for name in names if name in here
             ]
@@ -238,7 +299,7 @@ def draw(rows: list[dict]):
                 axes.plot(times, accuracies, 'o-', color=f'C{color}', label=label)
             for time_, accuracy, name in points:
                 axes.annotate(
-                    name.upper() if label == 'EfficientNet' else name,
+                    label_of(name),
                     (time_, accuracy),
                     xytext=(4, -9),
                     textcoords='offset points',

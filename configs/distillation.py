@@ -37,9 +37,9 @@ BAG_OF_TRICKS = {
 }
 
 # Beyer et al. 2021 (arXiv 2106.05237) and big_vision's configs/proj/distill/bit_i1k.py. Student
-# BiT-R50, with group norm and weight standardisation, teacher BiT-M-R152x2, both at 224 pixels;
-# this student has batch norm. Not taken over: training on 98 % of the training images, Adam's first
-# moment in bfloat16, the scaling of pixels to [-1, 1].
+# BiT-R50, with group norm and weight standardisation, teacher BiT-M-R152x2, both at 224 pixels,
+# or the teacher at 384; this student has batch norm. Not taken over: training on 98 % of the
+# training images, Adam's first moment in bfloat16, the scaling of pixels to [-1, 1].
 FUNMATCH = {
     'model.name': 'resnet_50',
     'model.dropout_rate': 0.0,
@@ -74,6 +74,8 @@ ROWS = {
     'funmatch':             FUNMATCH,                                             # 81.54  not run
     'funmatch_4800':        FUNMATCH | {'duration': '4800 epochs'},               # 82.18  not run
     'funmatch_9600':        FUNMATCH | {'duration': '9600 epochs'},               # 82.31  not run
+    'funmatch_384':         FUNMATCH | {'distillation.image_size': 384,
+                                        'distillation.second_crop': True},        # 81.82  not run
     'deit_hard':            DEIT_HARD,                                            # -      not run
     'digits':               {'model.width_multiplier': 0.125,
                              'distillation.temperature': 4.0},                    # -      not run

@@ -9,10 +9,10 @@ weights. Batch norm is not synchronised. "paper" is the top-1 of the paper's tex
 size of the second column; "released" that of the authors' PyTorch and GluonCV weights. "ours" is
 what this code reached.
 
-Other than there: AutoAugment acts on the crop, there on the whole image before it is cropped; the
-rate of DropBlock rises with every step, there with every epoch; kernels start as in their PyTorch
-code. Row 200 is evaluated with bicubic interpolation there and trained with bilinear; here both are
-bicubic.
+Differences from that script: AutoAugment acts on the crop, there on the whole image before it is
+cropped; the rate of DropBlock rises with every step, there with every epoch; kernels start as in
+their PyTorch code. Row 200 is evaluated with bicubic interpolation there and trained with bilinear;
+here both are bicubic.
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,9 @@
     python main.py --config=configs/scaling_study.py:depth=101,width=1.0,resolution=224,epochs=350 \
       --workdir=DIR
 
-trains a cell. An axis that is not given has the value above. Accuracy is measured on minival, a
-held-out part of the training images. The paper shows its results only as plots, so it has no number
-for a cell; ours: not run.
+trains a cell. An axis that is not given has its value in this command. Accuracy is measured on
+minival, a held-out part of the training images. The paper shows its results only as plots, so it
+has no number for a cell; ours: not run.
 
 Runs of 10 and 100 epochs have no RandAugment, dropout, stochastic depth or label smoothing (the
 paper's appendix E). The rates of the 350-epoch runs below are unverified, because we have not seen

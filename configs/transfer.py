@@ -10,10 +10,10 @@ they differ from ResNet-50's here. Settings are chosen on the first variant of a
 `simclr/cifar100/final`, trains on training and validation images and evaluates on test images.
 Nothing here has been run.
 
-VTAB-1k has 19 tasks. Those below are the 12 whose labels tfds stores as 'label'. The labels of
-clevr, kitti, dsprites and smallnorb (seven tasks) are computed from other features, which the data
-reader does not do. Its protocol squashes images to 224 x 224; this code takes the centre crop of
-the shorter side, which differs for images that are not square.
+VTAB-1k has 19 tasks. The labels of clevr, kitti, dsprites and smallnorb (seven tasks) are computed
+from other features of the set (config.data.label); SimCLR's protocol has not these tasks. VTAB
+squashes images to 224 x 224. caltech101, flowers and pets are scored by the mean of the accuracies
+of the classes (as in linusericsson/ssl-transfer, which follows SimCLR; VTAB takes the top-1).
 """
 
 from typing import NamedTuple
@@ -31,6 +31,8 @@ class Task(NamedTuple):
     validation: the split that tfds has for validation, or the part of 'train', in percent, at which
       VTAB's validation images begin.
     examples: of 'train'; 0 to read it from the prepared dataset in $TFDS_DATA_DIR.
+    label: config.data.label.
+    mean_per_class: whether SimCLR's protocol reports the mean of the accuracies of the classes.
     """
 
     name: str
@@ -38,16 +40,18 @@ class Task(NamedTuple):
     validation: str | int
     examples: int = 0
     test: str = 'test'
+    label: str = ''
+    mean_per_class: bool = False
 
 
 # Splits: google-research/task_adaptation. eurosat and resisc45 have one split; it trains on 60 %
 # and validates on the next 20 %, so the rest is for testing (an inference).
 TASKS = {
-    'caltech101': Task('caltech101', 102, 90),
+    'caltech101': Task('caltech101', 102, 90, mean_per_class=True),
     'cifar100': Task('cifar100', 100, 90, 50_000),
     'dtd': Task('dtd', 47, 'validation'),
-    'oxford_flowers102': Task('oxford_flowers102', 102, 'validation'),
-    'oxford_iiit_pet': Task('oxford_iiit_pet', 37, 80),
+    'oxford_flowers102': Task('oxford_flowers102', 102, 'validation', mean_per_class=True),
+    'oxford_iiit_pet': Task('oxford_iiit_pet', 37, 80, mean_per_class=True),
     'sun397': Task('sun397/tfds', 397, 'validation'),
     'svhn_cropped': Task('svhn_cropped', 10, 90),
     'patch_camelyon': Task('patch_camelyon', 2, 'validation'),
@@ -55,6 +59,13 @@ TASKS = {
     'resisc45': Task('resisc45', 45, 60, 31_500, 'train[80%:]'),
     'diabetic_retinopathy': Task('diabetic_retinopathy_detection/btgraham-300', 5, 'validation'),
     'dmlab': Task('dmlab', 6, 'validation'),
+    'clevr_count': Task('clevr', 8, 90, test='validation', label='count_all'),
+    'clevr_distance': Task('clevr', 6, 90, test='validation', label='closest_object_distance'),
+    'kitti_distance': Task('kitti', 4, 'validation', label='closest_vehicle_distance'),
+    'dsprites_x_position': Task('dsprites', 16, 80, test='train[90%:]', label='x_position'),
+    'dsprites_orientation': Task('dsprites', 16, 80, test='train[90%:]', label='orientation'),
+    'smallnorb_azimuth': Task('smallnorb', 18, 'test', test='test[50%:]', label='azimuth'),
+    'smallnorb_elevation': Task('smallnorb', 9, 'test', test='test[50%:]', label='elevation'),
 }
 
 # task_adaptation, scripts/run_all_tasks.sh: 1,000 steps of 64 images, no augmentation, the rate
@@ -63,9 +74,9 @@ VTAB = {
     'batch_size': 64,
     'duration': '1000 steps',
     'model.batch_norm_momentum': 0.9,
-    'data.crop_area': (1.0, 1.0),
+    'data.train_crop': 'evaluation',
     'data.flip': False,
-    'data.eval_crop': 'fraction 1',
+    'data.eval_crop': 'squash',
     'optimizer.learning_rate': 0.01 * 256 / 64,
     'optimizer.schedule': 'step',
     'optimizer.step_at': (0.3, 0.6, 0.9),
@@ -93,18 +104,20 @@ def get_config(variant: str = 'simclr/cifar100') -> ConfigDict:
     """Returns the settings of PROTOCOL/TASK or PROTOCOL/TASK/final, without init_from; locked."""
     protocol, _, rest = variant.partition('/')
     name, _, final = rest.partition('/')
-    if protocol not in PROTOCOLS or name not in TASKS or final not in ('', 'final'):
+    tasks = [name for name, task in TASKS.items() if protocol == 'vtab' or not task.label]
+    if protocol not in PROTOCOLS or name not in tasks or final not in ('', 'final'):
         raise UserError(
             f'configs/transfer.py has no variant {variant!r}; it has PROTOCOL/TASK and '
             f'PROTOCOL/TASK/final, with a protocol of {", ".join(PROTOCOLS)} and a task of '
-            f'{", ".join(TASKS)}'
+            f'{", ".join(tasks)}'
         )
     task = TASKS[name]
     config = default_config()
     config.model.name = 'resnet_50'
     config.model.num_classes = task.classes
     config.model.dropout_rate = 0.0
-    config.data.name = task.name
+    config.data.name, config.data.label = task.name, task.label
+    config.eval.mean_per_class = task.mean_per_class and protocol == 'simclr'
     config.data.image_size = 224
     config.data.augment = 'none'
     config.optimizer.label_smoothing = 0.0
@@ -142,5 +155,6 @@ def _examples(task: Task) -> int:
     if task.examples:
         return task.examples
     config = default_config()
-    config.data.name, config.data.train_split, config.data.eval_split = task.name, 'train', 'train'
+    config.data.name, config.data.label = task.name, task.label
+    config.data.train_split = config.data.eval_split = 'train'
     return find_dataset(config.data).split('train').num_examples

@@ -330,7 +330,7 @@ def _flags():
     flags.DEFINE_integer(
         'image_size',
         None,
-        "Pixels, else the configuration's data.image_size.",
+        "Side of an image in pixels; by default the configuration's data.image_size.",
         lower_bound=1,
         **options,
     )

@@ -23,6 +23,7 @@ from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
 PROBES = ('few_shot', 'logistic', 'neighbours')
+INPUTS = ('features', 'pixels')
 VALIDATION = 0.1  # of the training images, as in DINOv2's code
 PIXELS = 32  # side to which images are reduced for the classifiers of pixels
 
@@ -65,7 +66,8 @@ def measure(splits: dict, options) -> dict:
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     rows = []
     for name in options.probes:
-        for inputs, (train, test) in splits.items():
+        for inputs in options.inputs:
+            train, test = splits[inputs]
             kept, validation = (
                 train.at(examples) for examples in probes.held_out(train.labels, VALIDATION)
             )
@@ -149,6 +151,9 @@ def _parser():
     )  # fmt: skip
     parser.add_argument(
         '--probes', nargs='+', choices=PROBES, default=list(PROBES), help='(default: all)'
+    )
+    parser.add_argument(
+        '--inputs', nargs='+', choices=INPUTS, default=list(INPUTS), help='(default: both)'
     )
     parser.add_argument('--output', metavar='FILE', help='new JSON file for the results')
     return parser

@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
             data__source=options.source,
             data__name=options.data,
             data__data_dir=options.data_dir,
+            data__classes=options.classes and tuple(options.classes),
             eval__batch_size=options.batch_size,
             eval__image_size=options.image_size,
         )

@@ -60,6 +60,8 @@ SLOW = (
     'plan/test_program.py',
     'training/test_mixing.py',
     'training/test_sharding.py',
+    'training/test_family_sharding.py',
+    'test_family_commands.py',
     'parity/test_training_golden.py',
     'convert/test_sources.py',
     'scripts/test_tpu.py',
@@ -91,6 +93,9 @@ SLOW = (
     'test_main_clips.py',
     'docs/test_library.py',
     'configs/test_studies.py',
+    'configs/test_fashion_mnist_sweeps.py',
+    'datasets/test_computed_labels.py',
+    'datasets/test_streams_of_files.py',
     'datasets/test_pseudo_labels.py',
     'test_input_pipeline.py',
     'test_main_evaluation.py',
@@ -117,7 +122,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Spares the collector the modules, and most searches: they take a fifth of the time."""
+    """Excludes the modules from garbage collection, which would take a fifth of the time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
@@ -177,16 +182,12 @@ def no_report(monkeypatch):
 @pytest.fixture(scope='module')
 def v3_core():
     """One core of a TPU v3; compiled for with the optimisations that are off for other tests."""
+    from helpers.tpu import prepare_environment
+
     from resnet_rs.plan import topology
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ('TPU_SKIP_MDS_QUERY', '1'),
-            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
-            ('TPU_WORKER_HOSTNAMES', 'localhost'),
-        ):
-            patch.setenv(name, value)
+        prepare_environment(patch)
         before = jax.config.values['jax_disable_most_optimizations']
         jax.config.update('jax_disable_most_optimizations', False)
         yield topology.open_topology('v3:2x2', devices=1)

@@ -1,4 +1,4 @@
-"""Every command: a mistake in its usage is one line, told before anything slow is imported."""
+"""Every command: a mistake in its usage is one line, reported before anything slow is imported."""
 
 import os
 import pathlib

@@ -21,7 +21,7 @@ def test_random_access_epochs_hold_every_example_once(source):
 
 
 def streams_by_epoch(config, epochs):
-    """The example numbers that each of the 4 streams gives out, cut into epochs."""
+    """The example numbers that each of the 4 streams yields, cut into epochs."""
     n, streams = prepared.TRAIN_EXAMPLES, 4
     steps = epochs * n // config.batch_size + 2
     # Stream s owns a fixed slice of every batch.

@@ -38,7 +38,7 @@ def test_the_clock_of_the_device():
 
 
 class Clock:
-    """Every step takes the next of `seconds`; the warm-up is not looked at."""
+    """Every step takes the next of `seconds`; the warm-up does not count."""
 
     def __init__(self, seconds):
         self.now, self.seconds = 0.0, iter(seconds)

@@ -98,8 +98,7 @@ def test_test_runs_everything_and_test_fast_leaves_out_what_is_slow(make):
 
 def test_slow_files_exist():
     """A file that was renamed would be run by make test-fast."""
-    names = {path.name for path in (ROOT / 'tests').rglob('test_*.py')}
-    assert set(conftest.SLOW) <= names
+    assert not [name for name in conftest.SLOW if not (ROOT / 'tests' / name).is_file()]
 
 
 def test_ci_runs_tests_that_exist():

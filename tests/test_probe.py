@@ -11,6 +11,7 @@ from helpers.random_network import digits_config, write_network
 
 import input_pipeline
 from resnet_rs import probe
+from resnet_rs.datasets.subsets import read_labels
 from resnet_rs.run import features
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.networks import normalise
@@ -38,7 +39,7 @@ def test_features_are_the_pooled_ones_of_every_image_in_order(network):
     )
     test, pixels = found['features'][1], found['pixels'][1]
     np.testing.assert_array_equal(test.labels, batch['label'])
-    np.testing.assert_array_equal(features.read_labels(images[1]), batch['label'])
+    np.testing.assert_array_equal(read_labels(images[1].split, 'array_record'), batch['label'])
     pooled = jax.jit(lambda v, x: model.apply(v, x, False, output='pooled'))
     expected = pooled(variables, normalise(jnp.asarray(batch['image']), config))
     np.testing.assert_allclose(test.features, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,8 @@
 """The settings of videos, for the table in table.py, and the shapes that follow from them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import ml_collections
 
 from resnet_rs.config import relations
@@ -7,6 +10,19 @@ from resnet_rs.config.setting import Change, Setting
 from resnet_rs.utils.rules import Rule, whole
 
 MOST_FRAMES = 4096
+
+
+def crops(settings: Mapping[str, Any]) -> str:
+    """Returns why videos do not have the crops, or ''; a relation of the table."""
+    for name, only in (('data.eval_crop', 'squash'), ('data.train_crop', 'evaluation')):
+        if settings['data.frames'] and settings[name] == only:
+            return (
+                f'{name} is {only!r}, which is for images, but data.frames is '
+                f'{settings["data.frames"]}; use another --config.{name}'
+            )
+    return ''
+
+
 OF_DATA = {
     'data.frames': Setting(
         0,

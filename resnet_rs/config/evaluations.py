@@ -27,7 +27,7 @@ def evaluation_names(config: ml_collections.ConfigDict, only: str = '') -> tuple
 def evaluation_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
     """Returns the configuration of a run whose default evaluation is the evaluation `name`.
 
-    It reads no training split, and nothing from a cache in memory, which holds that alone.
+    It has no training split, and no cache in memory, which would hold only the training split.
     """
     if name == DEFAULT_EVALUATION:
         return config

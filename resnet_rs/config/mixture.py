@@ -10,6 +10,10 @@ from typing import Any
 
 import ml_collections
 
+from resnet_rs.config import relations
+from resnet_rs.config.setting import Change, Setting
+from resnet_rs.utils.rules import choice, number, text, whole
+
 OBJECTIVE = 'pseudo_labels'
 
 
@@ -20,8 +24,8 @@ def has_pseudo_labels(config: ml_collections.ConfigDict) -> bool:
 
 def group_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Returns the labelled and the pseudo-labelled images of a group."""
-    passes = config.optimizer.accumulation_steps
-    return passes, passes * config.pseudo_labels.ratio
+    micro_batches = config.optimizer.accumulation_steps
+    return micro_batches, micro_batches * config.pseudo_labels.ratio
 
 
 def images_per_epoch(config: ml_collections.ConfigDict, examples: int) -> int:
@@ -38,15 +42,46 @@ def conflict(settings: Mapping[str, Any]) -> str:
     if settings['objective'] != OBJECTIVE:
         return ''
     ratio = settings['pseudo_labels.ratio']
-    passes = settings['optimizer.accumulation_steps']
+    micro_batches = settings['optimizer.accumulation_steps']
     repeats = settings['data.repeated_augmentation']
-    group = (1 + ratio) * passes * repeats
+    group = (1 + ratio) * micro_batches * repeats
     if settings['batch_size'] % group == 0:
         return ''
     parts = [f'1 + pseudo_labels.ratio = {1 + ratio}']
-    parts += [f'optimizer.accumulation_steps = {passes}'] * (passes > 1)
-    parts += [f'data.repeated_augmentation = {repeats}'] * (repeats > 1)
+    if micro_batches > 1:
+        parts.append(f'optimizer.accumulation_steps = {micro_batches}')
+    if repeats > 1:
+        parts.append(f'data.repeated_augmentation = {repeats}')
     return (
         f'batch_size is {settings["batch_size"]}, which {" x ".join(parts)} does not divide; make '
         f'--config.batch_size a multiple of {group}'
     )
+
+
+# The settings of pseudo-labels, for the table in table.py.
+OF_PSEUDO_LABELS = {
+    'pseudo_labels.file': Setting(
+        '', text(), 'file of resnet_rs.pseudo_label; empty: none', Change.HOST),
+    'pseudo_labels.data_dir': Setting(
+        '', text(), 'directory of the images that the file has labels of; empty: data.data_dir',
+        Change.HOST),
+    'pseudo_labels.ratio': Setting(
+        1, whole(1, 1000), 'pseudo-labelled images for each labelled one in a batch',
+        relation=conflict),
+    'pseudo_labels.form': Setting(
+        'soft', choice('soft', 'hard'),
+        "soft: the target is the teacher's distribution; hard: its prediction is a label, with "
+        'label smoothing'),
+    'pseudo_labels.temperature': Setting(
+        1.0, number(0, above=True), 'T of soft labels: p^(1/T), normalised',
+        relation=relations.pseudo_label_temperature),
+    'pseudo_labels.least_confidence': Setting(
+        0.0, number(0, 1), 'least probability of a prediction that is learnt from'),
+    'pseudo_labels.per_class': Setting(
+        0, whole(0), 'images of each predicted class: the most confident ones, or copies where '
+        'there are fewer; 0: all images'),
+    'pseudo_labels.normalise_by': Setting(
+        'all_images', choice('all_images', 'labelled_images'),
+        "divisor of the summed loss; labelled_images, as in Noisy Student's code: the mean over "
+        'labelled images plus ratio times the mean over pseudo-labelled ones'),
+}  # fmt: skip

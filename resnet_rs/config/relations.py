@@ -14,6 +14,16 @@ FILES_OF_SOURCES = {
     'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg or SPLIT/CLASS/VIDEO.mp4',
     'sequence_examples': 'SPLIT*.tfrecord',
 }
+# Labels that datasets.computed_labels computes.
+LABELS = (
+    'count_all',
+    'closest_object_distance',
+    'closest_vehicle_distance',
+    'x_position',
+    'orientation',
+    'azimuth',
+    'elevation',
+)
 VIDEO_SOURCES = ('video_folder', 'sequence_examples')
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
@@ -55,22 +65,20 @@ def objective(settings: Mapping[str, Any]) -> str:
 
 
 def distillation_form(settings: Mapping[str, Any]) -> str:
-    temperature = settings['distillation.temperature']
-    if settings['distillation.form'] != 'hard' or temperature == 1:
-        return ''
-    return (
-        f"distillation.temperature is {temperature}, but distillation.form is 'hard', which has "
-        'none; use --config.distillation.temperature=1'
-    )
+    return _no_temperature_of_hard_labels(settings, 'distillation')
 
 
 def pseudo_label_temperature(settings: Mapping[str, Any]) -> str:
-    temperature = settings['pseudo_labels.temperature']
-    if settings['pseudo_labels.form'] != 'hard' or temperature == 1:
+    return _no_temperature_of_hard_labels(settings, 'pseudo_labels')
+
+
+def _no_temperature_of_hard_labels(settings: Mapping[str, Any], group: str) -> str:
+    temperature = settings[f'{group}.temperature']
+    if settings[f'{group}.form'] != 'hard' or temperature == 1:
         return ''
     return (
-        f"pseudo_labels.temperature is {temperature}, but pseudo_labels.form is 'hard', which has "
-        'none; use --config.pseudo_labels.temperature=1'
+        f"{group}.temperature is {temperature}, but {group}.form is 'hard', which has none; use "
+        f'--config.{group}.temperature=1'
     )
 
 
@@ -143,6 +151,15 @@ def data_dir(settings: Mapping[str, Any]) -> str:
     return (
         f'data.source is {source!r}, but data.data_dir is empty; name the folder that holds '
         f'{FILES_OF_SOURCES[source]} with --config.data.data_dir'
+    )
+
+
+def computed_label(settings: Mapping[str, Any]) -> str:
+    if not settings['data.label'] or settings['data.source'] == 'tfds':
+        return ''
+    return (
+        f'data.label is {settings["data.label"]!r}, which is computed from features of a tfds set, '
+        f'but data.source is {settings["data.source"]!r}; use --config.data.label='
     )
 
 

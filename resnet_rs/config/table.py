@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import ml_collections
 
-from resnet_rs.config import clips, mixture, relations
+from resnet_rs.config import clips, mixture, relations, second_crop
 from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS
 from resnet_rs.config.setting import Change, Setting
 from resnet_rs.config.trainable import trainable
@@ -30,6 +30,7 @@ from resnet_rs.utils.rules import (
     subset,
     text,
     whole,
+    whole_numbers,
 )
 
 IMAGENET_MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -125,10 +126,18 @@ SETTINGS = {
         False, flag(), 'allow a batch larger than the training split, which repeats images',
         Change.RESUME),
     'data.train_split': Setting(
-        'train', text(required=True), 'training split in the notation of tfds'),
+        'train', text(required=True),
+        "training split in the notation of tfds; 'train, 100 per class, seed 0' draws images"),
     'data.eval_split': Setting(
         'validation', text(required=True), 'evaluation split in the notation of tfds',
         Change.EVALUATION),
+    'data.label': Setting(
+        '', choice('', *relations.LABELS),
+        "label computed from other features of a tfds set, as VTAB's tasks have; empty: its own",
+        relation=relations.computed_label),
+    'data.classes': Setting(
+        (), whole_numbers(),
+        'numbers of the classes to use, which are numbered anew in this order; empty: all'),
     'data.image_size': Setting(
         160, whole(LEAST_IMAGE_SIZE), 'side of a training image in pixels'),
     'data.resize': Setting(
@@ -137,6 +146,10 @@ SETTINGS = {
     'data.crop_area': Setting(
         (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image'),
     'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
+    'data.train_crop': Setting(
+        'random', choice('random', 'evaluation'),
+        'crop of training images; evaluation: the same as in evaluation (data.eval_crop)',
+        relation=clips.crops),
     'data.flip': Setting(True, flag(), 'mirror half of the training images'),
     'data.augment': Setting(
         'randaugment', joined(AUGMENTATIONS),
@@ -156,7 +169,7 @@ SETTINGS = {
     'data.cutmix_alpha': Setting(0.0, number(0), "alpha of CutMix's Beta(alpha, alpha); 0: off"),
     'data.eval_crop': Setting(
         'padding 32', center_crop(), 'centre crop of evaluation: the pixels left out, or the '
-        'fraction kept', Change.EVALUATION),
+        'fraction kept; squash: no crop, the whole image becomes square', Change.EVALUATION),
     'data.mean_rgb': Setting(
         IMAGENET_MEAN_RGB, colour(), 'mean, subtracted from pixels of 0 to 255'),
     'data.std_rgb': Setting(
@@ -246,33 +259,14 @@ SETTINGS = {
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         "side in pixels to which the student's images are resized for the teacher; 0: its own "
         'resolution of evaluation'),
+    'distillation.second_crop': Setting(
+        False, flag(), "cut the teacher's image, of distillation.image_size, from the original, at "
+        "the place of the student's crop, in place of resizing that",
+        relation=second_crop.conflict),
     'distillation.dtype': Setting(
         '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),
 
-    'pseudo_labels.file': Setting(
-        '', text(), 'file of resnet_rs.pseudo_label; empty: none', Change.HOST),
-    'pseudo_labels.data_dir': Setting(
-        '', text(), 'directory of the images that the file has labels of; empty: data.data_dir',
-        Change.HOST),
-    'pseudo_labels.ratio': Setting(
-        1, whole(1, 1000), 'pseudo-labelled images for each labelled one in a batch',
-        relation=mixture.conflict),
-    'pseudo_labels.form': Setting(
-        'soft', choice('soft', 'hard'),
-        "soft: the target is the teacher's distribution; hard: its prediction is a label, with "
-        'label smoothing'),
-    'pseudo_labels.temperature': Setting(
-        1.0, number(0, above=True), 'T of soft labels: p^(1/T), normalised',
-        relation=relations.pseudo_label_temperature),
-    'pseudo_labels.least_confidence': Setting(
-        0.0, number(0, 1), 'least probability of a prediction that is learnt from'),
-    'pseudo_labels.per_class': Setting(
-        0, whole(0), 'images of each predicted class: the most confident ones, or copies where '
-        'there are fewer; 0: all images'),
-    'pseudo_labels.normalise_by': Setting(
-        'all_images', choice('all_images', 'labelled_images'),
-        "divisor of the summed loss; labelled_images, as in Noisy Student's code: the mean over "
-        'labelled images plus ratio times the mean over pseudo-labelled ones'),
+    **mixture.OF_PSEUDO_LABELS,
 
     'sharding.strategy': Setting(
         'data_parallel', choice('data_parallel', 'zero1', 'fsdp'),
@@ -291,6 +285,8 @@ SETTINGS = {
         0, Rule(int, f'0 (data.image_size) or a whole number, {LEAST_IMAGE_SIZE} or more',
                 lambda size: size == 0 or size >= LEAST_IMAGE_SIZE),
         'side of an evaluation image in pixels', Change.EVALUATION),
+    'eval.mean_per_class': Setting(
+        False, flag(), 'also measure the mean of the accuracies of the classes', Change.EVALUATION),
     **clips.OF_EVALUATION,
 
     'checkpoint.every': Setting('1 epoch', duration(), 'time between checkpoints', Change.RESUME),

@@ -43,7 +43,7 @@ def is_resnest(paths: Iterable[str]) -> bool:
 def recognise(
     arrays: Mapping[str, np.ndarray], stage_sizes: tuple[int, ...], variant: str
 ) -> tuple[str, dict]:
-    """Returns the name of the ResNeSt and the settings that its weights need beside.
+    """Returns the name of the ResNeSt and the other settings that its weights need.
 
     Args:
       arrays: by path.
@@ -51,7 +51,7 @@ def recognise(
       variant: 'fast' for a network that pools before its 3x3 convolutions. Tensors do not tell;
         any other value prefers the network that pools after them, where there is one.
 
-    Raises UserError when it is none of the table.
+    Raises UserError if the table has no such network.
     """
     block = 'stage4/block1/'
     told_by = {'stem/conv1', f'{block}conv1', f'{block}conv3', f'{block}split_attention/conv'}

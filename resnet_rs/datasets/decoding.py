@@ -74,6 +74,8 @@ def choose_sample(split: SplitInfo, file_format: str) -> Sample:
         places = np.linspace(0, count - 1, size).round().astype(int).tolist()
         text = f'{size:,} of {count:,} {kind}s, evenly spaced'
         return Sample([(place, place + 1) for place in places], text)
+    if split.records:
+        return Sample([(0, size)], f'the first {size:,} of {count:,} {kind}s')
     lengths = np.array(split.shard_lengths)
     starts = np.cumsum(lengths) - lengths
     filled = np.flatnonzero(lengths)

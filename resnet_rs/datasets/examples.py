@@ -16,12 +16,14 @@ class ExampleFormat:
     """The arrays of an example.
 
     They are 'image' uint8 [..., S, S, 3], 'label' int32, 'mask' float32, 'index' int32 (the number
-    in the split) and, of sets with several right labels, 'label_set' bool [classes].
+    in the split), of sets with several right labels 'label_set' bool [classes], and with a second
+    crop 'teacher_image' uint8 [T, T, 3].
 
     Attributes:
       source: the split that is read, from copies if there is a cache.
-      num_classes: of the dataset.
+      num_classes: the number of classes of the dataset.
       image_size: S in pixels.
+      second_size: T in pixels; 0 for no second crop.
       clip: the axes before height and width, of an example from a video (config.clips.clip_shape).
     """
 
@@ -29,15 +31,26 @@ class ExampleFormat:
     num_classes: int
     image_size: int
     clip: tuple[int, ...] = ()
+    second_size: int = 0
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         return (*self.clip, self.image_size, self.image_size, 3)
 
-    def decoded(self, record: dict, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the example of a record (resnet_rs.datasets.records) and its decoded image."""
+    @property
+    def image_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the images of an example by name."""
+        second = {'teacher_image': (self.second_size, self.second_size, 3)}
+        return {'image': self.image_shape} | (second if self.second_size else {})
+
+    def decoded(self, record: dict, image) -> dict[str, tf.Tensor]:
+        """Returns the example of a record (resnet_rs.datasets.records) and its decoded image.
+
+        With a second crop `image` is a pair of both.
+        """
+        crops = image if self.second_size else (image,)
         example = {
-            'image': image,
+            **dict(zip(self.image_shapes, crops, strict=True)),
             'label': tf.cast(record['label'], tf.int32),
             'mask': tf.constant(1, tf.float32),
             'index': tf.cast(record['index'], tf.int32),
@@ -51,8 +64,9 @@ class ExampleFormat:
 
     def blank(self, record: dict) -> dict[str, tf.Tensor]:
         """Returns the example of a record whose image cannot be decoded."""
+        shapes = self.image_shapes
         example = {
-            'image': tf.zeros(self.image_shape, tf.uint8),
+            **{name: tf.zeros(shape, tf.uint8) for name, shape in shapes.items()},
             'label': tf.constant(NO_LABEL, tf.int32),
             'mask': tf.constant(0, tf.float32),
             'index': tf.cast(record['index'], tf.int32),
@@ -83,7 +97,7 @@ class ExampleFormat:
 
 
 def is_unlabelled(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns bool [B]: which images no class is right for.
+    """Returns bool [B]: whether an image has an empty set of right classes.
 
     It is False for padding and for images that cannot be decoded.
     """

@@ -55,6 +55,8 @@ def _files(split: SplitInfo, start: int = 0, stop: int | None = None) -> tuple[s
     """Returns the files of the examples [start, stop); files without examples need not exist."""
     if split.images:
         return split.images[start:stop]
+    if split.records:
+        return split.files
     part = split.slice(split.name, start, split.num_examples if stop is None else stop)
     return tuple(shard.filename for shard in part.shards)
 

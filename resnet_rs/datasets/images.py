@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from resnet_rs.datasets.computed_labels import pixel_scale
 from resnet_rs.utils.rules import crop_fraction
 
 # A file of a few kilobytes can claim any number of pixels. Resizing this many takes 1.3 GiB; the
@@ -73,9 +74,14 @@ RESIZE = {
 }
 
 
-def center_box(shape, fraction: fractions.Fraction):
-    """Returns the centred square (y, x, height, width), int32 [4], for a `shape` (h, w, ...)."""
+def center_box(shape, fraction: fractions.Fraction | None):
+    """Returns the centred square (y, x, height, width), int32 [4], for a `shape` (h, w, ...).
+
+    With a `fraction` of None it is the whole image, which need not be square.
+    """
     height, width = shape[0], shape[1]
+    if fraction is None:
+        return tf.stack([0, 0, height, width])
     shorter = tf.cast(tf.minimum(height, width), tf.int64)
     # Integer arithmetic, because a float product may fall just below the exact integer.
     side = tf.cast(shorter * fraction.numerator // fraction.denominator, tf.int32)
@@ -193,23 +199,36 @@ def to_uint8(image, *, rounded: bool):
     return tf.cast(tf.round(image) if rounded else image, tf.uint8)
 
 
-def training_transform(data):
+def training_transform(data, second_size: int = 0):
     """Returns the function from encoded bytes and a seed, int32 [2], to a random crop.
 
-    `data` is config.data; the crop is uint8 [S, S, 3] with S = data.image_size.
+    `data` is config.data; the crop is uint8 [S, S, 3] with S = data.image_size. With
+    data.train_crop 'evaluation' it is that of evaluation. With a `second_size` the function returns
+    a pair: the crop, and the same part of the image at that size.
     """
     size = data.image_size
     resize = RESIZE[data.resize]
     fraction = crop_fraction(data.eval_crop, size)
     area, ratio = tuple(data.crop_area), tuple(data.crop_ratio)
+    scale, as_evaluated = pixel_scale(data), data.train_crop == 'evaluation'
 
     def transform(encoded, seed):
         def choose_box(shape):
+            if as_evaluated:
+                return center_box(shape, fraction)
             return random_box(shape, fraction, area=area, ratio=ratio, seed=seed)
 
-        return to_uint8(resize(decode_crop(encoded, choose_box), size), rounded=False)
+        crop = _scaled(decode_crop(encoded, choose_box), scale)
+        sizes = (size, second_size) if second_size else (size,)
+        # Evaluation rounds, the authors' training truncates.
+        crops = tuple(to_uint8(resize(crop, each), rounded=as_evaluated) for each in sizes)
+        return crops if second_size else crops[0]
 
     return transform
+
+
+def _scaled(crop, scale: int):
+    return crop if scale == 1 else crop * scale
 
 
 def random_flip(image, seed):
@@ -226,6 +245,7 @@ def evaluation_transform(data, size: int, decode_other=None):
     """
     resize = RESIZE[data.resize]
     fraction = crop_fraction(data.eval_crop, size)
+    scale = pixel_scale(data)
 
     def choose_box(shape):
         return center_box(shape, fraction)
@@ -235,7 +255,7 @@ def evaluation_transform(data, size: int, decode_other=None):
             crop = decode_crop(encoded, choose_box, decode_other)
         else:
             crop = _decode_upright_crop(encoded, choose_box, orientation)
-        return to_uint8(resize(crop, size), rounded=True)
+        return to_uint8(resize(_scaled(crop, scale), size), rounded=True)
 
     return transform
 

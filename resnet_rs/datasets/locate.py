@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 
+from resnet_rs.datasets import subsets
+from resnet_rs.datasets.computed_labels import COMPUTED_LABELS
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.datasets.video_folder import find_sequence_examples, find_video_folder
@@ -60,9 +62,11 @@ def find_dataset(data) -> DatasetInfo:
     in the process.
     """
     if data.source == 'tfds':
-        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data))
+        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data), data.label)
     else:
-        info = FIND[data.source](as_path(data.data_dir), (data.train_split, data.eval_split))
+        names = (subsets.parse(name)[0] for name in (data.train_split, data.eval_split))
+        info = FIND[data.source](as_path(data.data_dir), tuple(names))
+    info = info.of_classes(tuple(data.classes))
     split = info.split(data.eval_split)
     if split.video_form and not data.frames:
         raise UserError(
@@ -79,8 +83,11 @@ def find_dataset(data) -> DatasetInfo:
 
 
 @functools.lru_cache(maxsize=8)
-def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
-    """Returns the tfds set `name` under `root`; its UserErrors advise to run `command`."""
+def find_prepared(root: str, name: str, command: str, label: str = '') -> DatasetInfo:
+    """Returns the tfds set `name` under `root`; its UserErrors advise to run `command`.
+
+    `label` is the name of a computed label, '' for the label that the set has.
+    """
     directory = _version_directory(as_path(root), name, command)
     names_there = {path.name for path in directory.iterdir()}
     again = f'delete {directory} and run: {command}'
@@ -90,6 +97,8 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
         features = feature_metadata['featuresDict']['features']
         is_video = {'video', 'label'} <= set(features) and 'image' not in features
         kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
+        if label:
+            kinds = [(_check_computed(label, name, directory, features), '')]
         if not kinds and not is_video:
             raise UserError(
                 f'{name} in {directory} has the features {sorted(features)}: an image '
@@ -117,15 +126,32 @@ def find_prepared(root: str, name: str, command: str) -> DatasetInfo:
                 shards,
                 label_feature=label_feature,
                 label_set_feature=label_set_feature,
+                computed_label=label,
                 video_form='example' if is_video else '',
             )
-        class_names = _class_names(directory, label_feature, features, names_there, again)
+        class_names = (
+            COMPUTED_LABELS[label].class_names
+            if label
+            else _class_names(directory, label_feature, features, names_there, again)
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f'{directory / "dataset_info.json"} or features.json is damaged '
             f'({error!r:.80}): {again}'
         ) from error
     return DatasetInfo(name, str(directory), file_format, class_names, splits)
+
+
+def _check_computed(label: str, name: str, directory, features: dict) -> str:
+    """Returns the first of the features of a computed label; raises UserError if one is missing."""
+    needed = list(COMPUTED_LABELS[label].features)
+    for feature in ('image', *needed):
+        if feature.partition('/')[0] not in features:
+            raise UserError(
+                f'{name} in {directory} has no feature {feature!r}, from which data.label='
+                f'{label!r} is computed; it has {sorted(features)}'
+            )
+    return needed[0]
 
 
 def _shard_files(split: dict, dataset: str, file_format: str) -> list[tuple[str, int]]:

@@ -45,6 +45,7 @@ def plan_memory(
     local_batch: int,
     threads: int,
     cache: int = 0,
+    second_size: int = 0,
 ) -> MemoryPlan:
     """Returns the memory of one process, with up to data.prefetch_batches that fit.
 
@@ -59,13 +60,14 @@ def plan_memory(
       local_batch: images of this process in one batch.
       threads: number of threads of the pipeline.
       cache: bytes of the files in the memory cache.
+      second_size: side of the teacher's crop in pixels; 0 for none.
 
     Raises UserError if data.host_memory_gib is too small even for one prefetched batch.
     """
     budget = int(data.host_memory_gib * GIB) - cache
     record = bytes_per_record(split) if file_format == 'tfrecord' else 0
     windows = WINDOW_COPIES * streams * data.shuffle_window * record
-    example = max(data.frames, 1) * data.image_size**2 * 3
+    example = (max(data.frames, 1) * data.image_size**2 + second_size**2) * 3
     batch = local_batch * example
     scratch = threads * max(BYTES_PER_THREAD, BYTES_PER_PIXEL * example)
     fitting = (budget - windows - scratch) // batch - OTHER_BATCHES

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from resnet_rs.augment import create_augment
 from resnet_rs.config.clips import clip_shape
+from resnet_rs.config.second_crop import second_size
 from resnet_rs.datasets import clips, images, order, records
 from resnet_rs.datasets.examples import NO_LABEL, ExampleFormat, is_unlabelled
 from resnet_rs.datasets.file_cache import cached_split
@@ -25,8 +26,9 @@ class Transforms(typing.NamedTuple):
     """The transforms of an image; each draws from a seed of its own, int32 [2].
 
     Attributes:
-      seed: of the run; it gives three seeds for each copy of each example in each epoch.
-      crop: (encoded image, seed) -> uint8 [S, S, 3]; (frames of a video, seed) -> a clip.
+      seed: the run's seed, from which each copy of each example in each epoch gets three.
+      crop: (encoded image, seed) -> uint8 [S, S, 3], or a pair with a second crop;
+        (frames of a video, seed) -> a clip.
       flip: (image, seed) -> image, or None.
       augment: (image, seed) -> image, or None.
     """
@@ -39,15 +41,15 @@ class Transforms(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """The way of a split from its records to the batches of one process.
+    """The stages from a split's records to the batches of one process.
 
     Attributes:
-      read: number of a batch -> all records from this batch on, in their order.
-      examples: what a record becomes.
-      transforms: what is done to its image.
-      batch_size: of this process.
-      prefetch: batches that are read ahead.
-      threads: of the pipeline, which has a pool of its own.
+      read: the number of a batch -> all records from this batch on, in order.
+      examples: the conversion of a record to an example.
+      transforms: the transforms of its image.
+      batch_size: the images of this process in a batch.
+      prefetch: the number of prefetched batches.
+      threads: the size of the pipeline's own thread pool.
     """
 
     read: Callable[[int], tf.data.Dataset]
@@ -74,14 +76,17 @@ class Pipeline:
             return examples.blank(record), _seeds(record, transforms.seed)
 
         def flip_and_augment(example, seeds):
-            image = example['image']
-            if transforms.flip:
-                image = transforms.flip(image, seeds[1])
-            if transforms.augment:
-                image = transforms.augment(image, seeds[2])
-            if guarded or undecodable:
-                image = tf.where(example['label'] != NO_LABEL, image, 0)
-            return example | {'image': tf.ensure_shape(image, examples.image_shape)}
+            changed = {}
+            for name, shape in examples.image_shapes.items():
+                image = example[name]
+                if transforms.flip:
+                    image = transforms.flip(image, seeds[1])
+                if transforms.augment:
+                    image = transforms.augment(image, seeds[2])
+                if guarded or undecodable:
+                    image = tf.where(example['label'] != NO_LABEL, image, 0)
+                changed[name] = tf.ensure_shape(image, shape)
+            return example | changed
 
         in_order = {'num_parallel_calls': self.threads, 'deterministic': True}
         dataset = self.read(first)
@@ -103,9 +108,10 @@ class EvalBatches:
     """The iterable of input_pipeline.eval_batches.
 
     Attributes:
-      num_examples: of the whole split, over all processes.
-      corrupt_images: how many undecodable images the last iteration skipped in this process.
-      unlabelled_images: how many had an empty set of right classes.
+      num_examples: the examples of the whole split, over all processes.
+      corrupt_images: the number of undecodable images that the last iteration skipped in this
+        process.
+      unlabelled_images: the number of images with an empty set of right classes.
     """
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
@@ -177,7 +183,8 @@ def training_transforms(config, split: SplitInfo) -> Transforms:
         )
     flip = images.random_flip if data.flip else None
     if not split.video_form:
-        return Transforms(config.seed, images.training_transform(data), flip, augment)
+        crop = images.training_transform(data, second_size(config))
+        return Transforms(config.seed, crop, flip, augment)
     if augment and data.frames > 1:
         augment = clips.of_all_frames(augment)
     return Transforms(config.seed, clips.training_transform(data, split), flip, augment)
@@ -194,7 +201,7 @@ def evaluation_transforms(config, split: SplitInfo, image_size: int) -> Transfor
 
 
 def local_batch_size(batch_size: int, process_count: int, name: str) -> int:
-    """Returns the images of one process; raises UserError with `name` where they are no number."""
+    """Returns the images of one process; raises UserError naming `name` if it does not divide."""
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f'{name} is {batch_size}, which {process_count} processes cannot share evenly; '

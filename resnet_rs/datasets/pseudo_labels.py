@@ -157,13 +157,15 @@ def _read(path: str, modified: float, length: int) -> PseudoLabels:
 def data_digest(info: DatasetInfo, split: SplitInfo) -> str:
     """Returns 16 hexadecimal digits of SHA-256 over the classes and the files of a split.
 
-    They are names, not contents; the directory, which may differ between hosts, does not count.
+    They are names and the numbers of chosen records, not contents; the directory, which may differ
+    between hosts, does not count.
     """
     files = [file.removeprefix(info.directory) for file in split.images] or [
         (shard.filename.removeprefix(info.directory), shard.skip, shard.take)
         for shard in split.shards
     ]
-    text = json.dumps([info.class_names, files])
+    part = [split.records] if split.records else []
+    text = json.dumps([info.class_names, files, *part])
     return hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]
 
 

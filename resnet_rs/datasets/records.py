@@ -6,6 +6,7 @@ turns both into encoded bytes, late, so that an unreadable file is treated like 
 Sets with several right labels also have 'label_set': int64 [k], padded with -1.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -13,16 +14,19 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-from resnet_rs.datasets import clips, order
+from resnet_rs.datasets import clips, order, streams_of_files
+from resnet_rs.datasets.computed_labels import COMPUTED_LABELS
 from resnet_rs.datasets.pseudo_labels import Selection
 from resnet_rs.datasets.splits import SplitInfo
-from resnet_rs.utils.errors import UserError, count_of
+from resnet_rs.utils.errors import count_of
 from resnet_rs.utils.files import allow_open_files
 
 # Records per read of an array_record set: enough to make the call into Python cheap.
 _READ_CHUNK = 32
-_BUFFER_BYTES = 2**20
+LABEL_THREADS = 2  # of a pass over the labels of a split
 _FRAME_BYTES = 16  # per record of a TFRecord file: its length and two checksums
+# No function here has Python control flow on tensors, and autograph's search takes seconds.
+not_converted = tf.autograph.experimental.do_not_convert
 # Errors of reading records. TensorFlow's message may quote bytes of a record that are not text.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 
@@ -101,6 +105,8 @@ def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
             features = tf.train.Example.FromString(record).features.feature
     except google.protobuf.message.DecodeError:
         return False
+    if split.computed_label:
+        return split.label_feature in features and len(features['image'].bytes_list.value) == 1
     has_label = len(features[split.label_feature].int64_list.value) == 1
     return has_label and (bool(split.video_form) or len(features['image'].bytes_list.value) == 1)
 
@@ -122,13 +128,15 @@ def training_records(
     """Returns the endless records of one process, beginning with `first_step`.
 
     Process k of P gets elements [k B/P, (k+1) B/P) of each global batch of B = batch_size.
-    With a `selection` (of a set with random access) an epoch has its examples alone, and records
-    have the number of the 'copy'. Raises UserError if the streams of a TFRecord set do not divide
+    With a `selection` an epoch has its examples alone, and records have the number of the 'copy'.
+    Raises UserError if the streams of a TFRecord set do not divide
     over the processes.
     """
     if file_format == 'tfrecord':
-        return _streamed(
+        return streams_of_files.streamed(
             split,
+            functools.partial(_parsed, split),
+            selection,
             seed=seed,
             batch_size=batch_size,
             streams=streams,
@@ -167,14 +175,8 @@ def records_of_ranges(
     """Returns the examples [start, stop) of each of `ranges` in file order, range by range."""
     ends = tf.data.Dataset.from_tensor_slices(np.array(ranges, np.int64))
     if file_format == 'tfrecord':
-        records = ends.flat_map(
-            lambda ends: _segments(split, tf.range(len(split.shards)), ends[0], ends[1])
-        )
-        records = (
-            records.batch(_READ_CHUNK)
-            .map(lambda index, record: {'index': index, **_parsed(split, record)})
-            .unbatch()
-        )
+        parse = functools.partial(_parsed, split)
+        records = streams_of_files.sequential(split, parse, ends, _READ_CHUNK)
     else:
         read = _random_reader(split)
         indices = ends.flat_map(lambda ends: tf.data.Dataset.range(ends[0], ends[1]))
@@ -198,6 +200,7 @@ def _random_reader(split: SplitInfo):
         return lambda index: {'data': tf.gather(images, index), 'label': tf.gather(labels, index)}
 
     source = _array_record_source(split.shards)
+    part = tf.constant(split.records, tf.int64) if split.records else None
     remote = '://' in split.shards[0].filename
 
     def read_records(indices):
@@ -209,6 +212,7 @@ def _random_reader(split: SplitInfo):
         return np.array(found, dtype=object)
 
     def read(indices):
+        indices = indices if part is None else tf.gather(part, indices)
         records = tf.numpy_function(read_records, [indices], tf.string, stateful=False)
         return _parsed(split, tf.ensure_shape(records, [None]))
 
@@ -229,110 +233,29 @@ def _parsed(split, records):
             parsed = tf.io.parse_sequence_example(records, context_features=label)[0]
         else:
             parsed = tf.io.parse_example(records, label)
-        return {'data': records, 'label': parsed[split.label_feature]}
-    features = {'image': tf.io.FixedLenFeature([], tf.string)} | label
+        return {'data': records, 'label': _numbered_anew(split, parsed[split.label_feature])}
+    features = {'image': tf.io.FixedLenFeature([], tf.string)}
+    if split.computed_label:
+        computed = COMPUTED_LABELS[split.computed_label]
+        values = {key: tf.io.RaggedFeature(tf.as_dtype(d)) for key, d in computed.features.items()}
+        parsed = tf.io.parse_example(records, features | values)
+        label = _numbered_anew(split, computed.compute(parsed))
+        return {'data': parsed['image'], 'label': label}
+    features |= label
     if split.label_set_feature:
         features[split.label_set_feature] = tf.io.RaggedFeature(tf.int64)
     parsed = tf.io.parse_example(records, features)
-    found = {'data': parsed['image'], 'label': parsed[split.label_feature]}
+    label = _numbered_anew(split, parsed[split.label_feature])
+    found = {'data': parsed['image'], 'label': label}
     if split.label_set_feature:
         found['label_set'] = parsed[split.label_set_feature].to_tensor(-1)
     return found
 
 
-def _streamed(
-    split, *, seed, batch_size, streams, window, first_step, process_index, process_count
-):
-    if streams % process_count:
-        choices = [n for n in range(1, streams + 1) if streams % n == 0]
-        raise UserError(
-            f'{process_count} processes cannot share the {count_of(streams, "stream")} of a '
-            f'TFRecord set (data.streams, lowered to a divisor of the batch size {batch_size}): '
-            f'the number of processes must be one of {", ".join(map(str, choices))}, or prepare '
-            'the set as array_record'
-        )
-    per_stream = batch_size // streams
-    own = range(
-        process_index * streams // process_count, (process_index + 1) * streams // process_count
-    )
-    positions = [
-        order.stream_position(stream, first_step * per_stream, split.num_examples, streams)
-        for stream in own
-    ]
-    starts = tf.data.Dataset.from_tensor_slices(
-        {
-            'stream': tf.constant(list(own), tf.int64),
-            'epoch': tf.constant([epoch for epoch, _ in positions], tf.int64),
-            'offset': tf.constant([offset for _, offset in positions], tf.int64),
-        }
-    )
-
-    def stream_from(start):
-        stream, first_epoch = start['stream'], start['epoch']
-        first_window = start['offset'] // window
-
-        def records_of_epoch(epoch):
-            window_number = tf.where(epoch == first_epoch, first_window, 0)
-            begin, end = order.stream_range(stream, epoch, split.num_examples, streams)
-            files = order.files_of_epoch(len(split.shards), epoch, seed=seed)
-            records = _segments(split, files, begin + window_number * window, end)
-
-            def shuffle(number, window_of_records):
-                index, record = window_of_records
-                size = tf.size(index, tf.int64)
-                permutation = order.within_window(size, epoch, stream, number, seed=seed)
-                return {
-                    'epoch': tf.fill([size], epoch),
-                    'index': tf.gather(index, permutation),
-                    **_parsed(split, tf.gather(record, permutation)),
-                }
-
-            # All streams end their windows at the same step. Without a prefetched window all of
-            # them would read at once, and everything else would wait.
-            windows = records.batch(window).prefetch(1)
-            return windows.enumerate(window_number).map(shuffle).unbatch()
-
-        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        # A resumed stream reads its first window again, with the records it has already returned.
-        return epochs.flat_map(records_of_epoch).skip(start['offset'] % window)
-
-    return starts.interleave(
-        stream_from,
-        cycle_length=len(own),
-        block_length=per_stream,
-        num_parallel_calls=len(own),
-        deterministic=True,
-    )
-
-
-def _segments(split: SplitInfo, files, begin, end) -> tf.data.Dataset:
-    """Returns the records [begin, end) of the split's shards, concatenated in the order of `files`.
-
-    Elements are (index of the example in the split, int64; serialized example, string).
-    """
-    filenames = tf.constant([shard.filename for shard in split.shards])
-    skips = tf.constant([shard.skip for shard in split.shards], tf.int64)
-    takes = tf.constant([shard.take for shard in split.shards], tf.int64)
-    first_index = tf.cumsum(takes, exclusive=True)
-    counts = tf.gather(takes, files)
-    starts = tf.cumsum(counts, exclusive=True)
-    low = tf.maximum(tf.cast(begin, tf.int64) - starts, 0)
-    high = tf.minimum(tf.cast(end, tf.int64) - starts, counts)
-    used = low < high
-    files, low, count = files[used], low[used], (high - low)[used]
-
-    def read(filename, skip, take, index):
-        records = tf.data.TFRecordDataset(filename, buffer_size=_BUFFER_BYTES)
-        # A file with fewer records than its metadata states must not silently shift the order.
-        records = records.skip(skip).take(take).apply(tf.data.experimental.assert_cardinality(take))
-        return records.enumerate(index)
-
-    segments = tf.data.Dataset.from_tensor_slices(
-        (
-            tf.gather(filenames, files),
-            tf.gather(skips, files) + low,
-            count,
-            tf.gather(first_index, files) + low,
-        )
-    )
-    return segments.flat_map(read)
+def _numbered_anew(split, labels):
+    """Returns the numbers of the classes in `split.classes`, of labels that are all among them."""
+    if not split.classes:
+        return labels
+    table = np.zeros(max(split.classes) + 1, np.int64)
+    table[list(split.classes)] = range(len(split.classes))
+    return tf.gather(table, labels)

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 
+from resnet_rs.datasets import subsets
 from resnet_rs.utils.errors import UserError
 
 # The paper's held-out part of the training split, for tuning: 20 of ImageNet's 1024 files.
@@ -33,8 +34,12 @@ class SplitInfo:
       labels: class numbers of `images`.
       label_feature: the feature of a record with its class number.
       label_set_feature: the feature of a record with its set of right classes; '' for none.
+      computed_label: the label's name in datasets.computed_labels; '' for `label_feature`.
       video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
         SequenceExample; 'folder' or 'file', one of `images`; 'pixels', an array; '' for images.
+      records: of a part of the records, their numbers in the shards, ascending; () for all.
+      classes: of a part of the classes, the numbers that their records have, in the order of the
+        new ones; () for all.
     """
 
     name: str
@@ -44,7 +49,10 @@ class SplitInfo:
     labels: tuple[int, ...] = ()
     label_feature: str = 'label'
     label_set_feature: str = ''
+    computed_label: str = ''
     video_form: str = ''
+    records: tuple[int, ...] = ()
+    classes: tuple[int, ...] = ()
 
     @property
     def noun(self) -> str:
@@ -63,10 +71,10 @@ class SplitInfo:
         """Describes the location of example `index`: an image file, or a record of a file."""
         if self.images:
             return f'{self.images[index]} (example {index} of split {self.name})'
-        first = 0
+        first, number = 0, self.records[index] if self.records else index
         for shard in self.shards:
-            if index < first + shard.take:
-                record = shard.skip + index - first
+            if number < first + shard.take:
+                record = shard.skip + number - first
                 return f'record {record} of {shard.filename} (example {index} of {self.name})'
             first += shard.take
         raise IndexError(index)
@@ -129,7 +137,8 @@ class DatasetInfo:
       directory: directory of the prepared version, or the root of the image folder.
       file_format: 'array_record', 'tfrecord', 'image_folder' or 'video_folder'.
       class_names: one per class, in label order.
-      splits: whole splits by name.
+      splits: whole splits by name, of all classes.
+      classes: the numbers of those classes of the set that `class_names` are of; () for all.
     """
 
     name: str
@@ -137,18 +146,42 @@ class DatasetInfo:
     file_format: str
     class_names: tuple[str, ...]
     splits: dict[str, SplitInfo]
+    classes: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def of_classes(self, classes: tuple[int, ...]) -> 'DatasetInfo':
+        """Returns the images of some classes, which get the numbers 0, 1, ... in this order.
+
+        Raises UserError for a class that does not exist.
+        """
+        if not classes:
+            return self
+        if unknown := [number for number in classes if number >= self.num_classes]:
+            raise UserError(
+                f'data.classes has {unknown[0]}, but the classes of {self.name} are 0 to '
+                f'{self.num_classes - 1}; name some of these with --config.data.classes'
+            )
+        names = tuple(self.class_names[number] for number in classes)
+        return dataclasses.replace(self, class_names=names, classes=tuple(classes))
 
     def split(self, name: str) -> SplitInfo:
         """Returns a split by name; sets of records also have slices and sums, written as in tfds.
 
         Examples are 'train[:99%]', 'train[100:]' and 'train[:25%]+train[50%:]'. Percentages are
         rounded to the nearest example. 'minival' and 'train_without_minival' are parts of 'train'.
-        Raises UserError for a split that does not exist, is empty or contains an example twice.
+        'train[:90%], 100 per class, seed 0' draws 100 images of each class, and
+        'train[:90%] except 100 per class, seed 0' has the others (resnet_rs.datasets.subsets).
+        Raises UserError for a split that does not exist, is empty or contains an example twice,
+        and for a class with fewer images.
         """
+        text, draw = subsets.parse(name)
+        found = self._sum(text)
+        return subsets.select(found, self, draw) if draw or self.classes else found
+
+    def _sum(self, name: str) -> SplitInfo:
         kind = {'image_folder': 'an image', 'video_folder': 'a video'}.get(self.file_format)
         if kind and {'[', '+'} & set(name):
             raise UserError(

@@ -53,7 +53,7 @@ def text(
     """Returns the text of README.md.
 
     Args:
-      network: that is published.
+      network: the published network.
       workdir: its work directory.
       pretrained: the pretrained_cfg of config.json.
       license: an identifier of the Hub, such as 'apache-2.0'.

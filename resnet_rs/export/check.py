@@ -26,10 +26,10 @@ MOST_IMAGES, MOST_CLIPS = 256, 8  # that are checked by default
 class Agreement:
     """The agreement of an exported file with the evaluation step.
 
-    images: how many images or clips were compared.
+    images: the number of compared images or clips.
     difference: the greatest absolute difference of two logits.
     largest: the greatest absolute logit of the evaluation step.
-    same_top1: how many images have the same likeliest class.
+    same_top1: the number of images with the same likeliest class.
     tolerance: the greatest allowed ratio of `difference` to `largest`.
     noun: 'image' or 'clip'.
     """
@@ -140,9 +140,9 @@ def check(
     """Runs the exported files in a fresh process without this project; returns their agreement.
 
     Args:
-      network: that was exported.
+      network: the exported network.
       format: a name of READERS in reader.py.
-      folder: with the exported files.
+      folder: the folder of the exported files.
       images: uint8 [number, *clip, size, size, 3].
       tolerance: the greatest allowed difference of logits, as a part of the largest logit.
 

@@ -31,9 +31,9 @@ class Network:
     model: the flax module, whose activations are `dtype`.
     variables: {'params', 'batch_stats'}.
     class_names: a readable name for each column of the logits.
-    step: of the checkpoint.
+    step: the checkpoint's step.
     weights: 'ema' or 'raw'.
-    dtype: 'float32' or 'bfloat16', of the activations.
+    dtype: the dtype of the activations, 'float32' or 'bfloat16'.
     """
 
     config: ml_collections.ConfigDict

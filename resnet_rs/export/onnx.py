@@ -66,7 +66,7 @@ def write(network: Network, folder: pathlib.Path, *, precision: str) -> None:
 
 
 def facts(network: Network, *, precision: str) -> dict:
-    """Returns what export.json says of this format."""
+    """Returns the facts about this format for export.json."""
     del precision
     side = network.image_size
     return {

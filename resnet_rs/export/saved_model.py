@@ -78,7 +78,7 @@ def logits_module(network: Network, platforms: Sequence[str]) -> tf.Module:
 
 
 def facts(network: Network, *, precision: str) -> dict:
-    """Returns what export.json says of this format."""
+    """Returns the facts about this format for export.json."""
     del precision
     side = network.image_size
     return {

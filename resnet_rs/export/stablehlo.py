@@ -62,7 +62,7 @@ def write(
 
 
 def facts(network: Network, *, any_size: bool = False, separate_weights: bool = False) -> dict:
-    """Returns what export.json says of this format."""
+    """Returns the facts about this format for export.json."""
     side = f'{MULTIPLE} n' if any_size else network.image_size
     weights = f'the arrays of {WEIGHTS_FILE} by their names, ' if separate_weights else ''
     noun = 'clips' if network.clip else 'images'

@@ -28,9 +28,9 @@ def write(network: Network, folder: pathlib.Path, *, precision: str) -> None:
     float32 [batch, classes].
 
     Args:
-      network: with float32 activations.
-      folder: where the file is written.
-      precision: of the weights: 'float32', 'float16' or 'int8'.
+      network: the network, with float32 activations.
+      folder: the folder of the new file.
+      precision: the precision of the weights: 'float32', 'float16' or 'int8'.
     """
     module = logits_module(network, ('cpu',))
     with tempfile.TemporaryDirectory() as directory, silent_libraries():
@@ -46,7 +46,7 @@ def write(network: Network, folder: pathlib.Path, *, precision: str) -> None:
 
 
 def facts(network: Network, *, precision: str) -> dict:
-    """Returns what export.json says of this format."""
+    """Returns the facts about this format for export.json."""
     side = network.image_size
     return {
         'weights_dtype': precision,

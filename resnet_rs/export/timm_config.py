@@ -14,7 +14,7 @@ from resnet_rs.models import efficientnet, resnest
 from resnet_rs.models.residual import STAGE_WIDTHS, ResidualArchitecture
 from resnet_rs.models.variants import LAYOUTS
 from resnet_rs.utils.errors import UserError
-from resnet_rs.utils.rules import crop_fraction
+from resnet_rs.utils.rules import SQUASH, crop_fraction
 
 # The ResNets that timm has: pattern of the name here, timm's name, its depths.
 RESNETS = (
@@ -33,18 +33,18 @@ OTHER_KERNEL = 'bilinear'
 
 
 def timm_network(name: str, architecture) -> tuple[str, dict]:
-    """Returns timm's name of a network and the arguments that its function there needs beside.
+    """Returns timm's name of a network and the other arguments of its function there.
 
     A depth or a width that timm does not have is another network there with these `layers` or
     `channels`. Raises UserError if timm has no such network. `architecture` is that of `name`.
     """
-    if isinstance(architecture, efficientnet.Architecture):
-        return ('tf_' if architecture.padding == 'same' else '') + name, {}
     if architecture.output_stride != 32:
         raise UserError(
             f'the network has model.output_stride {architecture.output_stride}; publish takes '
             'classifiers, whose output stride is 32; python -m resnet_rs.export takes all'
         )
+    if isinstance(architecture, efficientnet.Architecture):
+        return ('tf_' if architecture.padding == 'same' else '') + name, {}
     if isinstance(architecture, resnest.Architecture):
         theirs, arguments = _timm_resnest(name, architecture)
     else:
@@ -125,8 +125,8 @@ def timm_config(network: Network) -> dict:
             'input_size': [3, size, size],
             'fixed_input_size': False,
             'interpolation': KERNELS.get(data.resize, OTHER_KERNEL),
-            'crop_pct': float(crop_fraction(data.eval_crop, size)),
-            'crop_mode': 'center',
+            'crop_pct': float(crop_fraction(data.eval_crop, size) or 1),
+            'crop_mode': 'squash' if data.eval_crop == SQUASH else 'center',
             'mean': [value / 255 for value in data.mean_rgb],
             'std': [value / 255 for value in data.std_rgb],
             'num_classes': classes,

@@ -39,8 +39,8 @@ class Repository:
 class HubFile:
     """A file in the cache whose content was checked.
 
-    path: where it lies.
-    commit: that of the repository which holds it, 40 hexadecimal digits.
+    path: its path in the cache.
+    commit: the repository's commit, 40 hexadecimal digits.
     """
 
     path: pathlib.Path
@@ -64,7 +64,7 @@ def parse_name(source: str | os.PathLike) -> Repository:
 
 
 def download(source: str | os.PathLike) -> None:
-    """Brings the network that `source` names into the cache; does nothing for a directory.
+    """Downloads the network that `source` names into the cache; does nothing for a directory.
 
     A command calls it before it imports JAX or TensorFlow, so that an error comes at once.
     """
@@ -119,9 +119,9 @@ def _library():
 
 
 def _obstacle(hub, where: dict) -> str:
-    """Returns why nothing can be downloaded now, '' if it can.
+    """Returns why no download is possible now, or ''.
 
-    One request tells. The library itself would repeat it for 23 seconds. Raises the library's error
+    One request shows it. The library itself would retry for 23 seconds. Raises the library's error
     where the Hub answers that there is no such file.
     """
     if hub.constants.HF_HUB_OFFLINE:
@@ -139,7 +139,7 @@ def _obstacle(hub, where: dict) -> str:
 
 
 def _describe(hub, error, repository: Repository, file: str) -> str:
-    """Returns what an answer of the Hub means."""
+    """Explains an answer of the Hub."""
     if isinstance(error, hub.errors.GatedRepoError):
         return (
             f'{repository.name} is gated; ask for access on its page, and log in with '

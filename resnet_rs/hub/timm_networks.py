@@ -10,9 +10,9 @@ from resnet_rs.models.efficientnet_table import COEFFICIENTS, FORMS
 class TimmNetwork:
     """A network of this project that computes what an architecture of timm does.
 
-    name: of the network here.
-    variant: what its tensors do not show (convert --variant).
-    settings: those of config.model that it needs.
+    name: the network's name in this project.
+    variant: the choice that its tensors do not show (convert --variant).
+    settings: the settings of config.model that it needs.
     """
 
     name: str

@@ -30,8 +30,8 @@ FIXED_ARGUMENTS = {'in_chans': 3, 'global_pool': 'avg'}
 class Description:
     """The content of the config.json of a repository.
 
-    repository: at the commit that was read.
-    network: what timm's architecture is here.
+    repository: the repository at the commit that was read.
+    network: this project's network for timm's architecture.
     config: a run's configuration that builds and evaluates it.
     class_names: in the order of the logits; empty if they are unknown.
     notes: where it differs from the defaults of this project.
@@ -59,7 +59,7 @@ def find_source_config(source: str | os.PathLike) -> ml_collections.ConfigDict |
 
 
 def describe(source: str | os.PathLike) -> Description:
-    """Returns what config.json of the repository 'hf:OWNER/NAME' says."""
+    """Returns the content of config.json of the repository 'hf:OWNER/NAME'."""
     repository = parse_name(source)
     file = fetch(repository, CONFIG)
     repository = dataclasses.replace(repository, revision=file.commit)

@@ -29,6 +29,7 @@ from resnet_rs.models.layers import (
 )
 from resnet_rs.models.stacked import STACKED
 
+STEM_STRIDE = 2
 SQUEEZE_EXCITE_RATIO = fractions.Fraction(1, 4)  # of the channels before the expansion
 
 
@@ -48,6 +49,7 @@ class Architecture:
     batch_norm_epsilon: float = 1e-5
     batch_norm_group_size: int | None = None
     padding: str = 'symmetric'  # or 'same'
+    output_stride: int = 32  # 8 or 16: later stages are dilated in place of strided
     scan_blocks: bool = False  # one loop over blocks 2..N of a stage, whose variables are stacked
     remat: tuple[str, ...] = ('',)  # of every stage, or one for each (rematerialisation.py)
     dtype: Any = jnp.bfloat16
@@ -57,11 +59,40 @@ class Architecture:
         """Returns a width of the network times the multiplier, rounded."""
         return scaled_width(channels, self.width_multiplier)
 
+    @property
+    def last_stages(self) -> tuple[int, ...]:
+        """The last stage of every resolution, whose outputs are the output 'stages'."""
+        stages = len(self.stage_sizes)
+        return tuple(
+            stage for stage in range(1, stages + 1) if stage == stages or KINDS[stage].stride > 1
+        )
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of every array of the output 'stages'."""
+        return tuple(self.width(self.stage_widths[stage - 1]) for stage in self.last_stages)
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Pixels of the image to a position in every array of the output 'stages'."""
+        return tuple(min(full_stride(stage), self.output_stride) for stage in self.last_stages)
+
+    def stage_geometry(self, stage: int) -> tuple[int, int, int]:
+        """Returns stride and dilation of the first block of a stage, and dilation of the others."""
+        before, after = full_stride(stage - 1), full_stride(stage)
+        stride_before, stride_after = (min(full, self.output_stride) for full in (before, after))
+        return stride_after // stride_before, before // stride_before, after // stride_after
+
     def drop_rates(self, stage: int) -> list[float]:
         """Returns the rate of each block of a stage: block i of n has i / n of the network's."""
         first = sum(self.stage_sizes[: stage - 1])
         blocks = range(first, first + self.stage_sizes[stage - 1])
         return [self.stochastic_depth_rate * block / sum(self.stage_sizes) for block in blocks]
+
+
+def full_stride(stage: int) -> int:
+    """Returns the stride of the output of stage 1, 2, ..., of 0 that of the stem, undilated."""
+    return STEM_STRIDE * math.prod(kind.stride for kind in KINDS[:stage])
 
 
 def build(remat: str = '', **settings) -> 'EfficientNet':
@@ -81,6 +112,7 @@ class ArchitectureModule(nn.Module):
         features: int,
         kernel_size: int = 1,
         stride: int = 1,
+        dilation: int = 1,
         *,
         name: str,
         depthwise: bool = False,
@@ -91,7 +123,8 @@ class ArchitectureModule(nn.Module):
             features,
             (kernel_size, kernel_size),
             strides=stride,
-            padding=explicit_padding(kernel_size, self.architecture.padding),
+            padding=explicit_padding(dilation * (kernel_size - 1) + 1, self.architecture.padding),
+            kernel_dilation=dilation,
             feature_group_count=features if depthwise else 1,
             use_bias=False,
             kernel_init=depthwise_init if depthwise else initializers.fan_out_normal,
@@ -125,6 +158,7 @@ class Block(ArchitectureModule):
     kind: BlockKind
     features: int
     stride: int
+    dilation: int
 
     @nn.compact
     def __call__(
@@ -139,9 +173,8 @@ class Block(ArchitectureModule):
         if kind.expansion > 1:
             y = self.conv(y, expanded, name='expand_conv')
             y = self.activated(y, train, name='expand_norm')
-        y = self.conv(
-            y, expanded, kind.kernel_size, self.stride, name='depthwise_conv', depthwise=True
-        )
+        extent = (kind.kernel_size, self.stride, self.dilation)
+        y = self.conv(y, expanded, *extent, name='depthwise_conv', depthwise=True)
         y = checkpoint_name(y, rematerialisation.CONV_OUTPUT)
         y = self.activated(y, train, name='depthwise_norm')
         y = SqueezeExcite(
@@ -183,14 +216,16 @@ class Stage(ArchitectureModule):
         def apply(block, x, key, rate):
             return block(x, train, key, rate)
 
-        def block(stride, name):
-            return Block(architecture, kind, features, stride, name=name)
+        stride, first_dilation, dilation = architecture.stage_geometry(self.number)
+
+        def block(name, stride=1, dilation=dilation):
+            return Block(architecture, kind, features, stride, dilation, name=name)
 
         unrolled = rematerialisation.apply(apply, remat)
-        x = unrolled(block(kind.stride, 'block1'), x, keys[0], rates[0])
+        x = unrolled(block('block1', stride, first_dilation), x, keys[0], rates[0])
         if not architecture.scan_blocks or size == 1:
             for index in range(1, size):
-                x = unrolled(block(1, f'block{index + 1}'), x, keys[index], rates[index])
+                x = unrolled(block(f'block{index + 1}'), x, keys[index], rates[index])
             return x
         looped = rematerialisation.apply(apply, remat, in_loop=True)
         loop = nn.scan(
@@ -200,7 +235,7 @@ class Stage(ArchitectureModule):
             length=size - 1,
         )
         draws = (keys[1:] if keys[0] is not None else None, jnp.asarray(rates[1:]))
-        x, _ = loop(block(1, STACKED), x, draws)
+        x, _ = loop(block(STACKED), x, draws)
         return x
 
 
@@ -221,22 +256,25 @@ class EfficientNet(ArchitectureModule):
           train: whether to use the statistics of the batch, dropout and stochastic depth.
           output: 'logits' [batch, num_classes]; 'pooled' [batch, channels], the input of the head;
             both float32 (float64 if `dtype` is); or 'stages', a tuple of the last features of
-            every resolution [batch, height / (2, 4, 8, 16, 32), width / ..., channels] in `dtype`.
+            every resolution [batch, height / (2, 4, 8, 16, 32), width / ..., channels] in `dtype`,
+            with the strides and channels of `architecture.stage_strides` and `stage_channels`.
 
         Raises UserError, when the call is traced, for invalid images and an unknown output.
         """
         architecture = self.architecture
         check_call(images, output)
         x = images.astype(architecture.dtype)
-        x = self.conv(x, architecture.width(architecture.stem_width), 3, 2, name='stem_conv')
+        x = self.conv(
+            x, architecture.width(architecture.stem_width), 3, STEM_STRIDE, name='stem_conv'
+        )
         x = self.activated(x, train, name='stem_norm')
         features = []
-        for number, kind in enumerate(KINDS, start=1):
-            if kind.stride > 1:
-                features.append(x)
+        for number in range(1, len(architecture.stage_sizes) + 1):
             x = Stage(architecture, number, name=f'stage{number}')(x, train)
+            if number in architecture.last_stages:
+                features.append(x)
         if output == 'stages':
-            return (*features, x)
+            return tuple(features)
 
         x = self.conv(x, architecture.width(architecture.head_width), name='head_conv')
         x = spatial_mean(self.activated(x, train, name='head_norm'))

@@ -277,7 +277,7 @@ class StochasticDepth(nn.Module):
 def stochastic_depth(
     branch: jax.Array | Affine, rate: jax.Array | float, key: jax.Array
 ) -> jax.Array | Affine:
-    """Returns `branch` with each example dropped with probability `rate`, or over 1 - `rate`."""
+    """Drops each example of `branch` with probability `rate`, else divides it by 1 - `rate`."""
     keep = 1.0 - rate
     kept = jax.random.bernoulli(key, keep, (branch.shape[0], 1))
     return scaled(branch, kept / jnp.asarray(keep, branch.dtype))

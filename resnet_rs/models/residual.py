@@ -37,7 +37,7 @@ class ResidualArchitecture:
 
     stage_sizes: tuple[int, ...]
     width_multiplier: float = 1.0
-    output_stride: int = 32  # 8 or 16: later stages are dilated in place of strided
+    output_stride: int = 32  # 8 or 16: later stages are dilated instead of strided
     num_classes: int | None = 1000  # None: no head; logits are the pooled features
     dropout_rate: float = 0.0
     stochastic_depth_rate: float = 0.0
@@ -96,14 +96,14 @@ class ResidualArchitecture:
 
     @property
     def stage_strides(self) -> tuple[int, ...]:
-        """Pixels of the image to a position in the output of every stage, along either axis."""
+        """Stride of the output of every stage, in pixels of the image."""
         return tuple(
             min(STEM_STRIDE * 2**index, self.output_stride)
             for index in range(len(self.stage_sizes))
         )
 
     def stage_dilation(self, stage: int) -> int:
-        """Returns the dilation of stage 1, 2, ...: what its output would be strided further."""
+        """Returns the dilation of stage 1, 2, ..., which replaces omitted strides."""
         return STEM_STRIDE * 2 ** (stage - 1) // self.stage_strides[stage - 1]
 
     def width(self, features: int) -> int:

@@ -257,7 +257,7 @@ def _picture(pixels: np.ndarray, name: str) -> str:
 
 
 def _name_cell(name: str, names: str = '') -> Cell:
-    """Returns a cell whose press filters by its name; `names` are those that a filter finds."""
+    """Returns a cell with a button that filters by its name; a filter searches `names`."""
     found = html.escape(names or name)
     return Cell(f'<button data-names="{found}">{html.escape(name)}</button>', name, is_html=True)
 

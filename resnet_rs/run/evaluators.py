@@ -14,7 +14,7 @@ from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.run.checkpoint import score_name
 from resnet_rs.training import WEIGHTS
-from resnet_rs.training.evaluation import Evaluation, describe_weights
+from resnet_rs.training.evaluation import MEAN_PER_CLASS, Evaluation, describe_weights
 from resnet_rs.training.sharding import check_divides
 from resnet_rs.training.steps import batch_shapes
 from resnet_rs.utils.errors import count_of
@@ -72,8 +72,10 @@ class Evaluator:
             top1, top5, loss = (
                 evaluation.metrics.get(f'{weights}_{name}') for name in ('top1', 'top5', 'loss')
             )
-            top5 = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
-            return f'{start}, {weights}: top-1 {100 * top1:.2f} %, {top5}loss {loss:.4f}'
+            more = '' if top5 is None else f'top-5 {100 * top5:.2f} %, '
+            if mean := evaluation.metrics.get(f'{weights}_{MEAN_PER_CLASS}'):
+                more = f'per class {100 * mean:.2f} %, '  # in place of the top-5: 80 columns
+            return f'{start}, {weights}: top-1 {100 * top1:.2f} %, {more}loss {loss:.4f}'
 
         return '\n'.join(map(line, WEIGHTS))
 
@@ -132,7 +134,7 @@ def batch_size_setting(config: ml_collections.ConfigDict, name: str) -> str:
 def with_smaller_eval_batch(
     config: ml_collections.ConfigDict, info: DatasetInfo, mesh: jax.sharding.Mesh
 ) -> ml_collections.ConfigDict:
-    """Returns `config` with an eval.batch_size that holds data.eval_split once and no more."""
+    """Returns `config` with an eval.batch_size of at most the examples of data.eval_split."""
     examples = info.split(config.data.eval_split).num_examples
     whole_split = -(-examples // mesh.size) * mesh.size
     if config.eval.batch_size <= whole_split:

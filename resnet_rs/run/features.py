@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from resnet_rs.datasets import records
-from resnet_rs.datasets.pipeline import threads_of
+from resnet_rs.datasets.subsets import read_labels
 from resnet_rs.run.labelling import Images, find_images, load_network
 from resnet_rs.training.inference import create_output_step, outputs_of
 from resnet_rs.training.probes import Split, held_out
@@ -20,6 +19,7 @@ def find_splits(options) -> tuple[Images, Images]:
             data__source=options.source,
             data__name=options.data,
             data__data_dir=options.data_dir,
+            data__classes=options.classes and tuple(options.classes),
             eval__batch_size=options.batch_size,
             eval__image_size=options.image_size,
         )
@@ -34,7 +34,7 @@ def check_shots(train: Images, shots: list[int], validation: float) -> None:
     """
     if not shots:
         return
-    labels = read_labels(train)
+    labels = read_labels(train.split, train.info.file_format)
     kept, _ = held_out(labels, validation)
     counts = np.bincount(labels[kept], minlength=train.info.num_classes)
     lacking = int(counts.argmin())
@@ -44,22 +44,6 @@ def check_shots(train: Images, shots: list[int], validation: float) -> None:
             f'{count_of(int(counts[lacking]), "image")} in {train.split.name} besides those held '
             f'out for validation, fewer than {max(shots)} shots; use fewer --shots'
         )
-
-
-def read_labels(images: Images) -> np.ndarray:
-    """Returns the labels of a split in its order, int64 [examples]; decodes no image."""
-    split = images.split
-    if split.images:
-        return np.array(split.labels, np.int64)
-    found = records.sequential_records(
-        split,
-        images.info.file_format,
-        0,
-        split.num_examples,
-        threads=threads_of(images.config.data),
-    )
-    labels = found.map(lambda record: record['label']).batch(4096).as_numpy_iterator()
-    return np.concatenate(list(labels)).astype(np.int64)
 
 
 def compute(options, images: tuple[Images, Images], pixels: int) -> dict[str, tuple[Split, Split]]:

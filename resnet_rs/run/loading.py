@@ -32,7 +32,7 @@ class Preprocessing:
     """The preprocessing of evaluation: crop, resize, normalise.
 
     image_size: side of the network's input in pixels.
-    crop: the centre crop, 'padding 32' or 'fraction 0.875' (config.data.eval_crop).
+    crop: 'padding 32', 'fraction 0.875' or 'squash' (config.data.eval_crop).
     kernel: the interpolation, such as 'bicubic_tf1' (config.data.resize).
     mean, deviation: those of red, green and blue, for pixels of 0 to 255.
     """

@@ -44,6 +44,16 @@ STEPS_PER_EPOCH = 20
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
     """Raises UserError for any error that would stop this run later; returns the dataset."""
+    info = check_own_settings(config)
+    check_pseudo_labels(config, info)
+    find_head(config, info, workdir)
+    check_teacher(config, info)
+    check_workdir(config, workdir)
+    return info
+
+
+def check_own_settings(config: ml_collections.ConfigDict) -> DatasetInfo:
+    """Raises UserError for any error that shows without weights and labels of other runs."""
     info = check_dataset(config)
     if info.num_classes != config.model.num_classes:
         raise UserError(
@@ -57,13 +67,9 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
             f'{info.name} has sets of labels ({split.label_set_feature}): it is for evaluation '
             'only; train on another set with --config.data.name'
         )
-    check_pseudo_labels(config, info)
     check_durations(config, mixture.images_per_epoch(config, split.num_examples))
     check_cache(info, config.data)
     check_evaluations(config, info)
-    find_head(config, info, workdir)
-    check_teacher(config, info)
-    check_workdir(config, workdir)
     return info
 
 
@@ -164,13 +170,7 @@ def check_pseudo_labels(config: ml_collections.ConfigDict, info: DatasetInfo) ->
         consequence='the pseudo-labels would be of wrong classes',
     )
     data = sources_of(config)[1].config.data
-    images = find_dataset(data)
-    if images.file_format == 'tfrecord':
-        raise UserError(
-            f'{images.name} in {images.directory} is a TFRecord set, of which a run cannot select '
-            'pseudo-labelled images; prepare it as array_record'
-        )
-    check_cache(images, data)
+    check_cache(find_dataset(data), data)
 
 
 def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:

@@ -45,7 +45,8 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
     """Runs, prints or estimates the sweep, as the options say; returns the exit status."""
     from resnet_rs.sweep.definition import check_runs, load_sweep
 
-    pairs = load_sweep(options.sweep)
+    workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
+    pairs = load_sweep(options.sweep, workdir)
     if options.dry_run:
         from resnet_rs.sweep.dry_run import dry_run
 
@@ -63,7 +64,6 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
             f'--workdir={options.workdir} cannot be locked; use a directory that all '
             'hosts see, or --print a job array'
         )
-    workdir = options.workdir if '://' in options.workdir else os.path.abspath(options.workdir)
     if options.print:
         from resnet_rs.sweep.schedulers import prepare, slurm
 
@@ -74,7 +74,6 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
 
 
 def _execute(pairs, workdir: str, options, environment: dict) -> int:
-    from resnet_rs.config.stored import write_config
     from resnet_rs.run.lock import SWEEP_LOCK, locked
     from resnet_rs.sweep import directory, report
     from resnet_rs.sweep.definition import check_runs
@@ -85,7 +84,7 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
     with locked(workdir, SWEEP_LOCK) as lock:
         runs = check_runs(pairs, workdir)
         for run in runs:
-            write_config(run.directory, run.config)
+            directory.prepare(run)
         hosts = options.hosts.split(',') if options.hosts else [None]
         workers = [
             Worker(host, environment=environment, lock=lock)
@@ -147,7 +146,8 @@ def describe(outcome) -> str:
     minutes = f', {outcome.seconds / 60:.1f} min' if outcome.seconds else ''
     separator = ' ' if outcome.status == 'finished' else ': '
     reason = f'{separator}{outcome.reason}' if outcome.reason else ''
-    score = f', top-1 {100 * top1(outcome.run):.2f} %' if outcome.status == 'finished' else ''
+    has_score = outcome.status == 'finished' and not outcome.run.command
+    score = f', top-1 {100 * top1(outcome.run):.2f} %' if has_score else ''
     line = f'{outcome.run.name} {outcome.status}{reason}{score}{minutes}'
     if outcome.status == 'failed':
         line += ''.join(f'\n    {text}' for text in tail(outcome.run).splitlines())
@@ -176,9 +176,9 @@ def summarise(outcomes, stop_signal: int | None) -> int:
 
 
 def short_table(workdir: str) -> str:
-    """Returns a line for each configuration of the finished runs: top-1 in percent over its seeds.
+    """Returns a line for each configuration of the finished runs: top-1 in percent.
 
-    Both are means, that of the EMA weights with its deviation.
+    It has the means over the seeds, of raw and EMA weights, and the deviation of the EMA weights.
     """
     from resnet_rs.sweep import results
 

@@ -11,6 +11,7 @@ import pathlib
 
 from etils import epath
 
+from resnet_rs.config.stored import write_config
 from resnet_rs.run.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.utils.errors import UserError
@@ -50,8 +51,10 @@ def steps_done(run: SweepRun) -> int:
 def is_finished(run: SweepRun) -> bool:
     """Returns whether the run has its last checkpoint, its evaluation and its report.
 
-    Raises UserError for a damaged metrics file.
+    A command has only its output. Raises UserError for a damaged metrics file.
     """
+    if run.command:
+        return (pathlib.Path(run.directory) / run.command.output).exists()
     evaluated = [line['step'] for line in read_metrics(run.directory, 'eval')]
     return (
         run.total_steps in evaluated
@@ -60,8 +63,16 @@ def is_finished(run: SweepRun) -> bool:
     )
 
 
+def prepare(run: SweepRun) -> None:
+    """Makes the directory of a run and stores its configuration, if it has one."""
+    if run.config is None:
+        pathlib.Path(run.directory).mkdir(exist_ok=True)
+    else:
+        write_config(run.directory, run.config)
+
+
 def top1(run: SweepRun) -> float:
-    """Returns the top-1 of the EMA weights, a fraction, in the last evaluation of the run."""
+    """Returns the top-1 of the EMA weights, a fraction, in the last evaluation of a training."""
     return read_metrics(run.directory, 'eval', ('ema_top1',))[-1]['ema_top1']
 
 

@@ -8,6 +8,7 @@ import ml_collections
 from resnet_rs.config import validation
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
+from resnet_rs.sweep.definition import Command, Pair
 from resnet_rs.utils.errors import UserError, count_of
 
 HEADER = ('run', 'parameters', 'multiply-adds', 'HBM (GiB)', 'ms/step', 'chip-hours')
@@ -24,7 +25,7 @@ class Estimate:
 
 
 def dry_run(
-    pairs: list[tuple[str, ml_collections.ConfigDict]],
+    pairs: list[Pair],
     topology: str,
     *,
     examples: int | None = None,
@@ -33,9 +34,11 @@ def dry_run(
     """Returns a line for each run and for their sum, planned for `topology`; '' skips the plan.
 
     The datasets need not exist if their sizes are known or given. Runs that differ in the seed
-    alone share a plan. Raises UserError for invalid settings.
+    alone share a plan. Commands, which train nothing, are counted. Raises UserError for invalid
+    settings.
     """
-    given, pairs = pairs, []
+    given = [pair for pair in pairs if not isinstance(pair[1], Command)]
+    commands, pairs = len(pairs) - len(given), []
     for number, (name, config) in enumerate(given, 1):
         try:
             validation.check_settings(config)
@@ -61,6 +64,8 @@ def dry_run(
             f'{topology}: {sum(known):,.2f} chip-hours of training for {len(known)} of '
             f'{count_of(len(pairs), "run")}, without evaluation, compiling and waiting for data'
         )
+    if commands:
+        lines.append(f'and {count_of(commands, "command")} between the trainings, not estimated')
     return '\n'.join(lines)
 
 

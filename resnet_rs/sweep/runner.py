@@ -51,7 +51,8 @@ class SignalCounter:
 class Runner:
     """A scheduler that gives runs to workers until none is left; `note(text)` reports events.
 
-    A run that ends unfinished is resumed up to `retries` times from its last checkpoint. Invalid
+    A run waits for those that it needs, and fails if one of them does. A run that ends unfinished
+    is resumed up to `retries` times from its last checkpoint. Invalid
     settings, a damaged metrics file and a full disk are reported at once. A host that cannot be
     reached is left out.
 
@@ -77,8 +78,8 @@ class Runner:
         with SignalCounter() as stop:
             forwarded = 0
             while self._busy or (self._waiting and self._idle and not stop.count):
-                while self._waiting and self._idle and not stop.count:
-                    self._start(self._waiting.popleft())
+                while self._idle and not stop.count and (run := self._next_ready()):
+                    self._start(run)
                 time.sleep(POLL_SECONDS)
                 if stop.count > forwarded:
                     self._pass_on(forwarded)
@@ -92,6 +93,20 @@ class Runner:
         for run in self._waiting:
             self._end(Outcome(run, 'interrupted', f'{why} before it could start'))
         return self._outcomes
+
+    def _next_ready(self) -> SweepRun | None:
+        """Takes the first waiting run whose needs have finished; ends those that lack one."""
+        status = {outcome.run.name: outcome.status for outcome in self._outcomes}
+        for run in list(self._waiting):
+            lacking = [name for name in run.needs if status.get(name) == 'failed']
+            if lacking:
+                self._waiting.remove(run)
+                self._end(Outcome(run, 'failed', f'it needs {lacking[0]}, which failed'))
+                return self._next_ready()
+            if all(status.get(name) == 'finished' for name in run.needs):
+                self._waiting.remove(run)
+                return run
+        return None
 
     def _start(self, run: SweepRun) -> None:
         try:

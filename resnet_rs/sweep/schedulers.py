@@ -11,10 +11,19 @@ import shlex
 from resnet_rs.config.stored import write_config
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.sweep.directory import claim, is_finished
+from resnet_rs.utils.errors import UserError
 
 
 def prepare(runs: list[SweepRun], workdir: str, sweep: str) -> list[SweepRun]:
-    """Stores every configuration and returns the runs that are not finished."""
+    """Stores every configuration and returns the runs that are not finished.
+
+    Raises UserError for runs that start from others: the jobs of an array have no order.
+    """
+    if dependent := [run for run in runs if run.needs or run.command]:
+        raise UserError(
+            f'the run {dependent[0].name} starts from others, and the jobs of an array have no '
+            'order; run this sweep with --parallel or --hosts'
+        )
     if '://' not in workdir:
         claim(workdir, sweep)
     for run in runs:

@@ -43,6 +43,15 @@ def command(directory: str) -> list[str]:
     ]
 
 
+def command_of(run: SweepRun) -> list[str]:
+    """Returns the command of a run: a training, or what it has in place of one."""
+    if not run.command:
+        return command(run.directory)
+    step = run.command
+    output = os.path.join(run.directory, step.output)
+    return [sys.executable, '-m', f'resnet_rs.{step.module}', *step.arguments, f'--output={output}']
+
+
 class Worker:
     """A worker that executes one run at a time, on this machine or on `host` by ssh."""
 
@@ -54,7 +63,7 @@ class Worker:
 
     def start(self, run: SweepRun) -> None:
         """Starts the run in a session of its own, so that Ctrl-C reaches the sweep alone."""
-        arguments = command(run.directory)
+        arguments = command_of(run)
         if self.host:
             arguments = ['ssh', '-o', 'BatchMode=yes', self.host, self._remote(arguments)]
         now = datetime.datetime.now().isoformat(' ', 'seconds')

@@ -17,6 +17,7 @@ from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.sharding import replicated
 
 SCORES = ('top1', 'top5', 'loss')
+MEAN_PER_CLASS = 'mean_per_class'
 RESULTS_DIRECTORY = 'evaluations'
 
 
@@ -25,7 +26,7 @@ class Evaluation:
     """Results on one split.
 
     metrics: {'raw_top1', 'raw_top5', 'raw_loss', 'ema_top1', ...}, fractions and nats; like the
-      table without top5 for five classes or fewer.
+      table without top5 for five classes or fewer; on request with mean_per_class.
     examples: the number of counted examples.
     table: per-example arrays in the order of the split: index, label, and for both weights
       {name}_prediction, {name}_confidence (its probability), {name}_top1, {name}_top5,
@@ -78,19 +79,32 @@ def evaluate(
     return Evaluation(metrics, examples, table)
 
 
+def with_mean_per_class(evaluation: Evaluation) -> Evaluation:
+    """Adds the mean over the classes of the top-1 of their examples to the metrics."""
+    labels = evaluation.table['label']
+    classes = [labels == number for number in np.unique(labels)]
+    means = {}
+    for weights in WEIGHTS:
+        right = evaluation.table[f'{weights}_top1']
+        means[f'{weights}_{MEAN_PER_CLASS}'] = float(
+            np.mean([right[each].mean() for each in classes])
+        )
+    return dataclasses.replace(evaluation, metrics=evaluation.metrics | means)
+
+
 def describe_weights(evaluation: Evaluation) -> dict[str, dict]:
     """Returns {'raw': results, 'ema': results}: the metrics, and the number of right examples."""
     results = {}
     for weights in WEIGHTS:
         scores = {
             name: evaluation.metrics[f'{weights}_{name}']
-            for name in SCORES
+            for name in (*SCORES, MEAN_PER_CLASS)
             if f'{weights}_{name}' in evaluation.metrics
         }
         right = {
             f'{name}_count': int(evaluation.table[f'{weights}_{name}'].sum())
             for name in scores
-            if name != 'loss'
+            if name in ('top1', 'top5')
         }
         results[weights] = scores | right
     return results
@@ -100,8 +114,8 @@ def write_result(workdir: str | os.PathLike, result: dict) -> epath.Path:
     """Writes WORKDIR/evaluations/NAME_SIZE_STEP.json and returns its path.
 
     `result` has 'image_size', 'step' and the name: 'evaluation', or 'split' in its absence. No file
-    is written over: a different result of that name, as with another crop, gets a number; an equal
-    one is there already.
+    is overwritten: another result of the same name, for instance with another crop, gets a number;
+    an equal result is not written again.
     """
     directory = epath.Path(workdir) / RESULTS_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)

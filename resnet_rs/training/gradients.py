@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from resnet_rs.training.mixing import is_mixed, mix_images, with_partners
+from resnet_rs.training.mixing import IMAGES, is_mixed, mix_images, with_partners
 from resnet_rs.training.networks import normalise
 from resnet_rs.training.objectives import Objective
 from resnet_rs.training.state import TrainState
@@ -39,13 +39,24 @@ def create_gradients(
     devices as the batch is. Batch statistics are the mean over micro-batches. `place` constrains
     the sharding of the gradients of each.
     """
-    passes = config.optimizer.accumulation_steps
+    micro_batches = config.optimizer.accumulation_steps
+
+    def images_of(name: str, part: dict) -> jax.Array:
+        """Returns normalised images of a micro-batch, mixed with their partners."""
+        images = normalise(part[name], config)
+        if not is_mixed(config):
+            return images
+        return mix_images(images, normalise(part[f'partner_{name}'], config), part)
 
     def gradients_of(state: TrainState, batch: dict, frozen: dict) -> tuple[dict, dict, dict]:
         examples = batch['mask'].sum()
         rng = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if config.data.corrupt_images == 'skip':
-            batch = batch | {'image': replace_skipped(batch['image'], batch['mask'])}
+            batch = batch | {
+                name: replace_skipped(batch[name], batch['mask'])
+                for name in IMAGES
+                if name in batch
+            }
         if is_mixed(config):
             batch = with_partners(batch, config, jax.random.fold_in(rng, MIXING))
 
@@ -55,9 +66,7 @@ def create_gradients(
                 for stream, name in enumerate(RANDOM_STREAMS)
             }
             variables = state.variables | {'params': merge(state.variables['params'], learning)}
-            images = normalise(part['image'], config)
-            if is_mixed(config):
-                images = mix_images(images, normalise(part['partner_image'], config), part)
+            images = {name: images_of(name, part) for name in IMAGES if name in part}
 
             def apply(images, rngs):
                 with running_frozen_modules_in_evaluation(phase):
@@ -66,35 +75,35 @@ def create_gradients(
                     )
                 return logits, updated['batch_stats']
 
-            losses, batch_stats, values = objective.losses(
-                apply, part | {'image': images}, rngs, frozen
-            )
+            losses, batch_stats, values = objective.losses(apply, part | images, rngs, frozen)
             names = ('loss', *objective.values)
             of_examples = jnp.stack([losses, *(values[name] for name in objective.values)])
             sums = dict(zip(names, (of_examples * part['mask']).sum(-1), strict=True))
             loss = sums['loss'] / jnp.maximum(examples, 1)
             return loss, (batch_stats, sums | {'examples': part['mask'].sum()})
 
-        def one_pass(part, index):
+        def one_micro_batch(part, index):
             differentiate = jax.grad(loss_and_sums, has_aux=True)
             learning = select(state.variables['params'], phase.learning)
             gradients, (batch_stats, sums) = differentiate(learning, part, index)
             return place(gradients), batch_stats, sums
 
-        if passes == 1:
-            return one_pass(batch, 0)
+        if micro_batches == 1:
+            return one_micro_batch(batch, 0)
         parts = jax.tree.map(
-            lambda x: x.reshape(x.shape[0] // passes, passes, *x.shape[1:]).swapaxes(0, 1), batch
+            lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch
         )
 
         def add(total, part_and_index):
-            return jax.tree.map(jnp.add, total, one_pass(*part_and_index)), None
+            return jax.tree.map(jnp.add, total, one_micro_batch(*part_and_index)), None
 
         first = jax.tree.map(lambda x: x[0], parts)
-        shapes = jax.eval_shape(one_pass, first, 0)
+        shapes = jax.eval_shape(one_micro_batch, first, 0)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (gradients, batch_stats, sums), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(passes)))
-        batch_stats = jax.tree.map(lambda x: x / passes, batch_stats)
+        (gradients, batch_stats, sums), _ = jax.lax.scan(
+            add, zeros, (parts, jnp.arange(micro_batches))
+        )
+        batch_stats = jax.tree.map(lambda x: x / micro_batches, batch_stats)
         batch_stats = keep_statistics(state.variables['batch_stats'], batch_stats, phase)
         return gradients, batch_stats, sums
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.networks import model_of, normalise
-from resnet_rs.training.sharding import replicated, split_by_batch
+from resnet_rs.training.sharding import batch_sharding, replicated
 
 PASSED_ON = ('index', 'label', 'mask')
 
@@ -20,8 +20,8 @@ def create_output_step(
     """Returns step(variables, batch), the outputs for a batch of input_pipeline; all replicated.
 
     Args:
-      config: of the network, whose normalisation it takes.
-      mesh: over which the batch is sharded.
+      config: the network's configuration, with its normalisation.
+      mesh: the mesh over which the batch is sharded.
       output: 'pooled' features, float32 [batch, features], or 'probabilities', float32 [batch,
         classes].
       top: how many of the largest probabilities to return, descending, with their 'classes', int32
@@ -42,8 +42,8 @@ def create_output_step(
             values, results['classes'] = jax.lax.top_k(values, top)
         return results | {output: values.astype(jnp.float32)}
 
-    whole, split = replicated(mesh), split_by_batch(mesh)
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+    everywhere, over_batch = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(step, in_shardings=(everywhere, over_batch), out_shardings=everywhere)
 
 
 def outputs_of(

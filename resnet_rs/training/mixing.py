@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-# What of a partner the loss may need.
+# The parts of a partner that the loss may need.
 OF_PARTNER = ('label', 'is_pseudo', 'target')
+IMAGES = ('image', 'teacher_image')
 
 
 def is_mixed(config: ml_collections.ConfigDict) -> bool:
@@ -23,7 +24,7 @@ def is_mixed(config: ml_collections.ConfigDict) -> bool:
 
 
 def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array) -> dict:
-    """Adds to a batch of B examples what `mix_images` and the loss need of their partners.
+    """Adds to a batch of B examples the parts of their partners for `mix_images` and the loss.
 
     It adds 'partner_image', 'partner_label' and, of pseudo-labels, 'partner_is_pseudo' and
     'partner_target', the batch in reverse order; 'pasted', bool
@@ -43,7 +44,7 @@ def with_partners(batch: dict, config: ml_collections.ConfigDict, rng: jax.Array
     # The border may clip the box, so the share follows from the pixels that remain.
     share = jnp.where(cuts, 1 - box.mean(dtype=jnp.float32), share)
     mixes = batch['mask'][::-1] > 0
-    reversed_names = [name for name in (*OF_PARTNER, 'image') if name in batch]
+    reversed_names = [name for name in (*OF_PARTNER, *IMAGES) if name in batch]
     partners = {f'partner_{name}': batch[name][::-1] for name in reversed_names}
     return (
         batch
@@ -68,11 +69,14 @@ def random_square(rng: jax.Array, size: int, area: jax.Array) -> jax.Array:
 def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array:
     """Mixes normalised images [B, S, S, 3] with their partners by the batch's 'blend', 'pasted'.
 
-    All frames of clips [B, frames, S, S, 3] are mixed alike.
+    All frames of clips [B, frames, S, S, 3] are mixed alike. Images of another size than the box's
+    are blended only.
     """
     of_time = tuple(range(1, images.ndim - 3))
     blend = batch['blend'].reshape(-1, *[1] * (images.ndim - 1))
     mixed = blend * images + (1 - blend) * partners
+    if batch['pasted'].shape[1] != images.shape[-2]:
+        return mixed
     pasted = jnp.expand_dims(batch['pasted'][..., None], of_time)
     return jnp.where(pasted, partners, mixed)
 
@@ -80,8 +84,8 @@ def mix_images(images: jax.Array, partners: jax.Array, batch: dict) -> jax.Array
 def mixed_over_labels(of_label: Callable[..., jax.Array], batch: dict, *more: str) -> jax.Array:
     """Returns `of_label(label, ...)` [..., B], averaged by 'share' over both labels of an image.
 
-    `more` names what else of OF_PARTNER `of_label` takes. A batch that is not mixed has one label
-    for each image.
+    `more` names the other parts in OF_PARTNER that `of_label` takes. A batch that is not mixed has
+    one label for each image.
     """
     values = of_label(*(batch[name] for name in ('label', *more)))
     if 'partner_label' not in batch:

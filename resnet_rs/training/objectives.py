@@ -74,8 +74,8 @@ def distilled(
     """Returns label_weight * (loss of the labels) + (1 - label_weight) * (loss of the teacher).
 
     `settings` are config.distillation. The loss of the labels is that of `supervised`; the loss of
-    the teacher is `teacher_loss`. The teacher sees the student's images. `frozen['teacher']` holds
-    its variables.
+    the teacher is `teacher_loss`. The teacher sees the student's images, or 'teacher_image', its
+    own crops of them. `frozen['teacher']` holds its variables.
 
     The values are the two losses, the top-1 of student and teacher on the images of training, how
     often their predictions agree, and the entropy of the teacher's probabilities at the
@@ -85,7 +85,7 @@ def distilled(
 
     def losses(apply, batch, rngs, frozen):
         logits, batch_stats = apply(batch['image'], rngs)
-        target = teacher.logits(frozen['teacher'], batch['image'])
+        target = teacher.logits(frozen['teacher'], batch.get('teacher_image', batch['image']))
         of_labels, correct = _of_labels(logits, batch, label_smoothing)
         of_teacher = teacher_loss(logits, target, settings.form, temperature)
         predicted = target.argmax(-1)

@@ -109,7 +109,7 @@ class Phases:
         return jax.tree_util.tree_map_with_path(chosen, old, new)
 
     def describe(self, params: dict) -> str:
-        """Returns the parameters that learn in words, for the log."""
+        """Describes the parameters that learn, for the log."""
         total, parts = count_parameters(params), []
         for phase in self.phases:
             count = count_parameters(select(params, phase.learning))

@@ -85,6 +85,10 @@ class CommandParser(argparse.ArgumentParser):
             '--source', choices=('tfds', 'image_folder'), help=f'where the images are {own}'
         )
         self.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
+        self.add_argument(
+            '--classes', type=_whole_number, nargs='+', metavar='N',
+            help=f'numbers of the classes to use, in the order of their new numbers {own}',
+        )  # fmt: skip
         self.add_argument('--batch_size', type=positive_integer, help=f'images at once {own}')
         self.add_argument('--image_size', type=positive_integer, help=f'pixels {own}')
 
@@ -103,6 +107,12 @@ def checkpoint_name(text: str) -> str:
             f"{text!r} is neither 'last' nor 'best' nor a step; the directory is --workdir=DIR"
         )
     return text
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number')
+    return int(text)
 
 
 def positive_integer(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from resnet_rs.utils.errors import UserError
 
 MOST_NAME_BYTES = 255  # of a file, on Linux
+SQUASH = 'squash'  # the evaluation crop that resizes the whole image to a square
 DURATION = re.compile(r'\s*(\d+(?:\.\d*)?)\s*(epoch|step|example)s?\s*')
 
 
@@ -70,6 +71,16 @@ def whole(least: int, most: int | None = None, meaning: str = '') -> Rule:
         f'a whole number{limits}' + (meaning and f' ({meaning})'),
         lambda value: least <= value <= highest,
     )
+
+
+def whole_numbers() -> Rule:
+    """Returns the rule of several different whole numbers from 0 on, in any order."""
+
+    def allows(value):
+        numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        return numbers and min(value, default=0) >= 0 and len(set(value)) == len(value)
+
+    return Rule(tuple, 'different whole numbers, 0 or more, such as (0, 1, 2)', allows)
 
 
 def number(
@@ -225,9 +236,9 @@ def center_crop() -> Rule:
     """Returns the rule of an evaluation crop (see `crop_fraction`)."""
     return Rule(
         str,
-        "'padding 32' (or another whole number of pixels) or 'fraction 0.875' (or another "
-        'number above 0 and at most 1)',
-        lambda value: crop_fraction(value, 1) is not None,
+        "'padding 32' (or another whole number of pixels), 'fraction 0.875' (or another number "
+        "above 0 and at most 1) or 'squash' (the whole image)",
+        lambda value: value == SQUASH or crop_fraction(value, 1) is not None,
     )
 
 
@@ -235,7 +246,7 @@ def crop_fraction(value: str, size: int) -> fractions.Fraction | None:
     """Returns the side of a centre crop as a fraction of the image's shorter side.
 
     'padding 32' is size / (size + 32), as in the authors' code; 'fraction 0.875' is that fraction.
-    Any other text gives None.
+    Any other text gives None, as SQUASH, which crops nothing.
     """
     kind, _, amount = value.partition(' ')
     if kind == 'padding' and re.fullmatch(r'\d{1,6}', amount, re.ASCII):

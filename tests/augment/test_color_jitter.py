@@ -1,4 +1,4 @@
-"""Color jitter and lighting against their formulas."""
+"""Colour jitter and lighting against their formulas."""
 
 import colorsys
 

@@ -1,4 +1,4 @@
-"""What benchmarks/plan_pareto.py says of compiled programs, with numbers computed by hand."""
+"""The figures of benchmarks/plan_pareto.py for compiled programs, computed by hand."""
 
 import importlib.util
 import pathlib

@@ -148,14 +148,27 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
     """VTAB-1k: 800 and 200 images, then both; SimCLR: its momentum of batch norm."""
     monkeypatch.setattr(transfer, '_examples', lambda task: task.examples or 4_000)
     for name, task in transfer.TASKS.items():
-        for protocol in transfer.PROTOCOLS:
+        for protocol in ('vtab',) if task.label else transfer.PROTOCOLS:
             for variant in (f'{protocol}/{name}', f'{protocol}/{name}/final'):
                 validation.check_settings(transfer.get_config(variant))
         assert transfer.get_config(f'vtab/{name}').data.train_split == 'train[:800]'
-        assert transfer.get_config(f'simclr/{name}/final').data.eval_split == task.test
+        assert transfer.get_config(f'vtab/{name}/final').data.eval_split == task.test
+    assert len(transfer.TASKS) == 19 and sum(bool(t.label) for t in transfer.TASKS.values()) == 7
+    scored = [
+        transfer.get_config(f'{p}/caltech101').eval.mean_per_class for p in ('simclr', 'vtab')
+    ]
+    assert scored == [True, False]
     splits = {
         variant: (config.data.train_split, config.data.eval_split)
-        for variant in ('vtab/cifar100', 'vtab/cifar100/final', 'vtab/dtd', 'simclr/eurosat')
+        for variant in (
+            'vtab/cifar100',
+            'vtab/cifar100/final',
+            'vtab/dtd',
+            'simclr/eurosat',
+            'vtab/clevr_count/final',
+            'vtab/smallnorb_azimuth',
+            'vtab/dsprites_orientation/final',
+        )
         for config in [transfer.get_config(variant)]
     }
     assert splits == {
@@ -163,6 +176,9 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
         'vtab/cifar100/final': ('train[:800]+train[45000:45200]', 'test'),
         'vtab/dtd': ('train[:800]', 'validation[:200]'),
         'simclr/eurosat': ('train[:60%]', 'train[60%:80%]'),
+        'vtab/clevr_count/final': ('train[:800]+train[3600:3800]', 'validation'),
+        'vtab/smallnorb_azimuth': ('train[:800]', 'test[:200]'),
+        'vtab/dsprites_orientation/final': ('train[:800]+train[3200:3400]', 'train[90%:]'),
     }
     config = transfer.get_config('vtab/cifar100')
     schedule = create_schedule(config, 1000, 800)
@@ -195,6 +211,7 @@ def test_rows_of_the_transfer_study():
         (weight_decay_study, '50,none', "no row '50,none'"),
         (scaling_study, 'depht=101', "no axis 'depht'"),
         (transfer, 'vtab/clevr', "no variant 'vtab/clevr'"),
+        (transfer, 'simclr/clevr_count', "no variant 'simclr/clevr_count'"),
         (transfer_study, 'improved_200', 'no row .*; it has standard_50'),
         (scaling_study, 'depth=102', "depth is '102'; the study has 26, 50"),
     ),

@@ -6,8 +6,6 @@ with the packages of requirements-parity.txt. Nothing of this comes from our net
 has no max pool of clips in float64, so here pools of images compute it.
 """
 
-import importlib.metadata
-import json
 import pathlib
 import sys
 
@@ -16,6 +14,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 import tf_keras  # noqa: E402
 from helpers.garden_clips import CLASSES, hash_clip, hash_variable  # noqa: E402
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.model_garden import MaxPool3D, build_garden_clips, variables_by_key  # noqa: E402
 
 
@@ -30,12 +29,8 @@ def main() -> None:
         logits[name] = model({'image': hash_clip()}, training=False).numpy().tolist()
         keys[name] = sorted(variables_by_key(model))
     packages = ('tensorflow-cpu', 'tf-keras', 'tf-models-official')
-    golden = {
-        'recorded_from': ', '.join(f'{p} {importlib.metadata.version(p)}' for p in packages),
-        'logits': logits,
-        'keys': keys,
-    }
-    (HERE / 'model_garden_clips.json').write_text(json.dumps(golden, indent=0) + '\n')
+    content = {'logits': logits, 'keys': keys}
+    write_golden('model_garden_clips.json', __file__, packages, content, indent=0)
 
 
 if __name__ == '__main__':

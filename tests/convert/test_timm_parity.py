@@ -32,6 +32,8 @@ NETWORKS = {
     'resnest14d': 'resnest_14',
     'resnest50d_4s2x40d': 'resnest_50_fast_4s2x40d',
     'resnest50d_1s4x24d': 'resnest_50_fast_1s4x24d',
+    'tf_efficientnet_b0': 'efficientnet_b0',
+    'efficientnet_b0': 'efficientnet_b0',
 }
 DEPTHS = {
     'resnet26': 'resnet_26',
@@ -62,7 +64,7 @@ DEPTHS = {
     'resnest101e': 'resnest_101',
     'resnest200e': 'resnest_200',
     'resnest269e': 'resnest_269',
-}
+} | {f'tf_efficientnet_b{number}': f'efficientnet_b{number}' for number in range(1, 8)}
 
 
 def random_network(name: str):

@@ -162,7 +162,7 @@ def test_links_cannot_lead_in_circles(tmp_path, caplog):
 
 
 def test_a_link_to_a_missing_file_stays_an_example(tmp_path):
-    """Training and --mode=check refuse it by name; left out it would be lost unseen."""
+    """Training and --mode=check refuse it by name; leaving it out would hide the loss."""
     write(tmp_path / 'train' / 'cat', 'a.jpg')
     (tmp_path / 'train' / 'cat' / 'b.jpg').symlink_to('gone.jpg')
     split = find(tmp_path, eval_split='train').split('train')

@@ -20,6 +20,7 @@ from resnet_rs.datasets.pseudo_labels import (
     find_images,
     select,
 )
+from resnet_rs.datasets.sources import sources_of
 from resnet_rs.run.preflight import check_pseudo_labels
 from resnet_rs.utils.errors import UserError
 
@@ -119,9 +120,12 @@ def test_a_file_is_read_as_it_was_written_and_a_damaged_one_is_one_line(tmp_path
 
 @pytest.fixture(scope='module')
 def file(tmp_path_factory):
+    return write_labels(tmp_path_factory.mktemp('labels') / 'labels.npz', 'array_record')
+
+
+def write_labels(path, file_format):
     """Pseudo-labels of all but 700 training digits: class (own label + 1) % 10 at 0.55."""
-    path = tmp_path_factory.mktemp('labels') / 'labels.npz'
-    config = small_config(path)
+    config = small_config(path, **{'data.data_dir': prepared.data_dir('digits', file_format)})
     info = find_dataset(config.data)
     split = info.split(SPLIT)
     config.objective, config.pseudo_labels.file = 'supervised', ''
@@ -197,6 +201,19 @@ def test_copies_of_an_image_are_augmented_differently(file):
     images = np.concatenate([batch['image'][batch['is_pseudo']] for batch in batches])
     first = np.flatnonzero(index == index[0])
     assert len(first) > 1 and len({images[place].tobytes() for place in first}) == len(first)
+
+
+def test_images_of_tfrecord_files_are_selected_and_copied(tmp_path):
+    path = write_labels(tmp_path / 'labels.npz', 'tfrecord')
+    settings = {'data.data_dir': prepared.data_dir('digits', 'tfrecord')}
+    config = small_config(path, **settings, **{'pseudo_labels.per_class': 78})
+    check_pseudo_labels(config, find_dataset(config.data))
+    selection = sources_of(config)[1].selection
+    batches = take(input_pipeline.train_batches(config), 780 // 12)
+    index = np.concatenate([batch['index'][batch['is_pseudo']] for batch in batches])
+    predicted = np.concatenate([batch['label'][batch['is_pseudo']] for batch in batches])
+    assert sorted(index) == sorted(selection.examples)
+    np.testing.assert_array_equal(np.bincount(predicted), 78)
 
 
 def test_hard_labels_have_no_target(file):

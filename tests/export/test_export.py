@@ -1,4 +1,4 @@
-"""Exported networks, read without this project, next to the network itself."""
+"""Exported networks, read without this project, beside the network itself."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Stands for main.py: does in a directory what the first line of its file `todo` says."""
+"""Stand-in for main.py: does in a directory what the first line of its file `todo` says."""
 
 import json
 import os

@@ -54,3 +54,16 @@ def hash_filled_variables(model, dtype):
         shape = to_timm_layout(name, np.empty(leaf.shape, np.bool_)).shape
         filled[path] = jnp.asarray(from_timm_layout(name, hash_tensor(key, shape)), dtype)
     return flax.traverse_util.unflatten_dict(filled, sep='/')
+
+
+def assert_features_are_timms(model, stages, expected, tolerance=1e-8):
+    """Compares all `stages` of a hash-filled network with numbers of record_timm_goldens.py."""
+    assert model.architecture.stage_channels == tuple(stage['channels'] for stage in expected)
+    assert model.architecture.stage_strides == tuple(stage['stride'] for stage in expected)
+    for stage, reference in zip(stages, expected, strict=True):
+        batch, height, width, channels = stage.shape
+        assert [batch, channels, height, width] == reference['shape']
+        spread = reference['std']
+        assert abs(stage.mean() - reference['mean']) <= tolerance * spread
+        assert abs(stage.std() - spread) <= tolerance * spread
+        assert np.abs(stage[0, -1, -1, :3] - reference['corner']).max() <= tolerance * spread

@@ -25,7 +25,8 @@ def write_archives(
 
     tfds gives the i-th validation image the i-th of its 50,000 labels, whatever the archive
     holds. The training classes are therefore the first different ones of those labels, so that
-    what is learnt can be evaluated; with fewer classes than that the rest is validation only.
+    the trained classes are evaluated; with fewer training classes, the others occur in validation
+    only.
 
     Args:
       directory: is created; returned as a path, to be used as tfds' manual_dir.

@@ -13,8 +13,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 def xla_flags(devices: int) -> str:
     """Returns XLA_FLAGS for virtual CPU devices.
 
-    The newer code generator for fused loops is off: it takes twice as long to compile a step. A
-    program is compiled in one part, because LLVM takes a fifth longer for many.
+    The newer code generator for fused loops is off, because it doubles the time to compile a step.
+    A program is compiled in one part, because LLVM takes a fifth longer for several.
     """
     return (
         f'--xla_force_host_platform_device_count={devices} '

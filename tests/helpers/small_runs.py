@@ -1,6 +1,6 @@
 """The changes that make whole runs quick, for laws of runs that hold for any network.
 
-`python tests/helpers/small_runs.py FILE ARGUMENT...` runs a file so, in a process of its own.
+`python tests/helpers/small_runs.py FILE ARGUMENT...` runs a file with them in its own process.
 """
 
 import runpy
@@ -44,7 +44,7 @@ def share_programs(set_attribute=setattr) -> None:
 
 
 def leave_out_keras() -> None:
-    """Spares a process the two seconds of Keras, which clu's writers import for a callback."""
+    """Saves a process the two seconds of Keras, which clu's writers import for a callback."""
     name = 'tensorboard.plugins.hparams._keras'
     sys.modules[name] = types.SimpleNamespace(Callback=None)
 

@@ -3,12 +3,17 @@
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.hash_filled import hash_filled_variables, hash_images
+from helpers.hash_filled import (
+    assert_features_are_timms,
+    hash_filled_variables,
+    hash_images,
+)
 
 from resnet_rs.models import create_model, init_variables
 from resnet_rs.models.cost import count_cost
@@ -39,6 +44,7 @@ COSTS = {
     'b7': (600, 66_347_960, 310_720, 37.746),
 }
 GOLDEN = json.loads(pathlib.Path(__file__).with_name('efficientnet_logits.json').read_text())
+FEATURES = json.loads(pathlib.Path(__file__).with_name('timm_goldens.json').read_text())['features']
 FORMS = {
     'tf_efficientnet': dict(padding='same', batch_norm_epsilon=1e-3),
     'efficientnet': dict(padding='symmetric', batch_norm_epsilon=1e-5),
@@ -102,14 +108,33 @@ def test_logits_are_timms(key):
     assert logits.argmax() == reference['argmax']
 
 
+@pytest.mark.parametrize('key', [key for key in FEATURES if 'efficientnet' in key])
+def test_features_are_timms(key):
+    """Of every resolution, with later stages dilated."""
+    name, size, output_stride = re.split('[@/]', key)
+    form, _, network = name.rpartition('_')
+    with jax.enable_x64(True):
+        settings = dict(dtype='float64', param_dtype='float64') | FORMS[form]
+        model = create_model(
+            f'efficientnet_{network}', output_stride=int(output_stride), **settings
+        )
+        variables = hash_filled_variables(model, 'float64')
+        apply = jax.jit(model.apply, static_argnums=(2, 3))
+        stages = apply(variables, hash_images(int(size)), False, 'stages')
+    assert_features_are_timms(model, jax.device_get(stages), FEATURES[key])
+
+
 def test_recorded_logits_are_those_of_the_facts():
     """Six digits that were computed with timm on another machine."""
-    first = {
-        'tf_efficientnet_b0@64': (0.063549, -0.014724, -0.019817),
-        'efficientnet_b0@64': (0.063329, -0.014637, -0.020298),
+    facts = {
+        'tf_efficientnet_b0@64': ((0.063549, -0.014724, -0.019817), 0.092431),
+        'efficientnet_b0@64': ((0.063329, -0.014637, -0.020298), 0.092446),
     }
-    for key, expected in first.items():
-        assert GOLDEN['logits'][key]['first5'][:3] == pytest.approx(expected, abs=1e-6)
+    for key, (first, deviation) in facts.items():
+        recorded = GOLDEN['logits'][key]
+        assert recorded['first5'][:3] == pytest.approx(first, abs=1e-6)
+        assert recorded['std'] == pytest.approx(deviation, abs=1e-6)
+        assert recorded['argmax'] == 375
 
 
 def norm(tree):

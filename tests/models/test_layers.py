@@ -1,4 +1,4 @@
-"""Layers and networks against TensorFlow's operations and against their definitions."""
+"""Layers against TensorFlow's operations and against their definitions."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""Stages as loops: the same network as unrolled, and what each rematerialisation keeps."""
+"""Stages as loops: the same network as unrolled."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Hosts that are not of one mind are named before anything is compiled."""
+"""Hosts that disagree are named before anything is compiled."""
 
 import shutil
 

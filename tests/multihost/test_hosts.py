@@ -1,4 +1,4 @@
-"""Processes wait by name, agree and end together; host_scenarios.py is what they do."""
+"""Barriers name missing processes, and processes end together; host_scenarios.py has their code."""
 
 from helpers.processes import error_lines, run_scenario
 

@@ -57,7 +57,7 @@ def test_away_from_a_terminal_each_logged_step_is_one_line(undisturbed):
 
 
 def test_four_processes_of_which_one_is_killed_are_the_same_run(undisturbed, tmp_path):
-    """Four of one device; one is killed; two of two devices go on and end as one of four does."""
+    """Four of one device; one is killed; two of two devices resume and end as one of four does."""
     *survivors, killed = start(4, 1, tmp_path / 'four')
     try:
         processes.wait_for(tmp_path / 'four' / 'checkpoints' / '2', killed)
@@ -69,7 +69,7 @@ def test_four_processes_of_which_one_is_killed_are_the_same_run(undisturbed, tmp
         (line,) = (line for line in errors.splitlines() if line.startswith('error:'))
         assert 'process 3 of 4 (' in line and 'stopped answering' in line
         assert 'Traceback' not in errors
-    # The watch's own time, its beats and graces, and as much again for a machine under load.
+    # The watchdog's own time, heartbeats and grace periods, twice, for a machine under load.
     assert time.monotonic() - since < 2 * (LOST_AFTER + 20)
     killed.communicate()
     assert not (tmp_path / 'four' / 'checkpoints' / '6').exists()

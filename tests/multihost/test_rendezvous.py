@@ -18,7 +18,7 @@ def address():
 
 
 def arrive(address, *processes, timeout=30.0):
-    """What each of the (count, index) is told: None or the text of its UserError."""
+    """The result of each (count, index): None or the text of its UserError."""
 
     def one(process):
         try:

@@ -8,7 +8,6 @@
 with the packages of requirements-parity.txt. Nothing of this comes from our training step.
 """
 
-import importlib.metadata
 import json
 import pathlib
 import sys
@@ -16,6 +15,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.ten_steps import GOLDEN_RUNS, KINDS, fingerprint, l2_norm  # noqa: E402
 
 
@@ -36,13 +36,12 @@ def main(file_name: str) -> None:
     for result in reference(GOLDEN_RUNS[file_name], 'float64'):
         norms = {kind: l2_norm(*getattr(result, kind).values()) for kind in KINDS}
         steps.append({'loss': result.loss, 'learning_rate': result.learning_rate} | norms)
-    golden = {
-        'recorded_from': ', '.join(f'{p} {importlib.metadata.version(p)}' for p in packages),
+    content = {
         'steps': steps,
         'last': {kind: fingerprint(getattr(result, kind)) for kind in KINDS},
     }
-    short = json.loads(json.dumps(golden), parse_float=lambda text: float(f'{float(text):.13g}'))
-    (HERE / file_name).write_text(json.dumps(short, indent=0) + '\n')
+    short = json.loads(json.dumps(content), parse_float=lambda text: float(f'{float(text):.13g}'))
+    write_golden(file_name, __file__, packages, short, indent=0)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """The same pixels on every kind of CPU, whatever is asked of oneDNN, with one thread and with two.
 
 Four processes compute the digests of digests.py. The first stands for an old CPU: XLA, glibc's
-mathematics and libjpeg-turbo are each told to do without newer instructions. In the last, oneDNN
+mathematics and libjpeg-turbo are configured to use no newer instructions. In the last, oneDNN
 is really on, because TensorFlow is imported before this project.
 """
 

@@ -1,4 +1,4 @@
-"""What collectives send, and the FLOPs of clips, by hand."""
+"""The bytes that collectives send, and the FLOPs of clips, computed by hand."""
 
 import types
 

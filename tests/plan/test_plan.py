@@ -1,4 +1,4 @@
-"""The command that plans: its arguments, and what it says of a network that does not fit."""
+"""The command that plans: its arguments, and its report of a network that does not fit."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ def test_mistakes_are_one_line(arguments, message, capsys):
 
 
 def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
-    """The report of a step that needs 0.25 GiB for each image of a pass and has 10 GiB."""
+    """The report of a step that needs 0.25 GiB for each image of a micro-batch and has 10 GiB."""
     gib, stages = 2**30, []
 
     def compile_step(config, topology, which, **_):

@@ -90,7 +90,7 @@ def test_budgets(v3_core, which, cycles, temporaries):
 
 
 def test_split_state_is_no_loop_over_pieces_of_gradients(v3_core):
-    """v3_core is there for the compiler's environment; v3 has no such loops by itself."""
+    """v3_core sets the compiler's environment; a program for v3 itself has no such loops."""
     config = small_config(
         **{
             'sharding.strategy': 'zero1',

@@ -1,4 +1,4 @@
-"""Checkpoints are stored unrolled: a run goes on with or without model.scan_blocks, to the bit.
+"""Checkpoints are stored unrolled: a run resumes with or without model.scan_blocks, to the bit.
 
 Weights are read alone, and on other devices than those of the run.
 """

@@ -1,13 +1,14 @@
-"""The evaluations of a run: their batches and the lines that tell their results."""
+"""The evaluations of a run: their batches and the lines with their results."""
 
 import types
 
+import numpy as np
 import pytest
 from helpers import prepared
 
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.run.evaluators import Evaluator, with_smaller_eval_batch
-from resnet_rs.training.evaluation import Evaluation
+from resnet_rs.training.evaluation import Evaluation, describe_weights, with_mean_per_class
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,17 @@ def test_results_of_an_evaluation_fit_80_columns():
         for weights in ('raw', 'ema')
     ]
     assert max(map(len, lines)) <= 80
+
+
+def test_the_mean_over_classes_counts_each_class_once():
+    labels = np.array([3] * 6 + [1] * 2 + [0])
+    raw = np.array([1, 1, 1, 0, 0, 0, 1, 0, 1], bool)
+    table = {'label': labels, 'raw_top1': raw, 'ema_top1': np.ones(9, bool)}
+    metrics = {f'{weights}_{name}': 0.5 for weights in ('raw', 'ema') for name in ('top1', 'loss')}
+    found = with_mean_per_class(Evaluation(metrics, 9, table))
+    assert found.metrics['raw_mean_per_class'] == pytest.approx((3 / 6 + 1 / 2 + 1) / 3)
+    assert found.metrics['ema_mean_per_class'] == 1
+    described = describe_weights(found)['raw']
+    assert described['top1_count'] == 5 and 'mean_per_class_count' not in described
+    lines = Evaluator('eval', None, None, 'eval.batch_size', 1, None).describe(9, found)
+    assert lines.splitlines()[0].endswith('raw: top-1 50.00 %, per class 66.67 %, loss 0.5000')

@@ -1,4 +1,4 @@
-"""Two processes on one work directory: the second one is told who holds it, and nothing is lost."""
+"""Two processes on one work directory: the second one names its owner, and nothing is lost."""
 
 import json
 import os

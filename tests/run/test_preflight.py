@@ -1,4 +1,4 @@
-"""Starts that fail leave no file, and a work directory binds from its first checkpoint on."""
+"""Failed starts leave no file, and the first checkpoint fixes a work directory's configuration."""
 
 import json
 import pathlib

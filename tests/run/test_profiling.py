@@ -46,7 +46,7 @@ def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, 
             raise Ended
 
     class Ended(Exception):
-        """In place of a file that the trace would have been written to."""
+        """Stands in for the file that the trace would be written to."""
 
     monkeypatch.setattr(profiling.jax.profiler, 'trace', Trace)
     try:

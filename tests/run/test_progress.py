@@ -89,9 +89,9 @@ def test_a_pause_begins_when_the_device_has_finished_its_step(monkeypatch):
 
 @pytest.mark.parametrize('seed', range(20))
 def test_no_part_of_a_step_is_longer_than_the_step(monkeypatch, seed):
-    """Timelines drawn at random: a device that is behind the host, pauses, windows of any length.
+    """Timelines drawn at random: a device that lags behind the host, pauses, windows of any length.
 
-    What a pause does runs on the device after the steps that it was given.
+    The work of a pause runs on the device after the steps that were dispatched.
     """
     random = np.random.default_rng(seed)
     clock = Clock()

@@ -1,4 +1,4 @@
-"""Sweep files: what they yield, and every mistake in them told before a run starts."""
+"""Sweep files: what they yield, and every mistake in them reported before a run starts."""
 
 import sys
 
@@ -93,6 +93,27 @@ def test_a_workdir_of_other_runs(tmp_path):
         check_runs([('a', config())], str(tmp_path))
     with pytest.raises(UserError, match='is the work directory of a run, not of a sweep'):
         check_runs([('b', config())], str(tmp_path / 'a'))
+
+
+def test_runs_that_start_from_others(tmp_path):
+    path = tmp_path / 'sweep.py'
+    path.write_text(
+        'from configs import digits\n'
+        'from resnet_rs.sweep.definition import Command\n'
+        'def get_sweep(workdir):\n'
+        '    yield "labels", Command("pseudo_label", (f"--workdir={workdir}/a",), "labels.npz")\n'
+    )
+    here = str(tmp_path / 'runs')
+    assert load_sweep(path, here)[0][1].arguments == (f'--workdir={here}/a',)
+    teacher, student = config(), config().unlock()
+    student.objective, student.distillation.teacher = 'distillation', f'{here}/a'
+    runs = check_runs([('a', teacher), *load_sweep(path, here), ('b', student)], here)
+    assert [run.needs for run in runs] == [(), ('a',), ('a',)]
+    with pytest.raises(UserError, match='run 1 of 2, b: it reads .*/a, which no run of the sweep'):
+        check_runs([('b', student), ('a', teacher)], here)
+    student.duration = '0.1 steps'  # what can be known before the teacher is there
+    with pytest.raises(UserError, match='less than one step'):
+        check_runs([('a', teacher), ('b', student)], here)
 
 
 def test_main_reads_a_stored_configuration(tmp_path):

@@ -63,7 +63,7 @@ def test_a_line_for_each_value_of_the_other_axis():
 
 
 def test_axes_without_a_line_are_not_drawn():
-    """Runs that are no grid: single points in panels of their own say nothing."""
+    """Runs that form no grid get no panels: a panel of a single point shows nothing."""
     networks = [row(14, 0.25, 32), row(26, 0.5, 64), row(50, 0.5, 64)]
     assert set(figures.draw_all(networks)) == {'pareto_multiply_adds', 'accuracy_by_depth'}
 
@@ -84,7 +84,7 @@ def test_published_networks_stand_beside_imagenet_only():
 
 
 class Checker(html.parser.HTMLParser):
-    """Every tag closed, and what is asked for from elsewhere."""
+    """Checks that every tag is closed, and collects the addresses that the page loads."""
 
     def __init__(self):
         super().__init__()

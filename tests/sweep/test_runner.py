@@ -1,6 +1,7 @@
-"""Runs that finish, fail, die and are stopped; the processes are real, their work is a stand-in."""
+"""Runs that finish, fail, die and are stopped; the processes are real, main.py is not."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from resnet_rs.run.lock import SWEEP_LOCK, locked
 from resnet_rs.sweep import directory, runner, workers
-from resnet_rs.sweep.definition import SweepRun
+from resnet_rs.sweep.definition import Command, SweepRun
 
 FAKE_RUN = pathlib.Path(__file__).parents[1] / 'helpers' / 'fake_run.py'
 
@@ -69,6 +70,41 @@ def signals_when_waiting(runs, *numbers):
     thread.start()
     yield
     thread.join()
+
+
+def test_a_run_waits_for_those_that_it_needs(tmp_path):
+    runs = sweep_of(tmp_path, teacher='die finish', bad='mistake', student='finish', lost='finish')
+    needs = {'student': ('teacher',), 'lost': ('student', 'bad')}
+    runs = [dataclasses.replace(run, needs=needs.get(run.name, ())) for run in runs]
+    outcomes, _ = execute(runs, tmp_path, parallel=2)
+    assert {name: outcome.status for name, outcome in outcomes.items()} == {
+        'teacher': 'finished',
+        'bad': 'failed',
+        'student': 'finished',
+        'lost': 'failed',
+    }
+    assert outcomes['lost'].reason == 'it needs bad, which failed' and not started(runs[3])
+    times = [
+        float((tmp_path / name / 'started').read_text().split()[-1])
+        for name in ('teacher', 'student')
+    ]
+    assert times[0] < times[1]  # the teacher's second attempt
+
+
+def test_a_command_is_finished_when_it_has_written_its_output(tmp_path):
+    step = Command('probe', ('--workdir=RUN', '--test=test'), 'probe.json')
+    run = SweepRun('probe', None, str(tmp_path / 'probe'), 0, ('RUN',), step)
+    assert workers.command_of(run)[1:] == [
+        '-m',
+        'resnet_rs.probe',
+        '--workdir=RUN',
+        '--test=test',
+        f'--output={tmp_path}/probe/probe.json',
+    ]
+    directory.prepare(run)
+    assert not directory.is_finished(run)
+    (tmp_path / 'probe' / 'probe.json').write_text('{}')
+    assert directory.is_finished(run)
 
 
 def test_every_run_ends_as_it_must_and_none_takes_another_with_it(tmp_path):

@@ -1,4 +1,4 @@
-"""The command itself, with real runs: killed, stopped, gone on with, finished, repeated."""
+"""The command itself, with real runs: killed, stopped, resumed, finished, repeated."""
 
 import os
 import pathlib

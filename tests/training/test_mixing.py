@@ -1,4 +1,4 @@
-"""Mixup and CutMix: images and targets are mixed by the same share, on any devices and passes."""
+"""Mixup and CutMix: images and targets share a lambda, on any devices and micro-batches."""
 
 import functools
 
@@ -159,7 +159,7 @@ def test_eight_devices_mix_as_one():
 
 
 def test_passes_of_accumulation_mix_as_one():
-    """A pass takes every other example; in that order the partners are the same ones."""
+    """A micro-batch takes every other example; in that order the partners are the same ones."""
     batch = batch_of()
     order = np.concatenate([np.arange(0, 16, 2), np.arange(1, 16, 2)])
     reordered = {name: value[order] for name, value in batch.items()}

@@ -1,4 +1,4 @@
-"""Durations, schedules, decay and EMA against closed forms and plain numpy."""
+"""Schedules, decay, optimisers and EMA against closed forms and plain numpy."""
 
 import math
 

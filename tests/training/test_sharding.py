@@ -65,7 +65,7 @@ def test_slices_are_the_first_axis():
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What a mesh asks of a device of a slice."""
+    """The attributes of a device that a mesh reads."""
 
     id: int
     slice_index: int
@@ -88,7 +88,7 @@ def test_slices_that_cannot_be(slices):
 
 
 def held_shares(state):
-    """The share of its part's elements that one device holds."""
+    """The fraction of its part's elements that one device holds."""
     return {
         part: sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(tree))
         / sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -101,7 +101,7 @@ def held_shares(state):
 
 
 def two_steps(strategy, slices):
-    """State and losses of float64 training in two passes, on eight devices."""
+    """State and losses of float64 training in two micro-batches, on eight devices."""
     config = small_config(
         **{
             'sharding.strategy': strategy,
@@ -217,7 +217,7 @@ def test_a_run_with_split_state_resumes_as_it_was(no_report, tmp_path):
         assert a | {'time': None} == b | {'time': None}
 
     config.sharding.update(strategy='zero1', slices=1, replicate_below=0)
-    check_workdir(config, tmp_path)  # may go on with any of them
+    check_workdir(config, tmp_path)  # may resume with any of them
 
 
 def traced_steps(path):

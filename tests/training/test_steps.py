@@ -1,4 +1,4 @@
-"""One training step: the same on any devices, passes and groups; loss and results in numpy."""
+"""One training step: the same on any devices, micro-batches and groups; results in numpy."""
 
 import functools
 
@@ -87,9 +87,9 @@ def test_groups_are_the_devices_of_the_reference():
 
 
 def test_accumulation_is_the_whole_batch():
-    """Two passes with groups of 8 give the gradients of one pass with groups of 8.
+    """Two micro-batches with groups of 8 give the gradients of one batch with groups of 8.
 
-    A pass takes every other example, so the whole batch is put into that order.
+    A micro-batch takes every other example, so the whole batch is put into that order.
     """
     settings = {
         'model.batch_norm_group_size': 8,
@@ -155,8 +155,8 @@ def test_what_a_skipped_image_holds_changes_no_bit(device_count, settings):
 
 
 def test_batch_statistics_are_those_of_the_images_that_take_the_skipped_places():
-    """The norm after the first convolution, in numpy: each image stands for itself, and once more
-    where it stands before a skipped one. The loss is the mean over the others."""
+    """The norm after the first convolution, in numpy: each image counts once, and once more if it
+    precedes a skipped one. The loss is the mean over the other images."""
     batch = batch_with_skipped()
     state, metrics = first_step(batch)
     program, _ = program_of(1, **skipping())

@@ -1,4 +1,4 @@
-"""The optimised program, which users run: it computes what the tests' unoptimised one does."""
+"""The optimised program, which users run: it computes the same as the tests' unoptimised one."""
 
 import jax
 import numpy as np

@@ -1,0 +1,91 @@
+"""Distillation on Fashion-MNIST: a student alone, with Bag of Tricks' loss and with FunMatch's.
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_distillation.py --workdir=DIR
+    python -m resnet_rs.study --sweep=configs/sweeps/fashion_distillation.py \\
+      --workdir=DIR --output=PAGE
+
+The teacher has twice the width and twice the resolution of the student; it is the network of
+configs/fashion_mnist.py on 55,000 images. Three seeds of each student, short and long. Not run.
+
+Estimate, from 37 ms a step of the student and 3 times the 111 ms of a step of the teacher's network
+at 32 pixels (docs/cpu_performance.md), and not from a run: 45 minutes for the teacher; 3 minutes
+for a short student alone, 9 with the teacher, 10 and 32 for a long one; about four hours on two
+cores. The settings are a first guess; none was chosen on the validation images.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import distillation, fashion_mnist
+from resnet_rs.sweep.study import Row, Study
+
+SEEDS = (0, 1, 2)
+SHORT, LONG = '10 epochs', '36 epochs'
+TEACHER = 'teacher-seed0'
+
+STUDY = Study(
+    title='Distillation on Fashion-MNIST',
+    question=(
+        'Does a small student learn more from a larger teacher than from the labels alone? Bag of '
+        "Tricks' loss is half of the labels and half of the teacher's prediction at temperature "
+        '20. FunMatch has no labels: the student matches the teacher on mixed images, with Adam '
+        'and for long.'
+    ),
+    rows=(
+        Row('teacher', 'teacher'),
+        Row('alone', 'student alone, short'),
+        Row('bag_of_tricks', 'Bag of Tricks, short', 'alone'),
+        Row('alone_long', 'student alone, long', 'alone'),
+        Row('bag_of_tricks_long', 'Bag of Tricks, long', 'alone_long'),
+        Row('funmatch', 'FunMatch, long', 'alone_long'),
+    ),
+    limits=(
+        'There is one teacher; the seeds are those of the students.',
+        "The papers' long schedules are hundreds of epochs and more.",
+        'Rates and decays were not tuned, neither for the student alone nor for the others.',
+    ),
+)
+
+_LOSS = {
+    name: value
+    for name, value in distillation.BAG_OF_TRICKS.items()
+    if name.startswith('distillation.')
+}
+# FunMatch's loss, mixup and optimiser; its rates are for other images and batches.
+_FUNMATCH = {
+    'distillation.form': 'kl',
+    'distillation.label_weight': 0.0,
+    'data.mixup_alpha': 1.0,
+    'data.augment': 'none',
+    'data.crop_area': (0.5, 1.0),
+    'optimizer.name': 'adam',
+    'optimizer.learning_rate': 6e-3,
+    'optimizer.weight_decay': 1e-2,
+    'optimizer.weight_decay_on': 'kernels',
+    'optimizer.gradient_clip_norm': 1.0,
+}
+# row: settings
+STUDENTS = {
+    'alone': {'duration': SHORT},
+    'bag_of_tricks': {'duration': SHORT, **_LOSS},
+    'alone_long': {'duration': LONG},
+    'bag_of_tricks_long': {'duration': LONG, **_LOSS},
+    'funmatch': {'duration': LONG, **_FUNMATCH},
+}
+
+
+def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Yields (name, config) of every run in the sweep's directory `workdir`."""
+    teacher = fashion_mnist.get_config('all').unlock()
+    teacher.data.train_split = 'train[:55000]'
+    yield TEACHER, teacher.lock()
+    for seed in SEEDS:
+        for row, settings in STUDENTS.items():
+            config = fashion_mnist.get_config('small').unlock()
+            config.seed = seed
+            config.update_from_flattened_dict(settings)
+            if not row.startswith('alone'):
+                config.objective = 'distillation'
+                config.distillation.teacher = f'{workdir}/{TEACHER}'
+            yield f'{row}-seed{seed}', config.lock()

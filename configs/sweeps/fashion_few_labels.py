@@ -1,0 +1,102 @@
+"""Few labels on Fashion-MNIST: pseudo-labels and an iterated Noisy Student beside labels alone.
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_few_labels.py --workdir=DIR
+    python -m resnet_rs.study --sweep=configs/sweeps/fashion_few_labels.py \\
+      --workdir=DIR --output=PAGE
+
+Each of five seeds draws 100 labelled images a class from the first 55,000; the other 54,000 have
+no labels. Every row trains the same network for the same 6,000 steps of 128 images. Not run.
+
+Estimate, from 37 ms a step and 13 ms a batch of inference (docs/cpu_performance.md) and not from a
+run: 4 minutes a training, 30 trainings and 10 labellings, about two and a half hours on two cores.
+The settings are a first guess; none was chosen on the validation images.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import fashion_mnist
+from resnet_rs.sweep.definition import Command
+from resnet_rs.sweep.study import Row, Study
+
+SEEDS = (0, 1, 2, 3, 4)
+LABELLED = 'train[:55000], 100 per class, seed {seed}'
+UNLABELLED = 'train[:55000] except 100 per class, seed {seed}'
+STEPS = '6000 steps'
+
+STUDY = Study(
+    title='Few labels on Fashion-MNIST',
+    question=(
+        'What do 54,000 images without labels add to 1,000 with one? A teacher learns from the '
+        'labels alone and labels the other images; students learn from both. Noisy Student does '
+        'so twice, with more augmentation, dropout and stochastic depth for the student, and the '
+        'same number of images of each predicted class.'
+    ),
+    rows=(
+        Row('supervised', '1,000 labels alone'),
+        Row('hard', 'and hard pseudo-labels', 'supervised'),
+        Row('soft', 'and soft pseudo-labels', 'supervised'),
+        Row('noisy_student_1', 'Noisy Student, first', 'supervised'),
+        Row('noisy_student_2', 'Noisy Student, second', 'supervised'),
+        Row('all_labels', 'all 55,000 labels', 'supervised'),
+    ),
+    paired=True,
+    limits=(
+        'Rows of one seed share the labelled images and the teacher: differences are taken seed by '
+        'seed. The interval of five seeds is wide.',
+        'The network is small, and its settings are the same for all rows; none was tuned for '
+        'labels alone.',
+        'A method that also learns from two views of an image, as FixMatch, is not among the rows.',
+    ),
+)
+
+# A batch has 16 labelled and 112 pseudo-labelled images.
+PSEUDO_LABELS = {'objective': 'pseudo_labels', 'pseudo_labels.ratio': 7}
+# Noise as in Noisy Student (Xie et al. 2020), in the sizes of this network; at least 0.3 confident.
+NOISE = {
+    'data.randaugment_layers': 2,
+    'data.randaugment_magnitude': 5,
+    'model.dropout_rate': 0.2,
+    'model.stochastic_depth_rate': 0.2,
+    'pseudo_labels.least_confidence': 0.3,
+    'pseudo_labels.per_class': 5400,
+}
+
+
+def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
+    """Yields (name, run) of every run in the sweep's directory `workdir`; a seed after another."""
+    for seed in SEEDS:
+        labels, labels_2 = f'labels-seed{seed}', f'labels_2-seed{seed}'
+        yield f'supervised-seed{seed}', get_config(seed)
+        yield labels, label(f'{workdir}/supervised-seed{seed}', seed)
+        for form in ('hard', 'soft'):
+            settings = PSEUDO_LABELS | {'pseudo_labels.form': form}
+            yield f'{form}-seed{seed}', get_config(seed, settings, f'{workdir}/{labels}')
+        student = PSEUDO_LABELS | NOISE
+        first = f'noisy_student_1-seed{seed}'
+        yield first, get_config(seed, student, f'{workdir}/{labels}')
+        yield labels_2, label(f'{workdir}/{first}', seed)
+        yield (
+            f'noisy_student_2-seed{seed}',
+            get_config(seed, student, f'{workdir}/{labels_2}'),
+        )
+        yield f'all_labels-seed{seed}', get_config(seed, {'data.train_split': 'train[:55000]'})
+
+
+def get_config(seed: int, settings: dict | None = None, labels: str = '') -> ConfigDict:
+    """Returns a run with `settings` that learns from the file in the directory `labels`; locked."""
+    config = fashion_mnist.get_config('small').unlock()
+    config.seed = seed
+    config.duration = STEPS
+    config.data.train_split = LABELLED.format(seed=seed)
+    config.update_from_flattened_dict(settings or {})
+    if labels:
+        config.pseudo_labels.file = f'{labels}/labels.npz'
+    return config.lock()
+
+
+def label(teacher: str, seed: int) -> Command:
+    """Returns the labelling of the images without labels by the network in `teacher`."""
+    arguments = (f'--workdir={teacher}', f'--split={UNLABELLED.format(seed=seed)}')
+    return Command('pseudo_label', arguments, 'labels.npz')

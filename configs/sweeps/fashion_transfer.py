@@ -1,0 +1,127 @@
+"""Transfer on Fashion-MNIST: five classes to learn from, and few images of the other five.
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_transfer.py --workdir=DIR
+    python -m resnet_rs.study --sweep=configs/sweeps/fashion_transfer.py \\
+      --workdir=DIR --output=PAGE
+
+A network learns the classes 0 to 4. Then 10, 100 or 1,000 images of each of the classes 5 to 9 are
+drawn: a network from scratch, three probes of its features, training of the head and then of all
+parameters, and of all from the start. Five seeds, each with a pre-training and draws of its own.
+Not run.
+
+Estimate, from 37 ms a step (docs/cpu_performance.md) and half a minute for the start of a run, and
+not from a run: 50 pre-trainings and fine-tunings of 1 to 3 minutes and 15 probes of 1 to 5 minutes,
+about two and a half hours on two cores. The settings are a first guess; none was chosen on the
+validation images.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import fashion_mnist
+from resnet_rs.sweep.definition import Command
+from resnet_rs.sweep.study import Row, Study
+
+SEEDS = (0, 1, 2, 3, 4)
+PER_CLASS = (10, 100, 1000)
+SOURCE, TARGET = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+DRAWN = 'train[:55000], {count} per class, seed {seed}'
+
+FINE_TUNING = {
+    'model.batch_norm_momentum': 0.9,
+    'optimizer.learning_rate': 0.04,
+    'optimizer.warmup': '50 steps',
+}
+# method: (the row in words, the settings of its runs)
+METHODS = {
+    'scratch': ('from scratch', {}),
+    'unfreeze': (
+        'the head, then all',
+        FINE_TUNING | {'trainable': 'head until 300 steps, then all'},
+    ),
+    'full': ('all from the start', FINE_TUNING),
+}
+PROBES = ('few_shot', 'logistic', 'neighbours')
+
+
+def _rows() -> Iterator[Row]:
+    for count in PER_CLASS:
+        start, probe = f'{count} per class: ', f'probe_{count}'
+        yield Row(f'scratch_{count}', f'{start}from scratch')
+        yield Row(probe, f'{start}ridge', f'scratch_{count}', f'ridge, {shots(count)} per class')
+        for name in ('logistic regression', 'nearest neighbours'):
+            yield Row(probe, start + name, f'scratch_{count}', name)
+        for method in ('unfreeze', 'full'):
+            yield Row(f'{method}_{count}', start + METHODS[method][0], f'scratch_{count}')
+
+
+def shots(count: int) -> int:
+    """Returns the images of a class for the ridge, which every class has for certain.
+
+    The command holds out a tenth of all images, at random: at most half of those of a class.
+    """
+    return count // 2
+
+
+STUDY = Study(
+    title='Transfer between classes of Fashion-MNIST',
+    question=(
+        'How many labels does a network save that has learnt five other classes? The features of '
+        'the pre-trained network are probed as they are; its head is trained first and then '
+        'everything; or everything from the start.'
+    ),
+    rows=tuple(_rows()),
+    paired=True,
+    limits=(
+        'The ridge learns from half of the drawn images, because the probe holds out some of them '
+        'to choose its penalty.',
+        'Source and target are classes of one dataset, which look alike: other pairs of datasets '
+        'may differ more.',
+        'Rates and lengths were not tuned, neither for training from scratch nor for fine-tuning.',
+    ),
+)
+
+
+def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
+    """Yields (name, run) of every run in the sweep's directory `workdir`; a seed after another."""
+    for seed in SEEDS:
+        source = f'{workdir}/source-seed{seed}'
+        yield f'source-seed{seed}', get_config(SOURCE, seed, 'train[:55000]', '10 epochs')
+        for count in PER_CLASS:
+            drawn = DRAWN.format(count=count, seed=seed)
+            for method, (_, settings) in METHODS.items():
+                config = get_config(TARGET, seed, drawn, '1000 steps', **settings).unlock()
+                config.init_from = '' if method == 'scratch' else source
+                yield f'{method}_{count}-seed{seed}', config.lock()
+            yield f'probe_{count}-seed{seed}', probe(source, drawn, count)
+
+
+def get_config(
+    classes: tuple[int, ...], seed: int, split: str, duration: str, **settings
+) -> ConfigDict:
+    """Returns a run on some `classes`; locked."""
+    config = fashion_mnist.get_config('small').unlock()
+    config.seed = seed
+    config.duration = duration
+    config.model.num_classes = len(classes)
+    config.data.classes = classes
+    config.data.train_split = split
+    config.data.allow_batch_beyond_epoch = True
+    config.update_from_flattened_dict(settings)
+    return config.lock()
+
+
+def probe(source: str, split: str, count: int) -> Command:
+    """Returns the three probes of the network in `source` on the target classes."""
+    arguments = (
+        f'--workdir={source}',
+        f'--train={split}',
+        '--test=test',
+        *('--classes', *map(str, TARGET)),
+        *('--probes', *PROBES),
+        *('--inputs', 'features'),
+        *('--shots', str(shots(count))),
+        '--seeds=1',
+    )
+    return Command('probe', arguments, 'probe.json')

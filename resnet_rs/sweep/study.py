@@ -1,0 +1,192 @@
+"""A study: the question of a sweep, its rows, and the statistics of their results.
+
+A sweep file describes its study in a variable STUDY; `python -m resnet_rs.study` writes its page.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from resnet_rs.run.predictions import read_predictions
+from resnet_rs.run.run_log import is_reported, read_metrics
+from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.files import read_json
+from resnet_rs.utils.statistics import PairedTest, mcnemar
+
+CONFIDENCE = 0.95
+RESULT_FILE = 'result.json'  # of a run of another program, such as benchmarks/torch_study.py
+PROBE_FILE = 'probe.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a study: the runs NAME-seedN of the sweep, one for each seed.
+
+    name: of the runs without their seed.
+    label: the row in words.
+    against: the name of the row that it is compared with; '' for none.
+    probe: of a run of resnet_rs.probe, which row of its table.
+    """
+
+    name: str
+    label: str
+    against: str = ''
+    probe: str = ''
+
+    @property
+    def key(self) -> str:
+        return f'{self.name} {self.probe}'.strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What the page of a study says besides its figures.
+
+    title: of the page.
+    question: a paragraph.
+    rows: in the order of the table.
+    paired: whether runs of one seed share more than that number, such as their labelled images, so
+      that differences are taken seed by seed.
+    limits: what the study cannot say, in sentences.
+    """
+
+    title: str
+    question: str
+    rows: tuple[Row, ...]
+    paired: bool = False
+    limits: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The result of a run on the test images.
+
+    top1: of the EMA weights, a fraction.
+    right: bool [images], which images it classified correctly; None if that is not kept.
+    seconds: of training with its evaluations; None for a run that trains nothing.
+    """
+
+    top1: float
+    right: np.ndarray | None = None
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean, and the interval that holds it with a probability of CONFIDENCE; None if unknown."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The difference of two rows' means, its interval, and the p-value of a two-sided t-test.
+
+    p_value: None for fewer than two seeds.
+    of_images: by seed, McNemar's test on the images, the other row first.
+    """
+
+    interval: Interval
+    p_value: float | None
+    of_images: dict[int, PairedTest]
+
+
+def read_scores(row: Row, directory: str | os.PathLike) -> dict[int, Score]:
+    """Returns the results of the finished runs of a row, by seed."""
+    scores = {}
+    for path in pathlib.Path(directory).glob(f'{row.name}-seed*'):
+        seed = re.fullmatch(r'-seed(\d+)', path.name.removeprefix(row.name))
+        if seed and (score := _score_of(path, row.probe)):
+            scores[int(seed[1])] = score
+    return dict(sorted(scores.items()))
+
+
+def _score_of(directory: pathlib.Path, probe: str) -> Score | None:
+    """Returns the result of a run; None before its end."""
+    again = 'move it away and give the command of the sweep again'
+    if probe:
+        if not (directory / PROBE_FILE).exists():
+            return None
+        found = read_json(directory / PROBE_FILE, again)
+        for each in found['rows']:
+            if (each['probe'], each['inputs']) == (probe, 'features'):
+                return Score(each['top1'])
+        raise UserError(f'{directory / PROBE_FILE} has no row {probe!r}; {again}')
+    if (directory / RESULT_FILE).exists():
+        found = read_json(directory / RESULT_FILE, again)
+        return Score(found['top1'], np.array(found['right'], bool), found['seconds'])
+    if not is_reported(directory):
+        return None
+    last = read_metrics(directory, 'eval', ('ema_top1', 'time.elapsed_seconds'))[-1]
+    right = read_predictions(directory)['ema_top1']
+    return Score(last['ema_top1'], right, last['time']['elapsed_seconds'])
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Returns the mean of independent values with Student's interval."""
+    import scipy.stats  # takes a second
+
+    mean, count = statistics.fmean(values), len(values)
+    if count < 2:
+        return Interval(mean)
+    half = scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1) * statistics.stdev(values)
+    return Interval(mean, mean - half / count**0.5, mean + half / count**0.5)
+
+
+def difference(
+    scores: dict[int, Score], others: dict[int, Score], *, paired: bool
+) -> Difference | None:
+    """Returns the difference of a row from another one; None if either has no result.
+
+    Paired, it is the mean over the seeds that both have; else that of the means, with Welch's
+    interval and test, which do not assume equal variances.
+    """
+    import scipy.stats
+
+    common = [seed for seed in scores if seed in others]
+    if not scores or not others or (paired and not common):
+        return None
+    tests = {
+        seed: mcnemar(others[seed].right, scores[seed].right)
+        for seed in common
+        if scores[seed].right is not None
+        and others[seed].right is not None
+        and len(scores[seed].right) == len(others[seed].right)
+    }
+    if paired:
+        here, there = ([side[seed].top1 for seed in common] for side in (scores, others))
+        interval = mean_interval([a - b for a, b in zip(here, there, strict=True)])
+    else:
+        here, there = ([each.top1 for each in side.values()] for side in (scores, others))
+        interval = Interval(statistics.fmean(here) - statistics.fmean(there))
+    if min(len(here), len(there)) < 2:
+        return Difference(interval, None, tests)
+    if max(here) == min(here) and max(there) == min(there):  # no variance, no test
+        return Difference(interval, None, tests)
+    if paired:
+        found = scipy.stats.ttest_rel(here, there)
+    else:
+        found = scipy.stats.ttest_ind(here, there, equal_var=False)
+        low, high = found.confidence_interval(CONFIDENCE)
+        interval = dataclasses.replace(interval, low=float(low), high=float(high))
+    p_value = float(found.pvalue)
+    return Difference(interval, None if np.isnan(p_value) else p_value, tests)
+
+
+def facts_of(rows: Sequence[Row], directory: str | os.PathLike) -> dict[str, list[str]]:
+    """Returns the different commits and devices of the trainings of a study, in order."""
+    found = {'commit': {}, 'devices': {}}
+    for row in rows:
+        for path in sorted(pathlib.Path(directory).glob(f'{row.name}-seed*/environment.json')):
+            environment = json.loads(path.read_text())
+            for name, values in found.items():
+                values[str(environment.get(name))] = None
+    return {name: list(values) for name, values in found.items()}
