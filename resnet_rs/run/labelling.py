@@ -63,9 +63,15 @@ def find_images(workdir: str | os.PathLike, split: str, **settings) -> Images:
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` replace those of its configuration, by name with '__' in place of the dot, such as
-    data__name; None replaces nothing. Raises UserError for data or a split that do not exist.
+    data__name; None replaces nothing. Raises UserError for data or a split that do not exist, and
+    for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
+    if config.data.frames > 1:
+        raise UserError(
+            f'{config.model.name} in {workdir} takes clips of {config.data.frames} frames, and '
+            'labelling and probes are for networks for images; name another --workdir'
+        )
     for name, value in settings.items():
         if value is not None:
             config.update_from_flattened_dict({name.replace('__', '.'): value})
