@@ -39,6 +39,7 @@ RESNETS_RS = (
     '420@320',
 )
 RESNESTS = ('resnest-50', 'resnest-101', 'resnest-200', 'resnest-269')
+RESNEST_TOP1 = dict(zip(RESNESTS, (81.13, 83.0, 83.9, 84.5), strict=True))  # of its paper's text
 SERIES = {'EfficientNet': EFFICIENTNETS, 'ResNet-RS': RESNETS_RS, 'ResNeSt': RESNESTS}
 ROWS = EFFICIENTNETS + RESNETS_RS + RESNESTS
 TOPOLOGIES = {'v3': 'v3:2x2', 'v4': 'v4:2x2x1', 'v5e': 'v5e:2x2', 'v6e': 'v6e:2x2'}
@@ -55,17 +56,17 @@ MATCHED = {
 }
 # What is compiled first, so that a table that is not finished says most about the claim.
 FIRST = (
+    ('b1', ('v3', 'v5e')),
+    ('b2', ('v3', 'v5e')),
     ('b0', ('v5e', 'v3')),
-    ('b2', ('v5e', 'v3')),
-    ('b1', ('v4', 'v6e')),
-    ('b4', ('v5e', 'v3')),
-    ('b5', ('v5e', 'v3')),
-    ('b4', ('v4', 'v6e')),
-    ('b7', ('v3', 'v5e')),
+    ('b1', ('v6e', 'v4')),
+    ('b4', ('v3', 'v5e')),
     ('b6', ('v3', 'v5e')),
+    ('b5', ('v3', 'v5e')),
+    ('b7', ('v3', 'v5e')),
     ('resnest-50', ('v5e', 'v3')),
-    ('b1', ('v5e', 'v3')),
-    ('b3', ('v5e', 'v3')),
+    ('b3', ('v3', 'v5e')),
+    ('b4', ('v6e', 'v4')),
 )
 NOT_RUN = 'not compiled'
 FIELDS = (
@@ -211,18 +212,51 @@ def read(table: pathlib.Path) -> list[dict]:
 def page(rows: list[dict]) -> str:
     """Returns the tables of docs/efficientnet.md, with NOT_RUN where a row is missing."""
     known = {(row['generation'], row['row']): row for row in rows}
-    lines = ['| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
+    timed = {name: each for name, each in published().items() if each['tpu_v3_ms']}
+    lines = [
+        '| | ' + ' | '.join(TOPOLOGIES) + ' | published, v3 |',
+        '|---' * (2 + len(TOPOLOGIES)) + '|',
+    ]
     for efficientnet, resnet in MATCHED.items():
         ratios = [
             _ratio(known.get((generation, efficientnet)), known.get((generation, resnet)))
             for generation in TOPOLOGIES
         ]
+        ratios.append('not found')
+        if efficientnet in timed:
+            of_paper = [float(timed[name]['tpu_v3_ms']) for name in (efficientnet, resnet)]
+            sure = timed[efficientnet]['latency_source'] == 'repository'
+            ratios[-1] = f'{of_paper[0] / of_paper[1]:.2f}{"" if sure else " (unverified)"}'
         lines.append(f'| {efficientnet.upper()} / {resnet} | ' + ' | '.join(ratios) + ' |')
-    lines += ['', '| | ' + ' | '.join(TOPOLOGIES) + ' |', '|---' * (1 + len(TOPOLOGIES)) + '|']
+    lines += [
+        '',
+        '| | GFLOPs of an image | ' + ' | '.join(TOPOLOGIES) + ' |',
+        '|---' * (2 + len(TOPOLOGIES)) + '|',
+    ]
+    flops = {row['row']: row['gigaflops_per_image'] for row in rows}
     for name in ROWS:
-        cells = [_cell(known.get((generation, name))) for generation in TOPOLOGIES]
-        lines.append(f'| {name.upper()} | ' + ' | '.join(cells) + ' |')
+        cells = [flops.get(name, NOT_RUN)]
+        cells += [_cell(known.get((generation, name))) for generation in TOPOLOGIES]
+        lines.append(f'| {label_of(name)} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
+
+
+def published() -> dict[str, dict]:
+    """Returns {row: its line of resnet_rs/sweep/published_results.csv}."""
+    from resnet_rs.sweep.pareto import PUBLISHED_FILE
+
+    with PUBLISHED_FILE.open() as file:
+        lines = list(csv.DictReader(line for line in file if not line.startswith('#')))
+    return {
+        each['name'].lower()
+        if each['series'] == 'EfficientNet'
+        else f'{each["name"]}@{each["resolution"]}': each
+        for each in lines
+    }
+
+
+def label_of(row: str) -> str:
+    return row.upper() if row in EFFICIENTNETS else row.replace('resnest', 'ResNeSt')
 
 
 def _ratio(efficientnet: dict | None, resnet: dict | None) -> str:
@@ -247,16 +281,7 @@ def draw(rows: list[dict]):
     """
     import matplotlib.figure
 
-    from resnet_rs.sweep.pareto import PUBLISHED_FILE
-
-    with PUBLISHED_FILE.open() as file:
-        published = list(csv.DictReader(line for line in file if not line.startswith('#')))
-    top1 = {
-        each['name'].lower()
-        if each['series'] == 'EfficientNet'
-        else f'{each["name"]}@{each["resolution"]}': float(each['top1'])
-        for each in published
-    }
+    top1 = {name: float(each['top1']) for name, each in published().items()} | RESNEST_TOP1
     generations = [name for name in TOPOLOGIES if any(row['generation'] == name for row in rows)]
     figure = matplotlib.figure.Figure(figsize=(5.5 * len(generations), 4.5), layout='constrained')
     for axes, generation in zip(
@@ -265,9 +290,7 @@ def draw(rows: list[dict]):
         here = {row['row']: row for row in rows if row['generation'] == generation}
         timed = all(row['milliseconds_per_128'] for row in here.values())
         column = 'milliseconds_per_128' if timed else 'million_cycles_per_128'
-        for color, (label, names) in enumerate(
-            {'EfficientNet': sorted(EFFICIENTNETS), 'ResNet-RS': RESNETS_RS}.items()
-        ):
+        for color, (label, names) in enumerate(SERIES.items()):
             points = [
                 (float(here[name][column]), top1[name], name) for name in names if name in here
             ]
@@ -276,7 +299,7 @@ def draw(rows: list[dict]):
                 axes.plot(times, accuracies, 'o-', color=f'C{color}', label=label)
             for time_, accuracy, name in points:
                 axes.annotate(
-                    name.upper() if label == 'EfficientNet' else name,
+                    label_of(name),
                     (time_, accuracy),
                     xytext=(4, -9),
                     textcoords='offset points',

@@ -65,7 +65,7 @@ def lower_naive(config, topology):
 
     from resnet_rs.models import VARIANTS
     from resnet_rs.training.optimizer import create_schedule
-    from resnet_rs.training.sharding import create_mesh, replicated, split_by_batch
+    from resnet_rs.training.sharding import batch_sharding, create_mesh, replicated
 
     settings = config.model
     stages = settings.get('stage_sizes', VARIANTS[settings.name]['stage_sizes'])
@@ -83,7 +83,7 @@ def lower_naive(config, topology):
         lambda: init(model.init(jax.random.key(0), jnp.zeros((1, pixels, pixels, 3)), False))
     )
     mesh = create_mesh(list(topology.devices))
-    whole, split = replicated(mesh), split_by_batch(mesh)
+    whole, split = replicated(mesh), batch_sharding(mesh)
     step = jax.jit(train_step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0)
     return step.lower(state, batch)
 

@@ -31,10 +31,11 @@ def publish(options: argparse.Namespace) -> None:
 
     from resnet_rs.export import card, check
     from resnet_rs.export.__main__ import export_network
-    from resnet_rs.export.network import load_network
+    from resnet_rs.export.network import check_takes_images, load_network
     from resnet_rs.export.timm_config import timm_config, timm_state
 
     check_absent(options.output)
+    check_takes_images(options.workdir, 'a folder that timm reads')
     network = load_network(options.workdir, options.weights, options.checkpoint)
     config = timm_config(network)
     state = timm_state(network)

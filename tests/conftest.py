@@ -45,6 +45,7 @@ SLOW = (
     'models/test_efficientnet.py',
     'models/test_fused_tail.py',
     'export/test_export.py',
+    'export/test_export_clips.py',
     'hub/test_hub.py',
     'pixels/test_pixels.py',
     'multihost/test_hosts.py',
@@ -59,6 +60,8 @@ SLOW = (
     'plan/test_program.py',
     'training/test_mixing.py',
     'training/test_sharding.py',
+    'training/test_family_sharding.py',
+    'test_family_commands.py',
     'parity/test_training_golden.py',
     'convert/test_sources.py',
     'scripts/test_tpu.py',
@@ -178,16 +181,12 @@ def no_report(monkeypatch):
 @pytest.fixture(scope='module')
 def v3_core():
     """One core of a TPU v3; compiled for with the optimisations that are off for other tests."""
+    from helpers.tpu import prepare_environment
+
     from resnet_rs.plan import topology
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ('TPU_SKIP_MDS_QUERY', '1'),
-            ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-            ('TPU_ACCELERATOR_TYPE', 'v3-8'),
-            ('TPU_WORKER_HOSTNAMES', 'localhost'),
-        ):
-            patch.setenv(name, value)
+        prepare_environment(patch)
         before = jax.config.values['jax_disable_most_optimizations']
         jax.config.update('jax_disable_most_optimizations', False)
         yield topology.open_topology('v3:2x2', devices=1)

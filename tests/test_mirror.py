@@ -20,6 +20,8 @@ FOLDERS = {'benchmarks': '.py', 'configs': '.py', 'docs': '.md', 'scripts': '.sh
 LAWS = {
     'test_commands.py': 'every command',
     'test_docstrings.py': 'every function',
+    'test_family_commands.py': 'the commands with a ResNeSt and an EfficientNet',
+    'test_goldens.py': 'every file of recorded numbers',
     'test_makefile.py': 'the Makefile',
     'test_messages.py': 'the messages of every module',
     'test_mirror.py': 'the tests themselves',
@@ -36,8 +38,10 @@ LAWS = {
     'parity/test_released_settings.py': 'configs/ beside what the authors released',
     'parity/test_training_golden.py': 'ten steps beside PyTorch, recorded',
     'parity/test_training_parity.py': 'ten steps beside PyTorch, where it is installed',
+    'parity/test_training_parity_clips.py': 'ten steps beside Model Garden, where it is installed',
     'pixels/test_pixels.py': 'decoding and augmentation on every kind of CPU',
     'run/test_old_work_directory.py': 'a work directory of an older commit',
+    'training/test_family_sharding.py': 'training a ResNeSt and an EfficientNet on eight devices',
 }
 
 # Modules whose tests are those of another file, because that is where their effect can be seen.

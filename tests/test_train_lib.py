@@ -8,7 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers.whole_runs import assert_identical, small_config, without_time
+from helpers.whole_runs import Killed, assert_identical, small_config, without_time
 
 import train_lib
 from resnet_rs.config.stored import read_config
@@ -19,10 +19,6 @@ from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
-
-
-class Killed(Exception):
-    pass
 
 
 def change_batches(monkeypatch, change):

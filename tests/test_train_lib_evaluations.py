@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import prepared
-from helpers.whole_runs import assert_identical, small_config, without_time
+from helpers.whole_runs import Killed, assert_identical, small_config, without_time
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
@@ -105,9 +105,6 @@ def test_a_run_killed_between_its_evaluations_ends_as_one_that_was_not(
     finished, monkeypatch, tmp_path
 ):
     real, names = train_lib.evaluate_split, []
-
-    class Killed(Exception):
-        pass
 
     def evaluate_split(config, *arguments):
         names.append(config.data.eval_split)

@@ -76,10 +76,12 @@ def _lighting(seed: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(components * tf.random.stateless_normal([3], seed, alg='philox'), axis=1)
 
 
-@pointwise.compiled
 def _with_scaled_hue(image: tf.Tensor, factors: tf.Tensor, lighting: tf.Tensor) -> tf.Tensor:
-    """Returns `image` with hue, saturation and value times `factors`, plus `lighting`."""
-    scaled = factors * tf.image.rgb_to_hsv(tf.cast(image, tf.float32) / 255.0)
+    """Returns `image` with hue, saturation and value times `factors`, plus `lighting`.
+
+    XLA is not used: in its form of the conversions it fuses products and sums where the CPU can.
+    """
+    scaled = factors * tf.image.rgb_to_hsv(tf.cast(image, tf.float32) * np.float32(1 / 255))
     hue, rest = scaled[..., :1], tf.minimum(scaled[..., 1:], 1.0)
     pixels = tf.image.hsv_to_rgb(tf.concat([hue - tf.floor(hue), rest], axis=-1))
     values = tf.round(pixels * 255.0 + lighting)

@@ -24,8 +24,8 @@ def has_pseudo_labels(config: ml_collections.ConfigDict) -> bool:
 
 def group_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Returns the labelled and the pseudo-labelled images of a group."""
-    passes = config.optimizer.accumulation_steps
-    return passes, passes * config.pseudo_labels.ratio
+    micro_batches = config.optimizer.accumulation_steps
+    return micro_batches, micro_batches * config.pseudo_labels.ratio
 
 
 def images_per_epoch(config: ml_collections.ConfigDict, examples: int) -> int:
@@ -42,14 +42,16 @@ def conflict(settings: Mapping[str, Any]) -> str:
     if settings['objective'] != OBJECTIVE:
         return ''
     ratio = settings['pseudo_labels.ratio']
-    passes = settings['optimizer.accumulation_steps']
+    micro_batches = settings['optimizer.accumulation_steps']
     repeats = settings['data.repeated_augmentation']
-    group = (1 + ratio) * passes * repeats
+    group = (1 + ratio) * micro_batches * repeats
     if settings['batch_size'] % group == 0:
         return ''
     parts = [f'1 + pseudo_labels.ratio = {1 + ratio}']
-    parts += [f'optimizer.accumulation_steps = {passes}'] * (passes > 1)
-    parts += [f'data.repeated_augmentation = {repeats}'] * (repeats > 1)
+    if micro_batches > 1:
+        parts.append(f'optimizer.accumulation_steps = {micro_batches}')
+    if repeats > 1:
+        parts.append(f'data.repeated_augmentation = {repeats}')
     return (
         f'batch_size is {settings["batch_size"]}, which {" x ".join(parts)} does not divide; make '
         f'--config.batch_size a multiple of {group}'

@@ -65,22 +65,20 @@ def objective(settings: Mapping[str, Any]) -> str:
 
 
 def distillation_form(settings: Mapping[str, Any]) -> str:
-    temperature = settings['distillation.temperature']
-    if settings['distillation.form'] != 'hard' or temperature == 1:
-        return ''
-    return (
-        f"distillation.temperature is {temperature}, but distillation.form is 'hard', which has "
-        'none; use --config.distillation.temperature=1'
-    )
+    return _no_temperature_of_hard_labels(settings, 'distillation')
 
 
 def pseudo_label_temperature(settings: Mapping[str, Any]) -> str:
-    temperature = settings['pseudo_labels.temperature']
-    if settings['pseudo_labels.form'] != 'hard' or temperature == 1:
+    return _no_temperature_of_hard_labels(settings, 'pseudo_labels')
+
+
+def _no_temperature_of_hard_labels(settings: Mapping[str, Any], group: str) -> str:
+    temperature = settings[f'{group}.temperature']
+    if settings[f'{group}.form'] != 'hard' or temperature == 1:
         return ''
     return (
-        f"pseudo_labels.temperature is {temperature}, but pseudo_labels.form is 'hard', which has "
-        'none; use --config.pseudo_labels.temperature=1'
+        f"{group}.temperature is {temperature}, but {group}.form is 'hard', which has none; use "
+        f'--config.{group}.temperature=1'
     )
 
 

@@ -6,7 +6,7 @@ Importing this module registers the builder, so that `tfds.builder('moving_digit
 import numpy as np
 import tensorflow_datasets as tfds
 
-from resnet_rs.datasets.digits import EVAL_EXAMPLES, TRAIN_EXAMPLES
+from resnet_rs.datasets.digits import ScannedDigits, scanned
 
 FRAMES, SIZE, SCALE = 10, 32, 2  # of a video; pixels of a frame; pixels of a frame to one of a scan
 DIRECTIONS = {'left': (0, -1), 'right': (0, 1), 'up': (-1, 0), 'down': (1, 0)}
@@ -19,7 +19,7 @@ CLASSES = {
 VIDEOS_OF_A_DIGIT = 2
 
 
-class MovingDigits(tfds.core.GeneratorBasedBuilder):
+class MovingDigits(ScannedDigits):
     """2,874 and 720 videos of ten grey frames of 32x32 pixels, in which one scanned digit moves.
 
     The class is the direction and the speed: left, right, up or down, slow or fast, one and three
@@ -29,34 +29,14 @@ class MovingDigits(tfds.core.GeneratorBasedBuilder):
     'digits' (resnet_rs.datasets.digits), of different writers.
     """
 
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First version.'}
-
     def _info(self):
-        shape = (FRAMES, SIZE, SIZE, 1)
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    'video': tfds.features.Video(shape=shape, encoding_format='png'),
-                    'label': tfds.features.ClassLabel(names=list(CLASSES)),
-                }
-            ),
-            supervised_keys=('video', 'label'),
-            homepage='https://archive.ics.uci.edu/dataset/80',
-            disable_shuffling=True,
+        return self.described(
+            video=tfds.features.Video(shape=(FRAMES, SIZE, SIZE, 1), encoding_format='png'),
+            label=tfds.features.ClassLabel(names=list(CLASSES)),
         )
 
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        return {
-            'train': self._generate_examples(0, TRAIN_EXAMPLES),
-            'validation': self._generate_examples(TRAIN_EXAMPLES, TRAIN_EXAMPLES + EVAL_EXAMPLES),
-        }
-
     def _generate_examples(self, start, stop):
-        from sklearn.datasets import load_digits
-
-        scans = np.round(load_digits().images[start:stop] * (255 / 16)).astype(np.uint8)
+        scans = scanned()[0][start:stop]
         random = np.random.default_rng(start)
         count = len(scans) * VIDEOS_OF_A_DIGIT
         labels = random.permutation(np.arange(count) % len(CLASSES))

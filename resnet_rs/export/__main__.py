@@ -27,6 +27,7 @@ FORMATS = {
 }
 TOLERANCES = {'float32': 1e-4, 'bfloat16': 0.05, 'float16': 0.01, 'int8': 0.1}
 LIBRARIES = {'onnx': ('onnx', 'onnxruntime')}
+OF_CLIPS = ('stablehlo',)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,10 +44,12 @@ def main(arguments: list[str] | None = None) -> None:
 def export(options: argparse.Namespace) -> None:
     """Exports the network of `options.workdir` to `options.output`; raises UserError."""
     from resnet_rs.export import check  # JAX takes seconds
-    from resnet_rs.export.network import load_network
+    from resnet_rs.export.network import check_takes_images, load_network
 
     check_absent(options.output)
     _check_libraries(options.format)
+    if options.format not in OF_CLIPS:
+        check_takes_images(options.workdir, f'--format={options.format}')
     any_size = options.image_size == 'any'
     network = load_network(
         options.workdir,

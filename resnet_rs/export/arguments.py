@@ -27,14 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--images',
         nargs='+',
         metavar='PATH',
-        help='image files or folders for the check (default: the evaluation split)',
+        help='image files, videos or folders for the check (default: the evaluation split)',
     )
     parser.add_argument(
         '--check_images',
         type=positive_integer,
-        default=256,
         metavar='N',
-        help='the most images to check (default: %(default)s)',
+        help='the most images to check (default: 256, or 8 clips)',
     )
 
 

@@ -15,9 +15,10 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'tensorflow-cpu', 'numpy')
 
 
 def preprocessing(network: Network) -> dict:
-    """Returns how an image becomes the input of the network."""
+    """Returns how an image or a video becomes the input of the network."""
     data = network.config.data
-    return {
+    clip = {'frames': data.frames, 'frame_stride': data.frame_stride} if network.clip else {}
+    return clip | {
         'image_size': network.image_size,
         'crop': data.eval_crop,
         'kernel': data.resize,

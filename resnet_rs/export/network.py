@@ -12,9 +12,10 @@ import ml_collections
 import numpy as np
 
 from resnet_rs.config import eval_image_size
+from resnet_rs.config.clips import clip_shape
+from resnet_rs.hub.timm_repository import source_config
 from resnet_rs.models.resnet import ResNet
 from resnet_rs.run.class_names import class_names, stored_class_names
-from resnet_rs.run.loading import check_takes_images
 from resnet_rs.run.workdir import find_step, load_workdir
 from resnet_rs.training.networks import normalise
 from resnet_rs.training.sharding import create_mesh
@@ -47,8 +48,13 @@ class Network:
     def image_size(self) -> int:
         return self.config.eval.image_size
 
+    @property
+    def clip(self) -> tuple[int, ...]:
+        """The axes of an example before height and width: (frames,) of a clip, () of an image."""
+        return clip_shape(self.config, 'train')
+
     def logits(self, variables: dict, images: jax.Array) -> jax.Array:
-        """Returns float32 logits [batch, classes] of uint8 images [batch, height, width, 3]."""
+        """Returns float32 logits [batch, classes] of uint8 images [batch, *clip, h, w, 3]."""
         return self.model.apply(variables, normalise(images, self.config), False)
 
     @functools.cached_property
@@ -67,7 +73,7 @@ class Network:
     def evaluated(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         """Returns the float32 logits of the evaluation step with float32 activations.
 
-        `images` are uint8 [number, image_size, image_size, 3].
+        `images` are uint8 [number, *clip, image_size, image_size, 3].
         """
         config = self.config.copy_and_resolve_references().unlock()
         config.model.update({'dtype': 'float32', 'scan_blocks': False})
@@ -75,6 +81,16 @@ class Network:
         parts = range(0, len(images), batch_size)
         return np.concatenate(
             [step(self.variables, jnp.asarray(images[at : at + batch_size])) for at in parts]
+        )
+
+
+def check_takes_images(workdir: pathlib.Path, what: str) -> None:
+    """Raises UserError for a network for clips; `what` is made of networks for images alone."""
+    config = source_config(workdir)
+    if config.data.frames > 1:
+        raise UserError(
+            f'{config.model.name} takes clips of {config.data.frames} frames, and {what} is for '
+            'networks for images; use resnet_rs.export with --format=stablehlo'
         )
 
 
@@ -99,7 +115,6 @@ def load_network(
     """
     step = find_step(workdir, checkpoint)
     config, model, variables = load_workdir(workdir, weights, str(step), dtype=dtype)
-    check_takes_images(config)
     classes = config.model.num_classes
     if not stored_class_names(workdir, classes):
         raise UserError(

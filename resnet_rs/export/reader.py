@@ -2,7 +2,8 @@
 
     python -I reader.py FORMAT FOLDER IMAGES.npy LOGITS.npy BATCH_SIZE
 
-The images are uint8 [number, size, size, 3] and the logits that it writes float32.
+The images are uint8 [number, size, size, 3], or clips [number, frames, size, size, 3]; the logits
+that it writes are float32.
 """
 
 import pathlib

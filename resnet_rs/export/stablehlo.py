@@ -33,14 +33,15 @@ def write(
 ) -> None:
     """Writes the program, and with `separate_weights` the weights beside it, into `folder`.
 
-    The program takes uint8 images [batch, size, size, 3] of any batch, and of any height and width
-    that are multiples of 32 if `any_size`; before them {path: array} with `separate_weights`. It
-    returns float32 logits [batch, classes].
+    The program takes uint8 images [batch, size, size, 3], or clips [batch, frames, size, size, 3],
+    of any batch, and of any height and width that are multiples of 32 if `any_size`; before them
+    {path: array} with `separate_weights`. It returns float32 logits [batch, classes].
     """
     weights = flax.traverse_util.flatten_dict(network.stored_variables, sep='/')
-    shape = f'batch, {network.image_size}, {network.image_size}, 3'
+    sides = (network.image_size,) * 2
     if any_size:
-        shape = f'batch, {MULTIPLE}*rows, {MULTIPLE}*columns, 3'
+        sides = (f'{MULTIPLE}*rows', f'{MULTIPLE}*columns')
+    shape = ', '.join(map(str, ('batch', *network.clip, *sides, 3)))
     images = jax.ShapeDtypeStruct(export.symbolic_shape(shape), jnp.uint8)
 
     def logits(weights, images):
@@ -64,9 +65,11 @@ def facts(network: Network, *, any_size: bool = False, separate_weights: bool = 
     """Returns the facts about this format for export.json."""
     side = f'{MULTIPLE} n' if any_size else network.image_size
     weights = f'the arrays of {WEIGHTS_FILE} by their names, ' if separate_weights else ''
+    noun = 'clips' if network.clip else 'images'
+    axes = ', '.join(map(str, ('batch', *network.clip, side, side, 3)))
     return {
         'platforms': list(PLATFORMS),
-        'arguments': f'{weights}uint8 images [batch, {side}, {side}, 3], RGB of 0 to 255',
+        'arguments': f'{weights}uint8 {noun} [{axes}], RGB of 0 to 255',
         'result': f'float32 logits [batch, {len(network.class_names)}]',
         'compatibility': COMPATIBILITY,
     }

@@ -112,7 +112,7 @@ class CompiledProgram:
             if inside.search(operation.op_name)
         )
 
-    def repetition(self, quantity: str) -> float:
+    def loop_factor(self, quantity: str) -> float:
         """Returns executed 'bytes' or 'flops' divided by those with every loop run once."""
         once = sum(getattr(operation, quantity) for operation in self.operations)
         total = sum(getattr(each, quantity) * each.executions for each in self.operations)

@@ -43,11 +43,11 @@ class CompiledStep:
 
     @property
     def flops(self) -> float:
-        return self.compilation.flops * self.program.repetition('flops')
+        return self.compilation.flops * self.program.loop_factor('flops')
 
     @property
     def hbm_bytes(self) -> float:
-        return self.compilation.bytes_accessed * self.program.repetition('bytes')
+        return self.compilation.bytes_accessed * self.program.loop_factor('bytes')
 
 
 def compile_step(

@@ -39,7 +39,7 @@ def score_name(evaluation: str, metric: str = BEST_METRIC) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunMetadata:
     """The metadata of a run that a checkpoint holds in addition to its arrays."""
 
     elapsed_seconds: float
@@ -125,7 +125,9 @@ class Checkpoints:
             f'and steps {steps}'
         )
 
-    def save(self, state: TrainState, run: Run, metrics: dict[str, float] | None = None) -> None:
+    def save(
+        self, state: TrainState, run: RunMetadata, metrics: dict[str, float] | None = None
+    ) -> None:
         """Writes `state` at its step, unless that step is there already; returns early.
 
         `metrics` are those of evaluations at this very step, by `score_name`.
@@ -145,7 +147,7 @@ class Checkpoints:
             metrics=NOT_EVALUATED | (metrics or {}),
         )
 
-    def save_weights(self, weights: dict, run: Run) -> None:
+    def save_weights(self, weights: dict, run: RunMetadata) -> None:
         """Writes {'raw': variables, 'ema': variables} as step 0: weights from elsewhere."""
         self._manager.save(
             0,
@@ -157,7 +159,7 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, step: int, like: TrainState, seed: int) -> tuple[TrainState, Run]:
+    def restore(self, step: int, like: TrainState, seed: int) -> tuple[TrainState, RunMetadata]:
         """Returns the state at `step` with the shapes, dtypes and shardings of `like`.
 
         `like` holds jax.ShapeDtypeStruct leaves; `seed` is config.seed. Raises UserError when the
@@ -177,7 +179,7 @@ class Checkpoints:
                 run=ocp.args.JsonRestore(),
             ),
         )
-        run = self._read(step, _run_of, restored.run)
+        run = self._read(step, _metadata_of, restored.run)
         state = TrainState(
             seed=jax.device_put(np.int32(seed), like.seed.sharding),
             variables=restored.weights['raw'],
@@ -359,9 +361,9 @@ def _restore_arguments(tree: dict, *, whole: bool = False) -> ocp.args.PyTreeRes
     )
 
 
-def _run_of(stored: dict) -> Run:
+def _metadata_of(stored: dict) -> RunMetadata:
     """Parses the `run` item of a checkpoint; raises TypeError for a damaged one."""
-    run = Run(**{name: value for name, value in stored.items() if name != 'seed'})
+    run = RunMetadata(**{name: value for name, value in stored.items() if name != 'seed'})
     if not isinstance(run.elapsed_seconds, (int, float)) or not run.elapsed_seconds >= 0:
         raise TypeError(f'elapsed_seconds is {run.elapsed_seconds!r}')
     if not isinstance(run.batch_norm_group_size, int | None):

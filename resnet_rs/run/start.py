@@ -18,7 +18,7 @@ from resnet_rs.hub.download import is_hub_name
 from resnet_rs.models import count_parameters
 from resnet_rs.multihost import consistency, hosts
 from resnet_rs.run import preflight
-from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.run_log import parameter_table
 from resnet_rs.run.source import open_source
@@ -59,7 +59,7 @@ def start_or_resume(
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
     head: HeadTransfer | None,
-) -> tuple[TrainState, Run]:
+) -> tuple[TrainState, RunMetadata]:
     """Returns the state of the last checkpoint, or a new one.
 
     `head` says what a new one takes of the classifier in config.init_from, where that is set.
@@ -79,7 +79,7 @@ def start_or_resume(
         )
         if jax.process_index() == 0 and not sys.stderr.isatty():  # there it would hide the rest
             logging.info('parameters:\n%s', parameter_table(state.variables['params']))
-        return state, Run(0.0, group_size)
+        return state, RunMetadata(0.0, group_size)
 
     state, run = checkpoints.restore(steps[-1], program.state, config.seed)
     if steps[-1] == program.total_steps:

@@ -9,7 +9,7 @@ import ml_collections
 from resnet_rs.config.stored import write_config
 from resnet_rs.hub.timm_repository import source_config
 from resnet_rs.models.resnet import ResNet
-from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.source import open_source
 from resnet_rs.training import WEIGHTS
 from resnet_rs.training.networks import model_of, variable_shapes
@@ -53,4 +53,6 @@ def write_workdir(directory: pathlib.Path, config, weights: dict) -> None:
     """Writes a work directory with {'raw': variables, 'ema': variables} as its step 0."""
     write_config(directory, config)
     with Checkpoints(directory) as checkpoints:
-        checkpoints.save_weights(weights, Run(elapsed_seconds=0.0, batch_norm_group_size=None))
+        checkpoints.save_weights(
+            weights, RunMetadata(elapsed_seconds=0.0, batch_norm_group_size=None)
+        )

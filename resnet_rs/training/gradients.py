@@ -39,7 +39,7 @@ def create_gradients(
     devices as the batch is. Batch statistics are the mean over micro-batches. `place` constrains
     the sharding of the gradients of each.
     """
-    passes = config.optimizer.accumulation_steps
+    micro_batches = config.optimizer.accumulation_steps
 
     def images_of(name: str, part: dict) -> jax.Array:
         """Returns normalised images of a micro-batch, mixed with their partners."""
@@ -82,26 +82,28 @@ def create_gradients(
             loss = sums['loss'] / jnp.maximum(examples, 1)
             return loss, (batch_stats, sums | {'examples': part['mask'].sum()})
 
-        def one_pass(part, index):
+        def one_micro_batch(part, index):
             differentiate = jax.grad(loss_and_sums, has_aux=True)
             learning = select(state.variables['params'], phase.learning)
             gradients, (batch_stats, sums) = differentiate(learning, part, index)
             return place(gradients), batch_stats, sums
 
-        if passes == 1:
-            return one_pass(batch, 0)
+        if micro_batches == 1:
+            return one_micro_batch(batch, 0)
         parts = jax.tree.map(
-            lambda x: x.reshape(x.shape[0] // passes, passes, *x.shape[1:]).swapaxes(0, 1), batch
+            lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch
         )
 
         def add(total, part_and_index):
-            return jax.tree.map(jnp.add, total, one_pass(*part_and_index)), None
+            return jax.tree.map(jnp.add, total, one_micro_batch(*part_and_index)), None
 
         first = jax.tree.map(lambda x: x[0], parts)
-        shapes = jax.eval_shape(one_pass, first, 0)
+        shapes = jax.eval_shape(one_micro_batch, first, 0)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (gradients, batch_stats, sums), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(passes)))
-        batch_stats = jax.tree.map(lambda x: x / passes, batch_stats)
+        (gradients, batch_stats, sums), _ = jax.lax.scan(
+            add, zeros, (parts, jnp.arange(micro_batches))
+        )
+        batch_stats = jax.tree.map(lambda x: x / micro_batches, batch_stats)
         batch_stats = keep_statistics(state.variables['batch_stats'], batch_stats, phase)
         return gradients, batch_stats, sums
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.networks import model_of, normalise
-from resnet_rs.training.sharding import replicated, split_by_batch
+from resnet_rs.training.sharding import batch_sharding, replicated
 
 PASSED_ON = ('index', 'label', 'mask')
 
@@ -42,8 +42,8 @@ def create_output_step(
             values, results['classes'] = jax.lax.top_k(values, top)
         return results | {output: values.astype(jnp.float32)}
 
-    whole, split = replicated(mesh), split_by_batch(mesh)
-    return jax.jit(step, in_shardings=(whole, split), out_shardings=whole)
+    everywhere, over_batch = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(step, in_shardings=(everywhere, over_batch), out_shardings=everywhere)
 
 
 def outputs_of(

@@ -20,13 +20,13 @@ from resnet_rs.training.networks import logits_of, model_of
 from resnet_rs.training.objectives import create_objective
 from resnet_rs.training.optimizer import create_optimizer, create_schedule, update_ema
 from resnet_rs.training.sharding import (
+    batch_sharding,
     check_divides,
     compiler_options,
     place_part,
     place_state,
     replicated,
     shardings_of,
-    split_by_batch,
 )
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.trainable import Phases, create_phases, merge, select
@@ -64,22 +64,22 @@ def batch_norm_group_size(config: ml_collections.ConfigDict, device_count: int) 
 
     Raises UserError if the batch does not divide over devices, micro-batches and groups.
     """
-    passes = config.optimizer.accumulation_steps
+    micro_batches = config.optimizer.accumulation_steps
     check_divides(
         'batch_size',
         config.batch_size,
-        device_count * passes,
-        f'{count_of(device_count, "device")} x {count_of(passes, "accumulation step")}',
+        device_count * micro_batches,
+        f'{count_of(device_count, "device")} x {count_of(micro_batches, "accumulation step")}',
     )
-    in_one_pass = config.batch_size // passes
+    in_micro_batch = config.batch_size // micro_batches
     size = config.model.batch_norm_group_size
     if size == -1:
         return None
     if size == 0:
-        return in_one_pass // device_count
+        return in_micro_batch // device_count
     check_divides(
         'batch_size / optimizer.accumulation_steps',
-        in_one_pass,
+        in_micro_batch,
         size,
         f'groups of model.batch_norm_group_size={size}',
     )
@@ -117,7 +117,7 @@ def create_program(
     placed = place_state(jax.eval_shape(new_state, variable_shapes), mesh, config.sharding)
     shardings = shardings_of(placed)
     frozen_shapes = place_part('variables', objective.frozen, mesh, config.sharding)
-    whole, split = replicated(mesh), split_by_batch(mesh)
+    everywhere, over_batch = replicated(mesh), batch_sharding(mesh)
 
     def like_ema(params):
         """Constrains parameters, or their gradients, to the sharding of their average and momentum.
@@ -132,8 +132,10 @@ def create_program(
     ]
 
     def train_step(state: TrainState, batch: dict, frozen: dict) -> tuple[TrainState, dict]:
-        params = jax.lax.with_sharding_constraint(state.variables['params'], whole)
-        frozen = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, whole), frozen)
+        params = jax.lax.with_sharding_constraint(state.variables['params'], everywhere)
+        frozen = jax.tree.map(
+            lambda leaf: jax.lax.with_sharding_constraint(leaf, everywhere), frozen
+        )
         given = {'params': params, 'schedule': {'progress': state.step / total_steps}}
         gradients, batch_stats, sums = phases.gradients(
             gradient_functions,
@@ -174,8 +176,8 @@ def create_program(
         ),
         train_step=jax.jit(
             train_step,
-            in_shardings=(shardings, split, shardings_of(frozen_shapes)),
-            out_shardings=(shardings, whole),
+            in_shardings=(shardings, over_batch, shardings_of(frozen_shapes)),
+            out_shardings=(shardings, everywhere),
             donate_argnums=0,
             compiler_options=compiler_options(mesh, config.sharding),
         ),
@@ -235,8 +237,8 @@ def create_eval_step(
         }
         return results | {name: batch[name] for name in ('index', 'label', 'mask')}
 
-    whole, split = replicated(mesh), split_by_batch(mesh)
-    return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=whole)
+    everywhere, over_batch = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(eval_step, in_shardings=(everywhere, over_batch), out_shardings=everywhere)
 
 
 def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Callable:
@@ -249,8 +251,10 @@ def create_inference_step(config: ml_collections.ConfigDict, mesh: jax.sharding.
     def inference_step(variables: dict, images: jax.Array) -> jax.Array:
         return logits_of(model, variables, images, config)
 
-    split = split_by_batch(mesh)
-    return jax.jit(inference_step, in_shardings=(replicated(mesh), split), out_shardings=split)
+    over_batch = batch_sharding(mesh)
+    return jax.jit(
+        inference_step, in_shardings=(replicated(mesh), over_batch), out_shardings=over_batch
+    )
 
 
 def _per_example_results(logits, labels, label_sets=None):

@@ -6,35 +6,29 @@ with the packages of requirements-parity.txt. The weights are those of timm's na
 under Model Garden's. Nothing of this comes from our networks.
 """
 
-import importlib.metadata
-import json
 import pathlib
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-import tensorflow as tf  # noqa: E402
 import tf_keras  # noqa: E402
-from helpers.foreign_weights import garden_tensors, timm_state, write_checkpoint  # noqa: E402
+from helpers.foreign_weights import garden_tensors, timm_state  # noqa: E402
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.hash_filled import hash_images  # noqa: E402
-from helpers.model_garden import build_garden  # noqa: E402
+from helpers.model_garden import SUFFIX, build_garden, variables_by_key  # noqa: E402
 
 SIZE = 64
 
 
 def main() -> None:
-    model = build_garden(50)
-    with tempfile.TemporaryDirectory() as directory:
-        prefix = pathlib.Path(directory) / 'ckpt-1'
-        write_checkpoint(prefix, garden_tensors(timm_state('resnetrs50')))
-        checkpoint = tf.train.Checkpoint(model=model, **model.checkpoint_items)
-        checkpoint.read(str(prefix)).assert_existing_objects_matched()
     tf_keras.backend.set_floatx('float64')
-    exact = build_garden(50)
-    exact.set_weights([weight.astype('float64') for weight in model.get_weights()])
-    logits = exact(hash_images(SIZE), training=False).numpy()[0, 1:]
+    model = build_garden(50)
+    tensors = garden_tensors(timm_state('resnetrs50'))
+    for key, variable in variables_by_key(model).items():
+        variable.assign(tensors.pop(key + SUFFIX))
+    assert not tensors
+    logits = model(hash_images(SIZE), training=False).numpy()[0, 1:]
     recorded = {
         'first5': logits[:5].tolist(),
         'mean': float(logits.mean()),
@@ -42,13 +36,8 @@ def main() -> None:
         'argmax': int(logits.argmax()),
     }
     packages = ('tensorflow-cpu', 'tf-keras', 'tf-models-official')
-    golden = {
-        'recorded_from': ', '.join(
-            f'{name} {importlib.metadata.version(name)}' for name in packages
-        ),
-        'logits': {str(SIZE): recorded},
-    }
-    (HERE / 'model_garden_logits.json').write_text(json.dumps(golden, indent=1) + '\n')
+    content = {'logits': {str(SIZE): recorded}}
+    write_golden('model_garden_logits.json', __file__, packages, content)
 
 
 if __name__ == '__main__':

@@ -147,6 +147,16 @@ def test_fast_is_a_choice_of_resnest():
             recognise(timm.from_state_dict(timm_shapes_of(name), 'state'), variant, None)
 
 
+@pytest.mark.parametrize(
+    'name, variant', (('resnet_18', 'v1.5'), ('resnest_14', 'v1.5'), ('efficientnet_b0', 'tf'))
+)
+def test_a_head_of_another_size(name, variant):
+    source = timm.from_state_dict(timm_shapes_of(name, num_classes=37), 'state')
+    with pytest.raises(UserError, match='37 classes.*give --num_classes=37'):
+        recognise(source, variant, None)
+    assert recognise(source, variant, 37).num_classes == 37
+
+
 def test_resnest_that_is_none_of_the_table():
     state = timm_shapes_of('resnest_14', radix=4)
     with pytest.raises(UserError, match=r'no ResNeSt .* \(1, 1, 1, 1\), radix 4, cardinality 1,'):

@@ -1,4 +1,4 @@
-"""A network for clips of one stage, for tests of what is around it."""
+"""A network for clips of one or two stages, for tests of what is around it."""
 
 import jax
 import numpy as np
@@ -10,11 +10,12 @@ from resnet_rs.training.networks import model_of
 
 NAME = 'resnet_3d_rs_14'
 ONE_STAGE = dict(stage_sizes=(1,), temporal_kernels=((3,),), temporal_strides=(1,))
+TWO_STAGES = dict(stage_sizes=(1, 1), temporal_kernels=((1,), (3,)), temporal_strides=(1, 1))
 
 
-def shorten(setitem) -> None:
-    """Leaves one stage of NAME; `setitem` is that of a MonkeyPatch."""
-    for name, value in ONE_STAGE.items():
+def shorten(setitem, stages=ONE_STAGE) -> None:
+    """Leaves some stages of NAME; `setitem` is that of a MonkeyPatch."""
+    for name, value in stages.items():
         setitem(CLIP_NETWORKS[NAME], name, value)
 
 

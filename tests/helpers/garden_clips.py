@@ -35,8 +35,13 @@ def hash_filled(name: str, dtype: str) -> tuple:
     """Our network `name` and its variables."""
     model = create_model(name, num_classes=CLASSES, dtype=dtype, param_dtype=dtype)
     shapes = jax.eval_shape(lambda: init_variables(model, 32))
+    return model, garden_filled(shapes, STAGE_SIZES, NETWORKS[name], dtype)
+
+
+def garden_filled(shapes: dict, stage_sizes: tuple[int, ...], stem: str, dtype: str) -> dict:
+    """Variables of a network for clips of these shapes."""
     flat = flax.traverse_util.flatten_dict(dict(shapes), sep='/')
     for path, leaf in flat.items():
-        key = garden_key(path.split('/', 1)[1], STAGE_SIZES, NETWORKS[name])
+        key = garden_key(path.split('/', 1)[1], stage_sizes, stem)
         flat[path] = hash_variable(key, leaf.shape).astype(dtype)
-    return model, flax.traverse_util.unflatten_dict(flat, sep='/')
+    return flax.traverse_util.unflatten_dict(flat, sep='/')

@@ -1,7 +1,7 @@
-"""Ten steps of our training step, with all tensors under timm's names.
+"""Ten steps of our training program, laid open under timm's names, or of clips Model Garden's.
 
-Both sides share hash-filled weights, hash-filled uint8 images and batch norm that keeps the last
-batch, and leave out everything random (dropout, stochastic depth, augmentation).
+The setting that both sides share: hash-filled weights, hash-filled uint8 images, batch norm that
+keeps the last batch, and none of the random parts (dropout, stochastic depth, augmentation).
 """
 
 import dataclasses
@@ -12,9 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from helpers import clip_networks
+from helpers.garden_clips import garden_filled
 from helpers.hash_filled import hash_filled_variables, hash_values
 from resnet_rs.config import default_config
+from resnet_rs.convert.model_garden_clips import garden_key
 from resnet_rs.convert.timm import state_key, to_timm_layout
+from resnet_rs.models import init_variables
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import create_program
 
@@ -33,7 +37,9 @@ DECAY_FACTOR, DECAY_STEPS = 0.97, 3  # of the exponential schedule
 class Run:
     """A network and what it is trained with.
 
-    optimizer: 'sgd', with warm-up and cosine, or 'rmsprop', with the exponential schedule.
+    optimizer: 'sgd', with warm-up and cosine, 'rmsprop', with the exponential schedule, or
+      'nesterov', with a constant rate.
+    frames: of a clip; 0 for images.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Run:
     num_classes: int = 1000
     width_multiplier: float = 1.0
     optimizer: str = 'sgd'
+    frames: int = 0
 
 
 RESNET_RS_50 = Run('resnet_rs_50', batch_size=4, peak_learning_rate=0.005)
@@ -64,10 +71,22 @@ EFFICIENTNET_B0 = Run(
     optimizer='rmsprop',
 )
 
+# Of two stages, `clip_networks.TWO_STAGES`.
+RESNET_3D_RS = Run(
+    clip_networks.NAME,
+    batch_size=4,
+    peak_learning_rate=0.02,
+    image_size=32,
+    num_classes=10,
+    optimizer='nesterov',
+    frames=6,
+)
+
 GOLDEN_RUNS = {
     'training_golden.json': SMALL,
     'resnest_training_golden.json': RESNEST_14,
     'efficientnet_training_golden.json': EFFICIENTNET_B0,
+    'resnet_3d_training_golden.json': RESNET_3D_RS,
 }
 KINDS = ('gradient', 'weights', 'statistics', 'ema')
 Tensors = dict[str, np.ndarray]  # by timm's name, in torch's layout
@@ -92,19 +111,20 @@ def l2_norm(*arrays: np.ndarray) -> float:
 def scales(tensors: Tensors) -> dict[str, float]:
     """The norm of each tensor, but at least a millionth of the norm of all, for comparisons.
 
-    The gradient of a bias before a batch norm is zero: both sides have only rounding errors of it.
+    The gradient of a bias before a batch norm is zero: what both sides have of it is rounding.
     """
     least = 1e-6 * l2_norm(*tensors.values())
     return {key: max(l2_norm(array), least) for key, array in tensors.items()}
 
 
 def initial_scale(key: str) -> float:
-    """Returns the factor of a hash-filled tensor of timm's state dict.
+    """Returns the factor of a hash-filled tensor of timm's state dict or Model Garden's checkpoint.
 
     Residual branches are weak in trained networks. At full strength the gradients of a random
     network of 50 layers are so sensitive that float32 is off by a hundredth after one step.
     """
-    return 0.25 if key.endswith('.bn3.weight') else 1.0  # a power of two: exact in any dtype
+    is_last_norm = key.endswith(('.bn3.weight', '/_norm3/gamma'))
+    return 0.25 if is_last_norm else 1.0  # a power of two: exact in any dtype
 
 
 def fingerprint(tensors: Tensors) -> list[float]:
@@ -118,10 +138,11 @@ def fingerprint(tensors: Tensors) -> list[float]:
 def batches(run: Run):
     """The uint8 images and labels of the ten steps."""
     for step in range(STEPS):
-        shape = (run.batch_size, run.image_size, run.image_size, 3)
+        shape = (run.batch_size, *[run.frames][: run.frames], run.image_size, run.image_size, 3)
         unit = (hash_values(f'images {step}', shape) + 1) / 2
         # Every image has a brightness of its own, so that they differ beyond their noise.
-        unit *= (np.arange(run.batch_size) + 1)[:, None, None, None] / run.batch_size
+        brightness = (np.arange(run.batch_size) + 1) / run.batch_size
+        unit *= brightness.reshape(-1, *[1] * (len(shape) - 1))
         labels = (hash_values(f'labels {step}', shape[:1]) + 1) / 2 * run.num_classes
         yield {
             'image': (unit * 256).astype(np.uint8),
@@ -147,6 +168,7 @@ def our_config(run: Run, dtype: str):
         batch_norm_group_size=-1,
     )
     config.data.image_size = run.image_size
+    config.data.frames = run.frames
     config.optimizer.learning_rate = run.peak_learning_rate * 256 / run.batch_size
     if run.optimizer == 'rmsprop':
         config.model.update(padding='same', batch_norm_epsilon=1e-3)
@@ -159,12 +181,17 @@ def our_config(run: Run, dtype: str):
             decay_every=f'{DECAY_STEPS} steps',
             warmup='0 steps',
         )
+    elif run.optimizer == 'nesterov':
+        config.model.padding = 'same'
+        config.optimizer.update(
+            nesterov=True, schedule='exponential', decay_factor=1.0, warmup='0 steps'
+        )
     else:
         config.optimizer.warmup = f'{WARMUP_STEPS} steps'
         config.optimizer.schedule = 'cosine'
     config.optimizer.momentum = MOMENTUM
     config.optimizer.weight_decay = WEIGHT_DECAY
-    config.optimizer.weight_decay_on = 'kernels_and_biases'
+    config.optimizer.weight_decay_on = 'kernels' if run.frames else 'kernels_and_biases'
     config.optimizer.label_smoothing = LABEL_SMOOTHING
     config.ema.decay = EMA_DECAY
     config.eval.batch_size = run.batch_size
@@ -177,13 +204,14 @@ def our_steps(run: Run, dtype: str):
     config = our_config(run, dtype)
     mesh = create_mesh(jax.devices()[:1])
     program = create_program(config, mesh, examples_per_epoch=run.batch_size)
-    variables = _initial_variables(program.model, dtype)
+    layout = _garden_layout if run.frames else _timm_layout
+    variables = _initial_variables(program.model, layout, dtype)
     state = program.init().replace(variables=variables, ema=jax.tree.map(jnp.copy, variables))
     if dtype == 'float64':
         state = jax.tree.map(_widened, state)
 
     def named(tree):
-        return _by_timm_name(program.model.architecture, tree)
+        return _by_name(program.model.architecture, layout, tree)
 
     weights = named(variables['params'])
     velocity = {key: np.zeros_like(array) for key, array in weights.items()}
@@ -215,11 +243,15 @@ def our_steps(run: Run, dtype: str):
         )
 
 
-def _initial_variables(model, dtype):
-    architecture = model.architecture
-    flat = flax.traverse_util.flatten_dict(hash_filled_variables(model, dtype), sep='/')
+def _initial_variables(model, layout, dtype):
+    if layout is _garden_layout:
+        shapes = jax.eval_shape(lambda: init_variables(model, 32))
+        filled = garden_filled(shapes, model.architecture.stage_sizes, 'deep', dtype)
+    else:
+        filled = hash_filled_variables(model, dtype)
+    flat = flax.traverse_util.flatten_dict(filled, sep='/')
     for path, leaf in flat.items():
-        key = state_key(path.split('/', 1)[1], architecture)
+        key, _ = layout(path.split('/', 1)[1], model.architecture, leaf)
         flat[path] = leaf * initial_scale(key)
     return flax.traverse_util.unflatten_dict(flat, sep='/')
 
@@ -230,16 +262,28 @@ def _widened(leaf):
 
 
 def _is_decayed(key: str) -> bool:
-    """By timm's names: kernels, the biases of squeeze-excite and of the head; not batch norm."""
+    """By timm's names: kernels, the biases of squeeze-excite and of the head; not batch norm.
+
+    By Model Garden's: kernels.
+    """
+    if '/' in key:
+        return key.endswith('/kernel')
     *_, module, _ = key.split('.')
     stem_norms = ('conv1.1.', 'conv1.4.', 'bn1.', 'maxpool.1.')
     return not (module.startswith('bn') or '.downsample.2.' in key or key.startswith(stem_norms))
 
 
-def _by_timm_name(architecture, tree) -> Tensors:
-    named = {}
-    for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items():
-        key = state_key(path, architecture)
-        # A copy, because the step donates the buffers, and a view would read their new contents.
-        named[key] = to_timm_layout(path, np.array(leaf))
-    return named
+def _timm_layout(path, architecture, leaf):
+    return state_key(path, architecture), to_timm_layout(path, leaf)
+
+
+def _garden_layout(path, architecture, leaf):
+    return garden_key(path, architecture.stage_sizes, 'deep'), leaf
+
+
+def _by_name(architecture, layout, tree) -> Tensors:
+    # A copy: the step gives the buffers up, and a view would read what replaces them.
+    return dict(
+        layout(path, architecture, np.array(leaf))
+        for path, leaf in flax.traverse_util.flatten_dict(tree, sep='/').items()
+    )

@@ -1,4 +1,4 @@
-"""What the tests that compile for a TPU share."""
+"""The parts that tests share which compile for a TPU."""
 
 import importlib.metadata
 
@@ -20,8 +20,19 @@ needs_libtpu = pytest.mark.skipif(
     installed() == 'not installed', reason='libtpu is not installed (requirements-dev.txt)'
 )
 needs_this_libtpu = pytest.mark.skipif(
-    installed() != LIBTPU, reason=f'the bars are those of libtpu {LIBTPU}, not {installed()}'
+    installed() != LIBTPU, reason=f'the budgets are those of libtpu {LIBTPU}, not {installed()}'
 )
+
+
+def prepare_environment(patch: pytest.MonkeyPatch) -> None:
+    """Sets the variables with which libtpu compiles on a machine without a TPU."""
+    for name, value in (
+        ('TPU_SKIP_MDS_QUERY', '1'),
+        ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
+        ('TPU_ACCELERATOR_TYPE', 'v3-8'),
+        ('TPU_WORKER_HOSTNAMES', 'localhost'),
+    ):
+        patch.setenv(name, value)
 
 
 def small_config(**settings):

@@ -4,10 +4,16 @@ import json
 
 import jax
 import numpy as np
+import pytest
 
 from configs import digits
 from helpers import prepared
+from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
+
+
+class Killed(Exception):
+    """Ends a run without warning, as a kill does."""
 
 
 def small_config(**settings):
@@ -37,3 +43,20 @@ def assert_identical(a, b):
     """Bitwise, also where a number is not one."""
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def train_until_killed(config, workdir, step):
+    """The run ends without warning once it has written the checkpoint of `step`."""
+    import train_lib
+
+    save = Checkpoints.save
+
+    def save_and_end(self, state, *arguments):
+        save(self, state, *arguments)
+        if int(state.step) == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, 'save', save_and_end)
+        with pytest.raises(Killed):
+            train_lib.train_and_evaluate(config, str(workdir))

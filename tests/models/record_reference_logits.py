@@ -5,7 +5,6 @@
 with the packages of requirements-parity.txt. Nothing of this comes from our networks.
 """
 
-import json
 import pathlib
 import sys
 import warnings
@@ -13,6 +12,7 @@ import warnings
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.hash_filled import hash_images, hash_tensor  # noqa: E402
 
 with warnings.catch_warnings():
@@ -63,11 +63,7 @@ def main() -> None:
             'std': float(logits.std()),
             'argmax': int(logits.argmax()),
         }
-    golden = {
-        'recorded_from': f'torch {torch.__version__}, timm {timm.__version__}',
-        'logits': recorded,
-    }
-    (HERE / 'reference_logits.json').write_text(json.dumps(golden, indent=1) + '\n')
+    write_golden('reference_logits.json', __file__, ('torch', 'timm'), {'logits': recorded})
 
 
 if __name__ == '__main__':

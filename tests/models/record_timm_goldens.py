@@ -6,7 +6,6 @@ with the packages of requirements-parity.txt. Nothing of this comes from our net
 mode; hash_filled.py has the recipe of weights and images.
 """
 
-import json
 import pathlib
 import sys
 import warnings
@@ -15,6 +14,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
 import torch  # noqa: E402
+from helpers.goldens import write_golden  # noqa: E402
 from helpers.hash_filled import hash_images, hash_tensor  # noqa: E402
 
 with warnings.catch_warnings():
@@ -93,15 +93,14 @@ def features(name: str, output_stride: int, size: int) -> list[dict]:
 
 
 def main() -> None:
-    golden = {
-        'recorded_from': f'torch {torch.__version__}, timm {timm.__version__}',
+    content = {
         'logits': {f'{name}@{size}': logits(name, size) for name, size in LOGITS},
         'features': {
             f'{name}@{size}/{stride}': features(name, stride, size)
             for name, stride, size in FEATURES
         },
     }
-    (HERE / 'timm_goldens.json').write_text(json.dumps(golden, indent=1) + '\n')
+    write_golden('timm_goldens.json', __file__, ('torch', 'timm'), content)
 
 
 if __name__ == '__main__':

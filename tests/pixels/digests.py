@@ -33,6 +33,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 RECORD = HERE / 'digests.json'
 SIZE = 160
 BATCH, BATCHES = 6, 4
+VARIED = (
+    'autoaugment_v0',
+    'color_jitter_lighting',
+    'autoaugment_imagenet',
+    'hue_jitter_lighting',
+)
 
 
 def main():
@@ -47,7 +53,13 @@ def main():
         for name, images in all_images(options.threads)
     }
     if options.record:
-        RECORD.write_text(json.dumps({'machine': machine(), 'digests': digests}, indent=1) + '\n')
+        record = {
+            'recorder': 'tests/pixels/digests.py',
+            'versions': f'tensorflow-cpu {importlib.metadata.version("tensorflow-cpu")}',
+            'machine': machine(),
+            'digests': digests,
+        }
+        RECORD.write_text(json.dumps(record, indent=1) + '\n')
     else:
         print(json.dumps({'digests': digests, 'fuses': fuses()}))
 
@@ -59,6 +71,11 @@ def all_images(threads: int) -> Iterator[tuple[str, np.ndarray]]:
         yield f'training crop, {resize}', crops[resize]
         (batch,) = input_pipeline.eval_batches(config(threads, resize))
         yield f'evaluation crop, {resize}', batch['image']
+    # After ten attempts without a crop of these sides the centre is taken.
+    narrow = dict(crop_area=(0.9, 1.0), crop_ratio=(3.0, 4.0))
+    yield 'training crop where none fits', training_crops(threads, 'bicubic', **narrow)
+    (batch,) = input_pipeline.eval_batches(config(threads, 'bicubic', eval_crop='fraction 0.875'))
+    yield 'evaluation crop of a fraction', batch['image']
 
     single = {
         f'{operation} at {magnitude}': create_augment(
@@ -73,16 +90,16 @@ def all_images(threads: int) -> Iterator[tuple[str, np.ndarray]]:
         )
     yield from augmented(crops['bicubic_tf1'], single)
     # Each image takes a few of their many ways; so there are more images.
-    varied = {name: create_augment(name) for name in ('autoaugment_v0', 'color_jitter_lighting')}
+    varied = {name: create_augment(name) for name in VARIED}
     yield from augmented(np.concatenate([crops['area']] * 4), varied)
 
 
-def training_crops(threads: int, resize: str) -> np.ndarray:
-    batches = input_pipeline.train_batches(config(threads, resize))
+def training_crops(threads: int, resize: str, **settings) -> np.ndarray:
+    batches = input_pipeline.train_batches(config(threads, resize, **settings))
     return np.concatenate([next(batches)['image'] for _ in range(BATCHES)])
 
 
-def config(threads: int, resize: str):
+def config(threads: int, resize: str, **settings):
     config = default_config()
     config.batch_size = config.eval.batch_size = BATCH
     config.data.update(
@@ -95,6 +112,7 @@ def config(threads: int, resize: str):
             'resize': resize,
             'augment': 'none',
             'threads': threads,
+            **settings,
         }
     )
     return config
@@ -133,7 +151,6 @@ def machine() -> dict[str, str]:
         'instructions': ' '.join(kind for kind in kinds if kind in description.split()),
         'libc': ' '.join(platform.libc_ver()),
         'python': platform.python_version(),
-        'tensorflow-cpu': importlib.metadata.version('tensorflow-cpu'),
     }
 
 

@@ -53,4 +53,4 @@ def test_a_loop_costs_what_its_unrolled_form_costs(v3_core):
     by_hand = TRIPS * 2 * 2 * ROWS * FEATURES**2  # two products of 2 n k m
     for program in (loop, straight):
         assert sum(each.flops * each.executions for each in program.operations) == by_hand
-    np.testing.assert_allclose(flops_once * loop.repetition('flops'), flops, rtol=0.02)
+    np.testing.assert_allclose(flops_once * loop.loop_factor('flops'), flops, rtol=0.02)

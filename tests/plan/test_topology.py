@@ -5,7 +5,7 @@ import os
 
 import jax
 import pytest
-from helpers.tpu import needs_libtpu
+from helpers.tpu import needs_libtpu, prepare_environment
 
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import estimate, topology
@@ -33,7 +33,7 @@ def test_unknown_topologies(name):
 
 @needs_libtpu
 def test_a_slice_that_libtpu_refuses_and_too_many_devices(monkeypatch):
-    topology_environment(monkeypatch)
+    prepare_environment(monkeypatch)
     with pytest.raises(UserError, match="libtpu refuses topology 'v3:3x3'"):
         topology.open_topology('v3:3x3')
     with pytest.raises(UserError, match='v3:2x2 has 8 devices, fewer than 9'):
@@ -43,7 +43,7 @@ def test_a_slice_that_libtpu_refuses_and_too_many_devices(monkeypatch):
 @needs_libtpu
 @pytest.mark.parametrize('generation', topology.HARDWARE)
 def test_the_table_names_the_devices_that_libtpu_has(generation, monkeypatch):
-    topology_environment(monkeypatch)
+    prepare_environment(monkeypatch)
     hardware = topology.HARDWARE[generation]
     found = topology.open_topology(hardware.example)
     assert {device.device_kind for device in found.devices} == {hardware.kind}
@@ -61,16 +61,6 @@ def test_libtpu_missing_or_of_another_version(monkeypatch):
     monkeypatch.setattr(topology.importlib.metadata, 'version', lambda name: '0.0.17')
     with pytest.raises(UserError, match=r'libtpu is 0\.0\.17, but jax .* needs'):
         topology.check_libtpu()
-
-
-def topology_environment(monkeypatch):
-    for name, value in (
-        ('TPU_SKIP_MDS_QUERY', '1'),
-        ('ALLOW_MULTIPLE_LIBTPU_LOAD', '1'),
-        ('TPU_ACCELERATOR_TYPE', 'v3-8'),
-        ('TPU_WORKER_HOSTNAMES', 'localhost'),
-    ):
-        monkeypatch.setenv(name, value)
 
 
 @needs_libtpu

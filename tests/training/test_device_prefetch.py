@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_rs.training.device_prefetch import READ_AHEAD, DeviceBatches
-from resnet_rs.training.sharding import create_mesh, split_by_batch
+from resnet_rs.training.sharding import batch_sharding, create_mesh
 
 
 class Source(collections.abc.Iterator):
@@ -41,7 +41,7 @@ def test_batches_keep_their_order_and_their_counts():
     with DeviceBatches(Source(7), mesh) as batches:
         for number in range(7):
             batch = next(batches)
-            assert batch['index'].sharding == split_by_batch(mesh)
+            assert batch['index'].sharding == batch_sharding(mesh)
             np.testing.assert_array_equal(batch['index'], np.full(8, number))
             assert batches.corrupt_images == number
         for _ in range(2):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import prepared
 from helpers.input_batches import batch_of
+from helpers.whole_runs import train_until_killed, without_time
 
 import train_lib
 from configs import digits, distillation
@@ -232,28 +233,14 @@ def test_the_teacher_is_an_argument_that_the_memory_check_counts(teacher):
     assert arguments == pytest.approx(others + weights, abs=128)  # of alignment
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_run_resumes_with_its_bits_and_with_its_teacher_alone(
     teacher, no_report, monkeypatch, tmp_path
 ):
     directory = shutil.copytree(teacher, tmp_path / 'teacher')
     config = small_config(directory, **{'data.mixup_alpha': 1.0})
     whole = train_lib.train_and_evaluate(config, str(tmp_path / 'whole'))
-    save = Checkpoints.save
-
-    def kill_after_saving(self, state, *arguments):
-        save(self, state, *arguments)
-        if int(state.step) == 4:
-            raise Killed
-
     workdir = tmp_path / 'killed'
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, 'save', kill_after_saving)
-        with pytest.raises(Killed):
-            train_lib.train_and_evaluate(config, str(workdir))
+    train_until_killed(config, workdir, step=4)
     shutil.move(directory, tmp_path / 'kept')
     write_teacher(directory, seed=1)
     with monkeypatch.context() as patch:
@@ -267,16 +254,10 @@ def test_a_run_resumes_with_its_bits_and_with_its_teacher_alone(
     resumed = train_lib.train_and_evaluate(config, str(workdir))
     assert_same_bits(jax.device_get(resumed), jax.device_get(whole))
 
-    lines = [
-        [
-            {key: value for key, value in line.items() if key != 'time'}
-            for line in read_metrics(path)
-        ]
-        for path in (workdir, tmp_path / 'whole')
-    ]
-    assert lines[0] == lines[1]
+    assert without_time(workdir) == without_time(tmp_path / 'whole')
     parts = {'label_loss', 'teacher_loss', 'teacher_top1', 'teacher_agreement', 'teacher_entropy'}
-    assert parts <= lines[0][0].keys() and lines[0][0]['kind'] == 'train'
+    first = read_metrics(workdir)[0]
+    assert parts <= first.keys() and first['kind'] == 'train'
 
     facts = json.loads((workdir / TEACHER_FILE).read_text())
     with Checkpoints(directory, read_only=True) as source:

@@ -10,6 +10,7 @@ import pytest
 from helpers import processes
 from helpers.input_batches import batch_of
 from helpers.random_network import digits_config, write_network
+from helpers.whole_runs import Killed, train_until_killed, without_time
 
 import train_lib
 from resnet_rs import pseudo_label
@@ -148,10 +149,6 @@ def test_labels_are_the_probabilities_of_the_teacher(teacher, file):
     np.testing.assert_allclose(labels.probabilities.sum(1), 1, atol=1e-5)
 
 
-class Killed(Exception):
-    pass
-
-
 def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatch, tmp_path):
     path = tmp_path / 'labels.npz'
     images = labelling.find_images(teacher, SPLIT)
@@ -235,18 +232,8 @@ def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
 ):
     config = small_config(file, **{'pseudo_labels.per_class': 30, 'data.mixup_alpha': 0.5})
     whole = train_lib.train_and_evaluate(config, str(tmp_path / 'whole'))
-    save = Checkpoints.save
-
-    def kill_after_saving(self, state, *arguments):
-        save(self, state, *arguments)
-        if int(state.step) == 4:
-            raise Killed
-
     workdir = tmp_path / 'killed'
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, 'save', kill_after_saving)
-        with pytest.raises(Killed):
-            train_lib.train_and_evaluate(config, str(workdir))
+    train_until_killed(config, workdir, step=4)
     labels = PseudoLabels.read(file)
     other = tmp_path / 'other.npz'
     dataclasses.replace(labels, probabilities=labels.probabilities[:, ::-1]).write(other)
@@ -261,15 +248,8 @@ def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
     resumed = train_lib.train_and_evaluate(config, str(workdir))
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(whole))
 
-    lines = [
-        [
-            {key: value for key, value in line.items() if key != 'time'}
-            for line in read_metrics(path)
-        ]
-        for path in (workdir, tmp_path / 'whole')
-    ]
-    assert lines[0] == lines[1]
-    first = lines[0][0]
+    assert without_time(workdir) == without_time(tmp_path / 'whole')
+    first = read_metrics(workdir)[0]
     assert (first['labelled_images'], first['pseudo_images']) == (12, 36)  # of three steps of 16
     assert {'labelled_loss', 'pseudo_loss', 'labelled_top1', 'pseudo_top1'} <= first.keys()
     facts = json.loads((workdir / 'pseudo_labels.json').read_text())

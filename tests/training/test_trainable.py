@@ -9,14 +9,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 from helpers import prepared
 from helpers.input_batches import batch_of
+from helpers.whole_runs import train_until_killed, without_time
 
 import train_lib
 from configs import digits
 from resnet_rs.config import default_config
 from resnet_rs.config.trainable import covers, phases_of
 from resnet_rs.models import init_variables
-from resnet_rs.run.checkpoint import Checkpoints
-from resnet_rs.run.run_log import read_metrics
 from resnet_rs.training.networks import model_of
 from resnet_rs.training.sharding import create_mesh, to_global
 from resnet_rs.training.steps import batch_shapes, create_program
@@ -206,12 +205,8 @@ def test_the_backward_pass_ends_at_the_first_module_that_learns():
     assert found['head'] < 1.3 * forward < found['from stage 2'] < 0.9 * found['all']
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.usefixtures('one_stage', 'shared_programs', 'no_report')
-def test_a_run_of_two_phases_resumes_with_its_bits(monkeypatch, tmp_path, caplog):
+def test_a_run_of_two_phases_resumes_with_its_bits(tmp_path, caplog):
     config = digits.get_config('debug').unlock()
     config.data.data_dir = prepared.data_dir('digits', 'array_record')
     config.duration, config.eval.every, config.checkpoint.every = '6 steps', '6 steps', '2 steps'
@@ -222,28 +217,11 @@ def test_a_run_of_two_phases_resumes_with_its_bits(monkeypatch, tmp_path, caplog
     assert any(
         re.match(r'trainable: head, .* parameters until step 3; frozen: ', line) for line in said
     )
-    save = Checkpoints.save
-    for fatal in (2, 4):
-
-        def kill_after_saving(self, state, *arguments, fatal=fatal):
-            save(self, state, *arguments)
-            if int(state.step) == fatal:
-                raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, 'save', kill_after_saving)
-            with pytest.raises(Killed):
-                train_lib.train_and_evaluate(config, str(tmp_path / 'killed'))
+    for step in (2, 4):
+        train_until_killed(config, tmp_path / 'killed', step)
     resumed = train_lib.train_and_evaluate(config, str(tmp_path / 'killed'))
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, (resumed, whole)))
-    lines = [
-        [
-            {key: value for key, value in line.items() if key != 'time'}
-            for line in read_metrics(path)
-        ]
-        for path in (tmp_path / 'whole', tmp_path / 'killed')
-    ]
-    assert lines[0] == lines[1]
+    assert without_time(tmp_path / 'killed') == without_time(tmp_path / 'whole')
 
 
 @pytest.mark.parametrize(
