@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -133,7 +134,7 @@ def label_images(
     }
     done = _resume(parts, json.loads(json.dumps(facts)))
     batches = images.batches()
-    output_step = create_output_step(images.config, mesh, 'probabilities', top)
+    output_step = _compiled_together(create_output_step(images.config, mesh, 'probabilities', top))
     rows, first = [], done
     for number, found in enumerate(
         outputs_of(output_step, variables, batches.from_batch(done), mesh), start=done + 1
@@ -156,6 +157,22 @@ def label_images(
             part.unlink()
         parts.rmdir()
     return labels
+
+
+def _compiled_together(step: Callable) -> Callable:
+    """Returns `step`, which every process has compiled before any process runs it.
+
+    The first collective of a program waits half a minute for the other processes and then fails.
+    """
+    compiled = []
+
+    def call(variables, batch):
+        if not compiled:
+            compiled.append(step.lower(variables, batch).compile())
+            hosts.barrier('labelling compiled')
+        return compiled[0](variables, batch)
+
+    return call
 
 
 def load_network(
