@@ -104,7 +104,7 @@ def measure(
     else:
         raise UserError(
             f'{name}: the {step} step does not fit into the memory of '
-            f'{jax.devices()[0].device_kind}, not even for one image'
+            f'{jax.devices()[0].device_kind}, not even for one {noun_of(config)}'
         )
     environment = describe_environment()
     median = statistics.median(seconds)
@@ -295,22 +295,35 @@ def main(arguments: list[str]) -> None:
                 steps_per_block=options.steps_per_block,
             )
         append(output, measurement)
-        print(describe(measurement))
+        print(describe(measurement, noun_of(config)))
     print(f'appended to {output}')
+
+
+def noun_of(config: ml_collections.ConfigDict) -> str:
+    """Returns what an example of a configuration is, 'image' or 'clip'."""
+    return 'clip' if config.data.frames > 1 else 'image'
 
 
 def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def describe(measurement: Measurement) -> str:
-    """Describes a measurement in three lines, or four with the time on the device."""
+def describe(measurement: Measurement, noun: str = 'image') -> str:
+    """Describes a measurement in three lines, or four with the time on the device.
+
+    `noun` is an example, 'image' or 'clip'.
+    """
     m = measurement
+    rate = (
+        f'{m.images_per_second:,.0f}'
+        if m.images_per_second >= 10
+        else (f'{m.images_per_second:.2f}')
+    )
     on_device = '' if m.device_ms is None else f'\n  {m.device_ms:.2f} ms of it on the device'
     return (
         f'{m.step} of {m.config}: batch {m.batch_size}, {m.dtype} on {m.device_kind}\n'
-        f'  {m.median_ms_per_128_images:,.1f} ms per {PAPER_BATCH} images, '
-        f'{m.images_per_second:,.0f} images/s; compiled in {m.compile_seconds:.1f} s\n'
+        f'  {m.median_ms_per_128_images:,.1f} ms per {PAPER_BATCH} {noun}s, '
+        f'{rate} {noun}s/s; compiled in {m.compile_seconds:.1f} s\n'
         f'  a step: median {m.median_ms:.2f} ms, quartiles {m.lower_quartile_ms:.2f} and '
         f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}{on_device}'
     )

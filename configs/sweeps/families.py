@@ -2,8 +2,9 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/families.py --workdir=DIR
 
-9 runs, not run. Everything but the network is that of configs/digits.py; widths are a quarter of
-the published ones. EfficientNet keeps its padding and epsilon, and the recipe of the others.
+12 runs, the first seed of every network first. Everything but the network is that of
+configs/digits.py; widths are a quarter of the published ones. EfficientNet keeps its padding and
+epsilon, and has the recipe of the others.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from resnet_rs.sweep.combinators import product, run_name, values
 NETWORKS = {
     'resnet_14d': {},
     'resnet_rs_14': {},
+    'resnest_14': {},
     'efficientnet_b0': dict(padding='same', batch_norm_epsilon=1e-3),
 }
 GRID = product(values('seed', (0, 1, 2)), values('network', tuple(NETWORKS)))
