@@ -22,7 +22,7 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 class Repeats(NamedTuple):
     """How often the records of a split's shards are read; arrays int64 [records].
 
-    counts: of each record, 0 to leave it out.
+    counts: how often each record is read; 0 leaves it out.
     examples: its number in the split.
     """
 

@@ -101,7 +101,7 @@ def label_images(
     """Returns the EMA network's probabilities for all `images`, and writes them to `output`.
 
     Args:
-      workdir: of the network, the teacher, or 'hf:OWNER/NAME'.
+      workdir: the work directory of the network, the teacher, or 'hf:OWNER/NAME'.
       checkpoint: 'last', 'best' or a step.
       images: to label.
       output: an .npz file, which is read if it exists.
