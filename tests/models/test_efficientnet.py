@@ -32,7 +32,8 @@ SCALED = {
     'b6': (56, (32, 40, 72, 144, 200, 344, 576), (3, 6, 6, 8, 8, 11, 3), 2304),
     'b7': (64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560),
 }
-# Pixels, trainable scalars, scalars of statistics, billions of multiply-adds: timm 1.0.31.
+# Pixels, trainable scalars, scalars of statistics, billions of multiply-adds: timm 1.0.31. None
+# where they are not known.
 COSTS = {
     'b0': (224, 5_288_548, 42_016, 0.3858),
     'b1': (240, 7_794_184, 62_048, 0.6868),
@@ -42,6 +43,8 @@ COSTS = {
     'b5': (456, 30_389_784, 172_736, 10.266),
     'b6': (528, 43_040_704, 224_432, 19.068),
     'b7': (600, 66_347_960, 310_720, 37.746),
+    'b8': (672, 87_413_142, None, None),
+    'l2': (800, 480_309_308, None, 475.7),
 }
 GOLDEN = json.loads(pathlib.Path(__file__).with_name('efficientnet_logits.json').read_text())
 FEATURES = json.loads(pathlib.Path(__file__).with_name('timm_goldens.json').read_text())['features']
@@ -69,9 +72,11 @@ def test_rounding_rules_make_the_published_table(name):
 @pytest.mark.parametrize('name', COSTS)
 def test_costs(name):
     size, parameters, statistics, giga = COSTS[name]
-    cost = count_cost(create_model(f'efficientnet_{name}'), size)
-    assert (cost.parameters, cost.statistics) == (parameters, statistics)
-    assert cost.multiply_adds / 1e9 == pytest.approx(giga, rel=1e-3)
+    model = create_model(f'efficientnet_{name}', scan_blocks=True)  # traced once a stage
+    cost = count_cost(model, size)
+    assert cost.parameters == parameters
+    assert statistics is None or cost.statistics == statistics
+    assert giga is None or cost.multiply_adds / 1e9 == pytest.approx(giga, rel=1e-3)
 
 
 def test_hidden_widths_of_squeeze_excite():
