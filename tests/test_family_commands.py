@@ -1,4 +1,4 @@
-"""The commands with the smallest ResNeSt and EfficientNet: a run with split state, and mistakes."""
+"""The commands with the smallest ResNeSt and EfficientNet: a run on eight devices, and mistakes."""
 
 import json
 import pathlib
@@ -30,8 +30,6 @@ RUN = [
     '--config.eval.every=2 steps',
     '--config.checkpoint.every=2 steps',
     '--config.log.every=1 steps',
-    '--config.sharding.strategy=fsdp',
-    '--config.sharding.replicate_below=64',
 ]
 
 

@@ -96,6 +96,20 @@ def test_the_last_block_drops_most_and_the_first_never():
     assert rates == pytest.approx([0.2 * block / 16 for block in range(16)])
 
 
+def test_initial_weights():
+    """Deviations of the authors' code: of a kernel by its fan out, of the head by the classes."""
+    params = init_variables(create_model('efficientnet_b0', num_classes=100), 32)['params']
+    block, head = params['stage6']['block2'], np.asarray(params['head']['kernel'])
+    for name, fan_out in (('expand_conv', 1152), ('depthwise_conv', 25), ('project_conv', 192)):
+        kernel = np.asarray(block[name]['kernel'])
+        assert kernel.std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
+        assert abs(kernel.mean()) < 0.02 * kernel.std() + 4 * kernel.std() / kernel.size**0.5
+    assert 0.0999 < np.abs(head).max() <= 0.1
+    assert head.std() == pytest.approx(0.1 / 3**0.5, rel=0.01)
+    for bias in (params['head']['bias'], block['squeeze_excite']['reduce']['bias']):
+        assert not np.asarray(bias).any()
+
+
 @pytest.mark.parametrize('key', TESTED)
 def test_logits_are_timms(key):
     name, size = key.split('@')
