@@ -4,11 +4,13 @@ import jax
 import numpy as np
 import pytest
 from helpers import clip_networks
+from helpers.commands import run_command
 from helpers.videos import HEIGHT, encoded, frame_of, write_file, write_files, write_folder
 from PIL import Image
 
 import resnet_rs
 from resnet_rs import predict
+from resnet_rs.run import labelling
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.utils.errors import UserError
 
@@ -61,13 +63,7 @@ def expected(network):
 
 
 def run(capsys, *arguments):
-    status = 0
-    try:
-        predict.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    return run_command(predict.main, capsys, *arguments)
 
 
 def check(prediction, wanted):
@@ -167,6 +163,11 @@ def test_bad_video_files(workdir, tmp_path, capsys):
     assert (status, text) == (2, '') and 'text.mp4 cannot be decoded: damaged, or no video' in error
     status, text, error = run(capsys, *command, '--skip_bad')
     assert status == 1 and text.startswith(str(tmp_path / 'good.mp4'))
+
+
+def test_commands_for_images_alone_refuse_the_network(workdir):
+    with pytest.raises(UserError, match='takes clips of 4 frames, and labelling and probes are'):
+        labelling.find_images(workdir, 'test')
 
 
 def test_wrong_arguments(workdir, folders, capsys):
