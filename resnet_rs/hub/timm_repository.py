@@ -18,6 +18,7 @@ from resnet_rs.hub.download import CONFIG, Repository, fetch, is_hub_name, parse
 from resnet_rs.hub.timm_networks import TIMM_NETWORKS, TimmNetwork
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import read_json
+from resnet_rs.utils.rules import SQUASH
 
 KERNELS = {'bicubic': 'bicubic_antialias', 'bilinear': 'bilinear_antialias'}  # of Pillow
 # Arguments of timm's constructors that do not change what a trained network computes.
@@ -112,8 +113,6 @@ def _network(architecture: str) -> TimmNetwork:
 
 def _data(described: dict) -> dict:
     """Returns the settings of config.data, with the crop of the size of evaluation."""
-    if (mode := described.get('crop_mode', 'center')) != 'center':
-        raise UserError(f"its crop_mode is {mode!r}; this project has 'center' alone")
     if (kernel := described['interpolation']) not in KERNELS:
         raise UserError(
             f'its interpolation is {kernel!r}; this project has {" and ".join(KERNELS)} of Pillow'
@@ -121,9 +120,15 @@ def _data(described: dict) -> dict:
     crop = described['crop_pct']
     if described.get('test_input_size') and described.get('test_crop_pct'):
         crop = described['test_crop_pct']
+    mode = described.get('crop_mode', 'center')
+    if mode != 'center' and not (mode == SQUASH and crop == 1):
+        raise UserError(
+            f"its crop_mode is {mode!r}; this project has 'center', and {SQUASH!r} with a crop_pct "
+            'of 1'
+        )
     return {
         'image_size': _side(described['input_size']),
-        'eval_crop': f'fraction {crop:g}',
+        'eval_crop': SQUASH if mode == SQUASH else f'fraction {crop:g}',
         'resize': KERNELS[kernel],
         'mean_rgb': tuple(255.0 * value for value in described['mean']),
         'std_rgb': tuple(255.0 * value for value in described['std']),

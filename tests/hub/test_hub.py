@@ -256,6 +256,11 @@ def test_sizes_and_classes_of_imagenet(hub):
         assert found.class_names[:2] == ('n01440764', 'n01443537')
 
 
+def test_an_input_of_whole_images_is_read():
+    described = CONFIG['pretrained_cfg'] | {'crop_mode': 'squash', 'test_crop_pct': 1}
+    assert timm_repository._data(described)['eval_crop'] == 'squash'
+
+
 def test_networks_that_do_not_fit_are_refused(hub, weights):
     described = CONFIG['pretrained_cfg']
     for changes, message in (
