@@ -26,6 +26,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
+from resnet_rs.config.clips import example_noun
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
@@ -104,7 +105,7 @@ def measure(
     else:
         raise UserError(
             f'{name}: the {step} step does not fit into the memory of '
-            f'{jax.devices()[0].device_kind}, not even for one {noun_of(config)}'
+            f'{jax.devices()[0].device_kind}, not even for one {example_noun(config)}'
         )
     environment = describe_environment()
     median = statistics.median(seconds)
@@ -295,13 +296,8 @@ def main(arguments: list[str]) -> None:
                 steps_per_block=options.steps_per_block,
             )
         append(output, measurement)
-        print(describe(measurement, noun_of(config)))
+        print(describe(measurement, example_noun(config)))
     print(f'appended to {output}')
-
-
-def noun_of(config: ml_collections.ConfigDict) -> str:
-    """Returns what an example of a configuration is, 'image' or 'clip'."""
-    return 'clip' if config.data.frames > 1 else 'image'
 
 
 def note(text: str) -> None:
@@ -314,11 +310,7 @@ def describe(measurement: Measurement, noun: str = 'image') -> str:
     `noun` is an example, 'image' or 'clip'.
     """
     m = measurement
-    rate = (
-        f'{m.images_per_second:,.0f}'
-        if m.images_per_second >= 10
-        else (f'{m.images_per_second:.2f}')
-    )
+    rate = f'{m.images_per_second:,.{0 if m.images_per_second >= 10 else 2}f}'
     on_device = '' if m.device_ms is None else f'\n  {m.device_ms:.2f} ms of it on the device'
     return (
         f'{m.step} of {m.config}: batch {m.batch_size}, {m.dtype} on {m.device_kind}\n'

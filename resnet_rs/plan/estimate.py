@@ -6,7 +6,7 @@ import math
 import ml_collections
 
 from resnet_rs.config import eval_image_size
-from resnet_rs.config.clips import clip_shape
+from resnet_rs.config.clips import clip_shape, example_noun
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
@@ -69,7 +69,7 @@ def step_time(
         collective_seconds=collective_seconds(step, topology),
         model_flops=2 * passes * views * cost.multiply_adds * images / len(topology.devices),
         peak_flops=hardware.peak_flops,
-        noun='video' if views > 1 else ('clip' if clip else 'image'),
+        noun=example_noun(config, 'train' if training else 'eval'),
     )
 
 
