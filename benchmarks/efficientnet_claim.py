@@ -280,12 +280,15 @@ def draw(rows: list[dict]):
     Times are in million cycles where the clock is not known (docs/plan.md).
     """
     import matplotlib.figure
+    import matplotlib.ticker
 
     top1 = {name: float(each['top1']) for name, each in published().items()} | RESNEST_TOP1
     generations = [name for name in TOPOLOGIES if any(row['generation'] == name for row in rows)]
     figure = matplotlib.figure.Figure(figsize=(5.5 * len(generations), 4.5), layout='constrained')
     for axes, generation in zip(
-        figure.subplots(1, len(generations), squeeze=False)[0], generations, strict=True
+        figure.subplots(1, len(generations), squeeze=False, sharey=True)[0],
+        generations,
+        strict=True,
     ):
         here = {row['row']: row for row in rows if row['generation'] == generation}
         timed = all(row['milliseconds_per_128'] for row in here.values())
@@ -308,7 +311,9 @@ def draw(rows: list[dict]):
                 )
         axes.set_xscale('log')
         axes.margins(x=0.14)  # room for the labels on the right
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter('{x:g}')
+        axes.xaxis.set_minor_formatter('')
         axes.set_xlabel(
             f"compiler's estimate for 128 images ({'ms' if timed else 'million cycles'})"
         )

@@ -1,4 +1,4 @@
-"""The commands with the smallest ResNeSt and EfficientNet: a run with split state, and mistakes."""
+"""The commands with the smallest ResNeSt and EfficientNet: a run on eight devices, and mistakes."""
 
 import json
 import pathlib
@@ -30,8 +30,6 @@ RUN = [
     '--config.eval.every=2 steps',
     '--config.checkpoint.every=2 steps',
     '--config.log.every=1 steps',
-    '--config.sharding.strategy=fsdp',
-    '--config.sharding.replicate_below=64',
 ]
 
 
@@ -52,11 +50,11 @@ def command_of(name, workdir):
 def runs(run_main, no_report, tmp_path):
     """The work directory of a short run of each family."""
     for name in SETTINGS:
-        command = command_of(name, tmp_path / name)
-        status, output, errors = run_main(*command, '--mode=check')
-        assert (status, errors) == (0, [])
-        assert f'ready: {name} on 8 x cpu, 2 steps of 16 images' in output
-        assert run_main(*command)[::2] == (0, [])
+        assert run_main(*command_of(name, tmp_path / name))[::2] == (0, [])
+    # What is compiled already.
+    status, output, errors = run_main(*command_of(name, tmp_path / 'other'), '--mode=check')
+    assert (status, errors) == (0, [])
+    assert f'ready: {name} on 8 x cpu, 2 steps of 16 images' in output
     return tmp_path
 
 
