@@ -162,6 +162,7 @@ def label_images(
             logging.info('labelled %d of %s', number, count_of(len(batches), 'batch'))
     hosts.barrier('all images labelled')
     labels = _joined(parts, description, images.split.num_examples)
+    hosts.barrier('all parts read')
     if jax.process_index() == 0:
         labels.write(path)
         for part in parts.iterdir():
