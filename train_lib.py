@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 import input_pipeline
+from resnet_rs.config.clips import example_noun
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.config.mixture import images_per_epoch
@@ -299,10 +300,11 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     if check_pseudo_labels(config, workdir):
         lines.append(describe_pseudo_labels(config, info.class_names))
     lines.append(compile_steps(config, program, evaluators, list(mesh.devices.flat))[-1])
-    images = count_of(config.batch_size, 'image')
+    noun = example_noun(config)
+    images = count_of(config.batch_size, noun)
     epochs = count_of(program.total_steps * config.batch_size / per_epoch, 'epoch')
-    trained = count_of(split.num_examples, 'training image')
-    evaluated = count_of(evaluators[0].split.num_examples, 'evaluation image')
+    trained = count_of(split.num_examples, f'training {split.noun}')
+    evaluated = count_of(evaluators[0].split.num_examples, f'evaluation {split.noun}')
     steps = count_of(program.total_steps, 'step')
     lines.append(
         f'ready: {config.model.name} on {mesh.size} x {jax.devices()[0].device_kind}, {steps} of '

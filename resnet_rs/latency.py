@@ -26,6 +26,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from resnet_rs.config import command_line, validation
+from resnet_rs.config.clips import example_noun
 from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
@@ -104,7 +105,7 @@ def measure(
     else:
         raise UserError(
             f'{name}: the {step} step does not fit into the memory of '
-            f'{jax.devices()[0].device_kind}, not even for one image'
+            f'{jax.devices()[0].device_kind}, not even for one {example_noun(config)}'
         )
     environment = describe_environment()
     median = statistics.median(seconds)
@@ -295,7 +296,7 @@ def main(arguments: list[str]) -> None:
                 steps_per_block=options.steps_per_block,
             )
         append(output, measurement)
-        print(describe(measurement))
+        print(describe(measurement, example_noun(config)))
     print(f'appended to {output}')
 
 
@@ -303,14 +304,18 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def describe(measurement: Measurement) -> str:
-    """Describes a measurement in three lines, or four with the time on the device."""
+def describe(measurement: Measurement, noun: str = 'image') -> str:
+    """Describes a measurement in three lines, or four with the time on the device.
+
+    `noun` is an example, 'image' or 'clip'.
+    """
     m = measurement
+    rate = f'{m.images_per_second:,.{0 if m.images_per_second >= 10 else 2}f}'
     on_device = '' if m.device_ms is None else f'\n  {m.device_ms:.2f} ms of it on the device'
     return (
         f'{m.step} of {m.config}: batch {m.batch_size}, {m.dtype} on {m.device_kind}\n'
-        f'  {m.median_ms_per_128_images:,.1f} ms per {PAPER_BATCH} images, '
-        f'{m.images_per_second:,.0f} images/s; compiled in {m.compile_seconds:.1f} s\n'
+        f'  {m.median_ms_per_128_images:,.1f} ms per {PAPER_BATCH} {noun}s, '
+        f'{rate} {noun}s/s; compiled in {m.compile_seconds:.1f} s\n'
         f'  a step: median {m.median_ms:.2f} ms, quartiles {m.lower_quartile_ms:.2f} and '
         f'{m.upper_quartile_ms:.2f}, minimum {m.minimum_ms:.2f}{on_device}'
     )

@@ -90,6 +90,7 @@ SLOW = (
     'datasets/test_clips.py',
     'test_train_lib_clips.py',
     'test_predict_videos.py',
+    'test_main_clips.py',
     'docs/test_library.py',
     'configs/test_studies.py',
     'configs/test_fashion_mnist_sweeps.py',

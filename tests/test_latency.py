@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import digits
+from configs import digits, moving_digits
 from resnet_rs import latency
 from resnet_rs.config.stored import write_config
 from resnet_rs.latency import Measurement, append, check_file, measure, module_milliseconds
@@ -83,6 +83,7 @@ def test_the_numbers_of_a_measurement(monkeypatch):
     np.testing.assert_allclose(times, [100, 200, 300, 600])
     assert result.median_ms_per_128_images == pytest.approx(1200)
     assert result.images_per_second == pytest.approx(32 / 0.3)
+    assert '  1,200.0 ms per 128 clips, 107 clips/s' in latency.describe(result, 'clip')
 
 
 def test_a_program_that_never_fits(monkeypatch):
@@ -90,6 +91,8 @@ def test_a_program_that_never_fits(monkeypatch):
     with pytest.raises(UserError, match='not even for one image'):
         measure(digits.get_config(), 'train', batch_size=3)
     assert tried == [3, 1]
+    with pytest.raises(UserError, match='not even for one clip'):
+        measure(moving_digits.get_config(), 'train', batch_size=1)
 
 
 def test_rows_are_added_and_other_files_left_alone(tmp_path):

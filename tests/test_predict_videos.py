@@ -9,6 +9,7 @@ from PIL import Image
 
 import resnet_rs
 from resnet_rs import predict
+from resnet_rs.run import labelling
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.utils.errors import UserError
 
@@ -167,6 +168,11 @@ def test_bad_video_files(workdir, tmp_path, capsys):
     assert (status, text) == (2, '') and 'text.mp4 cannot be decoded: damaged, or no video' in error
     status, text, error = run(capsys, *command, '--skip_bad')
     assert status == 1 and text.startswith(str(tmp_path / 'good.mp4'))
+
+
+def test_commands_for_images_alone_refuse_the_network(workdir):
+    with pytest.raises(UserError, match='takes clips of 4 frames, and labelling and probes are'):
+        labelling.find_images(workdir, 'test')
 
 
 def test_wrong_arguments(workdir, folders, capsys):

@@ -60,3 +60,14 @@ def clip_shape(config: ml_collections.ConfigDict, which: str) -> tuple[int, ...]
         return ()
     frames = (config.data.frames,) if config.data.frames > 1 else ()
     return frames if which == 'train' else (config.eval.clips * config.eval.crops, *frames)
+
+
+def example_noun(config: ml_collections.ConfigDict, which: str = 'train') -> str:
+    """Returns what an example of 'train' or 'eval' batches is, for messages.
+
+    It is 'image', 'clip', or 'video' where an evaluation sees several views of each.
+    """
+    views = config.eval.clips * config.eval.crops
+    if config.data.frames and which == 'eval' and views > 1:
+        return 'video'
+    return 'clip' if config.data.frames > 1 else 'image'

@@ -152,7 +152,8 @@ SETTINGS = {
         relation=clips.crops),
     'data.flip': Setting(True, flag(), 'mirror half of the training images'),
     'data.augment': Setting(
-        'randaugment', joined(AUGMENTATIONS), 'augmentation; several are applied in turn'),
+        'randaugment', joined(AUGMENTATIONS),
+        'augmentation, the same for all frames of a clip; several are applied in turn'),
     'data.repeated_augmentation': Setting(
         1, whole(1), 'views of each example in a batch; an epoch keeps its number of images',
         relation=relations.repeated_augmentation),

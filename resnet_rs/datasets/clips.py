@@ -151,7 +151,7 @@ def decode_all(split: SplitInfo, frames) -> tf.Tensor:
         decoded = tf.numpy_function(_decode_file, [frames[None]], tf.int64, stateful=False)
         return tf.cast(tf.ensure_shape(decoded, []), tf.int32)
     whole = _chosen(split, frames, tf.range(count))
-    box = tf.concat([[0, 0], whole.shape[:2]], 0)
+    box = tf.stack([0, 0, whole.shape[0], whole.shape[1]])
     sizes = tf.map_fn(
         lambda frame: tf.size(whole.crop(frame, box)), whole.frames, fn_output_signature=tf.int32
     )

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import ml_collections
 
+from resnet_rs.config.clips import example_noun
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import compile_lowered, peak_bytes
 from resnet_rs.plan.topology import GIB, HARDWARE
@@ -56,7 +57,7 @@ def compile_steps(
     train_step, train_bytes = _compile_fitting(
         training,
         memory,
-        f'a training step of {count_of(per_device, "image")}',
+        f'a training step of {count_of(per_device, example_noun(config))}',
         'a smaller --config.batch_size, more --config.optimizer.accumulation_steps or more devices',
     )
     evaluators, eval_bytes = _compile_evaluators(evaluators, state.variables, devices)
@@ -98,11 +99,12 @@ def _compile_evaluators(evaluators, variables, devices):
         key = repr(batch)
         if key not in steps:
             per_device = evaluator.config.eval.batch_size // len(devices)
+            noun = example_noun(evaluator.config, 'eval')
             name = '' if evaluator.is_default else f' ({evaluator.name})'
             steps[key], needed = _compile_fitting(
                 evaluator.step.lower({'raw': shapes, 'ema': shapes}, batch),
                 memory_of(devices),
-                f'an evaluation step{name} of {count_of(per_device, "image")}',
+                f'an evaluation step{name} of {count_of(per_device, noun)}',
                 f'a smaller --config.{evaluator.batch_size_setting} or more devices',
             )
             most = max(most, needed)

@@ -6,6 +6,7 @@ import math
 import ml_collections
 
 from resnet_rs.config import eval_image_size
+from resnet_rs.config.clips import clip_shape, example_noun
 from resnet_rs.config.durations import to_steps
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
@@ -24,6 +25,7 @@ class StepTime:
       links; 0 without collectives, None if the bandwidth is unknown.
     model_flops: FLOPs of convolutions and dense layers for the batch, on one device; a training
       step counts three times the forward pass.
+    noun: an example, 'image', 'clip', or 'video' where a step sees several clips or crops of each.
     """
 
     images: int
@@ -31,6 +33,7 @@ class StepTime:
     collective_seconds: float | None
     model_flops: float
     peak_flops: float
+    noun: str = 'image'
 
     @property
     def seconds(self) -> float | None:
@@ -54,7 +57,9 @@ def step_time(
     """Returns the estimate of a step that compile_step compiled for `config` and `topology`."""
     hardware, training = topology.hardware, step.which == 'train'
     pixels = config.data.image_size if training else eval_image_size(config)
-    cost = count_cost(model_of(config, batch_norm_group_size=None), pixels)
+    clip = clip_shape(config, 'train')  # (frames,), or () for images
+    views = math.prod(clip_shape(config, 'train' if training else 'eval')) // math.prod(clip)
+    cost = count_cost(model_of(config, batch_norm_group_size=None), pixels, *clip)
     images = config.batch_size if training else config.eval.batch_size
     passes = {'train': 3, 'eval': 2, 'inference': 1}[step.which]  # eval: two sets of weights
     clock = hardware.clock_hz
@@ -62,8 +67,9 @@ def step_time(
         images=images,
         compute_seconds=step.cycles / clock if clock else None,
         collective_seconds=collective_seconds(step, topology),
-        model_flops=2 * passes * cost.multiply_adds * images / len(topology.devices),
+        model_flops=2 * passes * views * cost.multiply_adds * images / len(topology.devices),
         peak_flops=hardware.peak_flops,
+        noun=example_noun(config, 'train' if training else 'eval'),
     )
 
 

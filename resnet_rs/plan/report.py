@@ -51,6 +51,7 @@ def step_record(step: CompiledStep, time: StepTime, topology: Topology) -> dict:
     kept, program = step.compilation, step.program
     hbm = topology.hardware.hbm_bytes
     return {
+        'noun': time.noun,
         'images': time.images,
         'argument_bytes': kept.arguments,
         'output_bytes': kept.outputs,
@@ -113,7 +114,7 @@ def sentence(plan: Plan) -> str:
         if step['seconds']:
             parts += [
                 f'{_milliseconds(step["seconds"])} a step',
-                f'{step["images_per_second"]:,.0f} images per second',
+                f'{_rate(step["images_per_second"])} {step["noun"]}s per second',
             ]
         else:
             parts.append(f'{step["cycles"]:,} cycles a step')
@@ -341,6 +342,10 @@ def _place(topology):
 
 def _brief(number):
     return f'{number:.1f}' if number < 100 else f'{number:.0f}'
+
+
+def _rate(rate):
+    return f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'
 
 
 def _hours(hours):

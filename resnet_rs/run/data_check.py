@@ -78,7 +78,8 @@ def draw_sheet(info: DatasetInfo, batch: dict, split: str, purpose: str, path: e
     title = f'{split}: what the network sees in {purpose}, {batch["image"].shape[-2]} pixels'
     figure = report.draw_images(batch['image'], titles, title, columns=SHEET_COLUMNS)
     path.write_bytes(encode_figure(figure, 'png'))
-    return f'{count_of(len(titles), "image")} of {split}, decoded and cropped: {path}'
+    noun = 'image' if batch['image'].ndim == 4 else 'video'
+    return f'{count_of(len(titles), noun)} of {split}, decoded and cropped: {path}'
 
 
 def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -63,9 +64,15 @@ def find_images(workdir: str | os.PathLike, split: str, **settings) -> Images:
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` replace those of its configuration, by name with '__' in place of the dot, such as
-    data__name; None replaces nothing. Raises UserError for data or a split that do not exist.
+    data__name; None replaces nothing. Raises UserError for data or a split that do not exist, and
+    for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
+    if config.data.frames > 1:
+        raise UserError(
+            f'{config.model.name} in {workdir} takes clips of {config.data.frames} frames, and '
+            'labelling and probes are for networks for images; name another --workdir'
+        )
     for name, value in settings.items():
         if value is not None:
             config.update_from_flattened_dict({name.replace('__', '.'): value})
@@ -127,7 +134,7 @@ def label_images(
     }
     done = _resume(parts, json.loads(json.dumps(facts)))
     batches = images.batches()
-    output_step = create_output_step(images.config, mesh, 'probabilities', top)
+    output_step = _compiled_together(create_output_step(images.config, mesh, 'probabilities', top))
     rows, first = [], done
     for number, found in enumerate(
         outputs_of(output_step, variables, batches.from_batch(done), mesh), start=done + 1
@@ -150,6 +157,22 @@ def label_images(
             part.unlink()
         parts.rmdir()
     return labels
+
+
+def _compiled_together(step: Callable) -> Callable:
+    """Returns `step`, which every process has compiled before any process runs it.
+
+    The first collective of a program waits half a minute for the other processes and then fails.
+    """
+    compiled = []
+
+    def call(variables, batch):
+        if not compiled:
+            compiled.append(step.lower(variables, batch).compile())
+            hosts.barrier('labelling compiled')
+        return compiled[0](variables, batch)
+
+    return call
 
 
 def load_network(

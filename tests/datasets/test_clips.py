@@ -17,7 +17,8 @@ from helpers.videos import (
 )
 
 import input_pipeline
-from resnet_rs.datasets import clips, moving_digits
+from resnet_rs.augment.geometric import rotate
+from resnet_rs.datasets import clips, moving_digits, pipeline
 from resnet_rs.datasets.prepare import prepare
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError
@@ -103,6 +104,33 @@ def test_larger_frames_are_resized_first():
     resized = tf.cast(tf.image.resize(frame_of(0), (10, 14)), tf.uint8).numpy()
     view = transform(frames).numpy()[0, 0]
     np.testing.assert_array_equal(view[..., 2], resized[:, 2:12, 2])
+
+
+def test_all_frames_have_the_augmentation_of_one_draw():
+    """The operation and its sign: equal frames stay equal, and both signs of Rotate occur."""
+    config = data(**{'data.augment': 'randaugment', 'data.randaugment_layers': 2})
+    augment = tf.function(pipeline.training_transforms(config, SEQUENCES).augment)
+    frame = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    results = []
+    for seed in range(30):
+        clip = augment(tf.constant(np.stack([frame] * 4)), tf.constant([seed, 1])).numpy()
+        np.testing.assert_array_equal(clip, np.stack([clip[0]] * 4))
+        results.append(clip[0].tobytes())
+    assert len(set(results)) > 20  # of 15 * 15 pairs of operations
+
+    config.data.randaugment_layers, config.data.randaugment_operations = 1, ('Rotate',)
+    augment = tf.function(pipeline.training_transforms(config, SEQUENCES).augment)
+    turned = {
+        sign: rotate(tf.constant(frame), 30.0, tf.constant(sign), 'constant').numpy().tobytes()
+        for sign in (0, 1)
+    }
+    found = set()
+    for seed in range(12):
+        clip = augment(tf.constant(np.stack([frame] * 3)), tf.constant([seed, 1])).numpy()
+        signs = [[s for s in turned if turned[s] == image.tobytes()] for image in clip]
+        assert signs in ([[0]] * 3, [[1]] * 3)
+        found.add(signs[0][0])
+    assert found == {0, 1}
 
 
 @pytest.fixture(scope='module')

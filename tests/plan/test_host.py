@@ -31,6 +31,7 @@ def make_plan(slice_, images_per_second, cost):
         'peak_bytes': 2**30,
         'seconds': images_per_second and 0.5,
         'images_per_second': images_per_second,
+        'noun': 'image',
         'cycles': 123_456_789,
     }
     run = {'days': 2 / 24, 'chip_hours': 8.0} if images_per_second else None
@@ -167,6 +168,7 @@ def test_a_wrong_cost_is_one_line(capsys):
 def test_the_comparison_fits_80_columns():
     topology = report.topology_record(make_topology('v5e:16x16', 256))
     step = {'peak_bytes': 15.7 * 2**30, 'seconds': 0.1, 'images_per_second': 9_999_999.0}
+    step['noun'] = 'image'
     cost = {'vcpus_needed': 319.8, 'vcpus': 112, 'bound_by_input': True}
     plan = report.Plan(
         topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, None, cost
