@@ -195,18 +195,21 @@ def _open_source(source: Source, first_step, process_index, process_count) -> Re
     what = ' of pseudo-labelled images' if source.labels else ''
     logging.info('The input pipeline%s needs %s', what, plan.memory.text)
     files = cached_split(split, info, data)
+    process = order.ProcessOrder(
+        seed=config.seed,
+        batch_size=plan.examples,
+        streams=plan.streams,
+        window=data.shuffle_window,
+        process_index=process_index,
+        process_count=process_count,
+    )
 
     def read(step):
         distinct = records.training_records(
             files,
             info.file_format,
-            seed=config.seed,
-            batch_size=plan.examples,
-            streams=plan.streams,
-            window=data.shuffle_window,
+            process,
             first_step=step,
-            process_index=process_index,
-            process_count=process_count,
             threads=threads_of(data),
             selection=source.selection,
         )

@@ -42,14 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         config = source_config(options.workdir)
         images = labelling.find_images(
-            options.workdir,
-            options.split,
-            data__source=options.source,
-            data__name=options.data,
-            data__data_dir=options.data_dir,
-            data__classes=options.classes and tuple(options.classes),
-            eval__batch_size=options.batch_size,
-            eval__image_size=options.image_size,
+            options.workdir, options.split, labelling.settings_of(options)
         )
         compilation_cache.enable()
         connection.connect(**config.hosts)

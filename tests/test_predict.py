@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers.commands import run_command
 from helpers.hash_filled import hash_filled_variables
 from PIL import Image, ImageOps
 
@@ -73,13 +74,7 @@ def expected(network, images, which='ema'):
 
 
 def run(capsys, *arguments):
-    status = 0
-    try:
-        predict.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    return run_command(predict.main, capsys, *arguments)
 
 
 @pytest.mark.parametrize('which', ['ema', 'raw'])

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import clip_networks
+from helpers.commands import run_command
 from helpers.videos import HEIGHT, encoded, frame_of, write_file, write_files, write_folder
 from PIL import Image
 
@@ -62,13 +63,7 @@ def expected(network):
 
 
 def run(capsys, *arguments):
-    status = 0
-    try:
-        predict.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    return run_command(predict.main, capsys, *arguments)
 
 
 def check(prediction, wanted):

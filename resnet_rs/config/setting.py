@@ -23,7 +23,7 @@ class Setting:
     """A setting of a run.
 
     change: the meaning of another value for a run.
-    replaces: of an evaluation's own setting, the setting of the run that it replaces.
+    replaces: the setting of the run that an evaluation's own setting replaces.
     relation: a function of all settings, {name: value}, that returns why this setting conflicts
       with another one, or ''. It is called once every setting obeys its own rule.
     """

@@ -46,7 +46,7 @@ def recognise(
     """Returns the name of the ResNeSt and the other settings that its weights need.
 
     Args:
-      arrays: by path.
+      arrays: the arrays by path.
       stage_sizes: blocks of each stage.
       variant: 'fast' for a network that pools before its 3x3 convolutions. Tensors do not tell;
         any other value prefers the network that pools after them, where there is one.

@@ -14,7 +14,7 @@ class ComputedLabel:
     """A label of a record.
 
     features: {name in a record: 'int64' or 'float32'} of those that it is computed from.
-    class_names: in the order of the labels.
+    class_names: the names of the classes in the order of the labels.
     compute: from {name: tf.RaggedTensor [records, None]}, the values of each record in a row, to
       the labels, int64 [records].
     pixel_scale: factor of the stored pixels.

@@ -16,12 +16,40 @@ identity), so an epoch contains every record once, and the running totals of two
 differ by more than one record. Each window of consecutive records of a stream is shuffled.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 # TensorFlow's index_shuffle has 4 rounds of its cipher. With 1,281,167 examples the orders of two
 # consecutive epochs are then correlated (Spearman 0.3); with 8 rounds no correlation is left.
 _ROUNDS = 16
 _EXAMPLES, _FILES, _WINDOW, _AUGMENTATION = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessOrder:
+    """The settings of the order, and the part of every global batch that a process reads.
+
+    Process k of P reads elements [k B/P, (k+1) B/P) of each batch of B examples.
+
+    seed: the run's seed.
+    batch_size: distinct examples of a global batch, B.
+    streams: the number S of streams of a TFRecord set, which divides the batch.
+    window: the records of a stream that are shuffled together.
+    process_index, process_count: k and P.
+    """
+
+    seed: int
+    batch_size: int
+    streams: int
+    window: int
+    process_index: int
+    process_count: int
+
+    @property
+    def local_batch_size(self) -> int:
+        """Examples of this process in a batch, B/P."""
+        return self.batch_size // self.process_count
 
 
 def permuted(index, size, *, seed, purpose, part):

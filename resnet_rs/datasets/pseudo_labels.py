@@ -42,10 +42,10 @@ class Description:
     """The origin of pseudo-labels.
 
     teacher: the teacher in words, with the digest of its weights.
-    source, name, split: of the images, as in config.data.
+    source, name, split: those of the images, as in config.data.
     data: digest of the images' files and classes (`data_digest`).
     class_names: of the teacher, in the order of the probabilities; () if unknown.
-    num_classes: of the teacher.
+    num_classes: the number of the teacher's classes.
     """
 
     teacher: str

@@ -114,45 +114,28 @@ def _can_be_parsed(split: SplitInfo, record: bytes) -> bool:
 def training_records(
     split: SplitInfo,
     file_format: str,
+    process: order.ProcessOrder,
     *,
-    seed: int,
-    batch_size: int,
-    streams: int,
-    window: int,
     first_step: int,
-    process_index: int,
-    process_count: int,
     threads: int,
     selection: Selection | None = None,
 ) -> tf.data.Dataset:
     """Returns the endless records of one process, beginning with `first_step`.
 
-    Process k of P gets elements [k B/P, (k+1) B/P) of each global batch of B = batch_size.
     With a `selection` an epoch has its examples alone, and records have the number of the 'copy'.
-    Raises UserError if the streams of a TFRecord set do not divide
-    over the processes.
+    Raises UserError if the streams of a TFRecord set do not divide over the processes.
     """
     if file_format == 'tfrecord':
-        return streams_of_files.streamed(
-            split,
-            functools.partial(_parsed, split),
-            selection,
-            seed=seed,
-            batch_size=batch_size,
-            streams=streams,
-            window=window,
-            first_step=first_step,
-            process_index=process_index,
-            process_count=process_count,
-        )
-    local = batch_size // process_count
+        parse = functools.partial(_parsed, split)
+        return streams_of_files.streamed(split, parse, selection, process, first_step)
+    local = process.local_batch_size
     read = _random_reader(split)
-
     length = len(selection.examples) if selection else split.num_examples
 
     def read_at(count):
-        position = count // local * batch_size + process_index * local + count % local
-        epoch, place = order.example_at(position, length, seed=seed)
+        in_batch = process.process_index * local + count % local
+        position = count // local * process.batch_size + in_batch
+        epoch, place = order.example_at(position, length, seed=process.seed)
         if not selection:
             return {'epoch': epoch, 'index': place, **read(place)}
         example, copy = (tf.gather(each, place) for each in (selection.examples, selection.copies))

@@ -25,7 +25,8 @@ _SEED_STEP = 0x5F3759DF
 class Source(NamedTuple):
     """A source of images.
 
-    config: of a run that reads this source alone, with its part of the batch and of the memory.
+    config: the configuration of a run that reads this source alone, with its part of the batch
+      and of the memory.
     labels: its pseudo-labels; None for the data's own labels.
     selection: the examples of an epoch; None for every one once.
     """

@@ -37,9 +37,9 @@ class SplitInfo:
       computed_label: the label's name in datasets.computed_labels; '' for `label_feature`.
       video_form: how a video's frames are stored: 'example', a tfds record; 'sequence', a
         SequenceExample; 'folder' or 'file', one of `images`; 'pixels', an array; '' for images.
-      records: of a part of the records, their numbers in the shards, ascending; () for all.
-      classes: of a part of the classes, the numbers that their records have, in the order of the
-        new ones; () for all.
+      records: the numbers in the shards of the records in use, ascending; () for all.
+      classes: the stored numbers of the classes in use, in the order of their new numbers; ()
+        for all.
     """
 
     name: str

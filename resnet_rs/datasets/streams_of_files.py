@@ -22,7 +22,7 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 class Repeats(NamedTuple):
     """How often the records of a split's shards are read; arrays int64 [records].
 
-    counts: of each record, 0 to leave it out.
+    counts: how often each record is read; 0 leaves it out.
     examples: its number in the split.
     """
 
@@ -49,34 +49,30 @@ def streamed(
     split: SplitInfo,
     parse: Parse,
     selection: Selection | None,
-    *,
-    seed: int,
-    batch_size: int,
-    streams: int,
-    window: int,
+    process: order.ProcessOrder,
     first_step: int,
-    process_index: int,
-    process_count: int,
 ) -> tf.data.Dataset:
     """Returns the records of one process in training order, as records.training_records.
 
     `parse` returns the features of serialized examples, string [k]. Raises UserError if the streams
     do not divide over the processes.
     """
-    if streams % process_count:
+    streams, window, seed = process.streams, process.window, process.seed
+    if streams % process.process_count:
         choices = [n for n in range(1, streams + 1) if streams % n == 0]
         raise UserError(
-            f'{process_count} processes cannot share the {count_of(streams, "stream")} of a '
-            f'TFRecord set (data.streams, lowered to a divisor of the batch size {batch_size}): '
+            f'{process.process_count} processes cannot share the '
+            f'{count_of(streams, "stream")} of a TFRecord set (data.streams, lowered to a divisor '
+            f'of the batch size {process.batch_size}): '
             f'the number of processes must be one of {", ".join(map(str, choices))}, or prepare '
             'the set as array_record'
         )
     repeats = repeats_of(split, selection)
     length = split.num_examples if repeats is None else int(repeats.counts.sum())
-    per_stream = batch_size // streams
-    own = range(
-        process_index * streams // process_count, (process_index + 1) * streams // process_count
-    )
+    per_stream = process.batch_size // streams
+    streams_here = streams // process.process_count
+    first_stream = process.process_index * streams_here
+    own = range(first_stream, first_stream + streams_here)
     positions = [
         order.stream_position(stream, first_step * per_stream, length, streams) for stream in own
     ]

@@ -57,7 +57,7 @@ def text(
       workdir: its work directory.
       pretrained: the pretrained_cfg of config.json.
       license: an identifier of the Hub, such as 'apache-2.0'.
-      agreement: of the StableHLO file with the evaluation step.
+      agreement: the agreement of the StableHLO file with the evaluation step.
       curves: the name of a picture of the training curve, or None.
     """
     config = network.config

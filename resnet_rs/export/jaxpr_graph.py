@@ -51,7 +51,7 @@ NUMPY = {
 class Tensor:
     """An array that depends on the images.
 
-    name: of the node's output that computes it.
+    name: the name of the node's output that computes it.
     shape: its shape, with a symbolic batch; channels last even where the graph has them first.
     convolution: (input, attributes, kernel, bias) if it is a convolution with constant weights.
     """

@@ -109,7 +109,7 @@ def load_network(
       weights: 'ema' or 'raw'.
       checkpoint: 'last', 'best' or a step.
       image_size: pixels; None for the resolution of the run's evaluation.
-      dtype: of the activations, 'float32' or 'bfloat16'.
+      dtype: the dtype of the activations, 'float32' or 'bfloat16'.
 
     Raises UserError for a directory without such a checkpoint or without names of the classes.
     """

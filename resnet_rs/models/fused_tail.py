@@ -44,7 +44,7 @@ def plain_tail(
       block: a residual.Block, inside of its compact method.
       x: [batch, spatial axes ..., channels], the input of the last convolution.
       features: channels of the last convolution; kernel_size: its side.
-      number: of the last convolution and norm in their names, 'conv3' and 'norm3'.
+      number: the number in the names of the last convolution and norm, 'conv3' and 'norm3'.
       train, key: as of the block.
     """
     x = block.convolved(x, features, kernel_size, 1, f'conv{number}', block.dilation)

@@ -1,4 +1,4 @@
-"""The command: compiles the steps of a configuration for TPUs that are not attached (docs/plan.md).
+"""Compiles the steps of a configuration for TPUs that are not attached (docs/plan.md).
 
 python -m resnet_rs.plan --config=configs/resnet_rs.py:50@160 --topology=v3:2x2,v5e:4x4
 """
@@ -51,25 +51,28 @@ def run(options: flags.FlagValues) -> None:
     topologies.check_libtpu()
     topologies.prepare_environment()
 
-    from resnet_rs.plan import planning, report  # JAX reads the environment when it is imported
+    from resnet_rs.plan import (  # JAX reads the environment when it is imported
+        fit,
+        planning,
+        report,
+    )
 
     slices = [topologies.open_topology(name, options.devices) for name in names]
     for each in slices:
         check_processes(each, options.processes)
+    wanted = planning.Options(
+        steps=options.steps,
+        cache_dir=None if options.no_cache else options.cache_dir,
+        search=options.search,
+        hlo_dump=options.hlo_dump,
+        verbose=options.verbose,
+    )
     plans = []
     for each in slices:
-        plan = planning.make_plan(
-            config,
-            each,
-            sizes,
-            steps=options.steps,
-            per_device=options.batch_per_device,
-            cache_dir=None if options.no_cache else options.cache_dir,
-            search=options.search,
-            hlo_dump=options.hlo_dump,
-            verbose=options.verbose,
-            stage=Stage,
-        )
+        planned, per_device = config, options.batch_per_device
+        if per_device:
+            planned = fit.with_batch(config, len(each.devices), per_device)
+        plan = planning.make_plan(planned, each, sizes, wanted, Stage)
         plan.host = host.host_record(plan.topology, plan.steps.get('train'), cost)
         plans.append(plan)
         print(report.describe(plan, options.details), flush=True)

@@ -60,9 +60,9 @@ def host_record(topology: dict, step: dict | None, cost: InputCost) -> dict | No
 
     topology, step: report.topology_record and report.step_record of the training step.
 
-    images_per_second: of a host; None where the time of the step is not known.
+    images_per_second: the images of a host; None if the time of the step is unknown.
     vcpus_needed: images_per_second at `cost`, with nothing else running.
-    vcpus: of one TPU VM; None where they are not known. input_images_per_second: what they deliver.
+    vcpus: those of one TPU VM; None if unknown. input_images_per_second: what they deliver.
     bound_by_input: whether more vCPUs are needed than there are; None where one is not known.
     slowdown: how many times longer than estimated the input makes a step; 1 where it keeps up.
     """

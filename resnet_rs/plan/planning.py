@@ -1,7 +1,10 @@
 """The plan of a topology: compilation, estimates, and a search for settings that fit."""
 
+import contextlib
+import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable, Sequence
 
 import ml_collections
 
@@ -13,31 +16,40 @@ from resnet_rs.training.sharding import check_divides
 from resnet_rs.utils.errors import count_of
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of a plan.
+
+    steps: the steps to compile, of program.STEP_KINDS.
+    cache_dir: the directory of cached compilations; None for no cache.
+    search: whether to search for settings with which a training step fits.
+    hlo_dump: the directory for the HLO text of every step, if any.
+    verbose: whether to print the compiler's message of a step that does not fit.
+    """
+
+    steps: Sequence[str] = ('train',)
+    cache_dir: str | None = None
+    search: bool = False
+    hlo_dump: str | None = None
+    verbose: bool = False
+
+
 def make_plan(
     config: ml_collections.ConfigDict,
     topology: Topology,
     sizes: tuple[int, int],
-    *,
-    steps: list[str],
-    per_device: int | None,
-    cache_dir: str | None,
-    search: bool,
-    hlo_dump: str | None,
-    verbose: bool,
-    stage,
+    options: Options,
+    stage: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> report.Plan:
     """Makes the plan of `config` on `topology`.
 
-    sizes: training and evaluation examples. per_device: images per device that replace the
-    configuration's batches. stage(text) returns a context manager that shows the current work.
-    Raises UserError for batches that do not divide over the devices.
+    sizes: training and evaluation examples. stage(text) returns a context manager that shows the
+    current work. Raises UserError for batches that do not divide over the devices.
     """
     devices = len(topology.devices)
-    if per_device:
-        config = fit.with_batch(config, devices, per_device)
     check_divides('batch_size', config.batch_size, devices, count_of(devices, 'device'))
     check_divides('eval.batch_size', config.eval.batch_size, devices, count_of(devices, 'device'))
-    cache = PlanCache(cache_dir)
+    cache = PlanCache(options.cache_dir)
     plan = report.Plan(report.topology_record(topology), {})
 
     def compile_one(config, which, what):
@@ -45,20 +57,20 @@ def make_plan(
             return compile_step(config, topology, which, examples_per_epoch=sizes[0], cache=cache)
 
     times = {}
-    for which in steps:
+    for which in options.steps:
         try:
             step = compile_one(config, which, which)
         except DoesNotFit as error:
-            if verbose:
+            if options.verbose:
                 print(error.message, file=sys.stderr)
             plan.fit = fit_record(which, error)
-            if which == 'train' and search:
+            if which == 'train' and options.search:
                 look_for_fit(plan.fit, config, devices, error, compile_one)
             continue
         times[which] = estimate.step_time(config, topology, step)
         plan.steps[which] = report.step_record(step, times[which], topology)
-        if hlo_dump:
-            dump(hlo_dump, topology, which, step)
+        if options.hlo_dump:
+            dump(options.hlo_dump, topology, which, step)
     if 'train' in times:
         plan.steps['train']['teacher_bytes'] = teacher_bytes(config, topology)
         run = estimate.run_time(config, topology, *sizes, times['train'], times.get('eval'))

@@ -81,7 +81,7 @@ HARDWARE = {
 class Topology:
     """A slice, or its first devices, as a target of compilation.
 
-    chips_per_host: of the whole slice, as libtpu divides it.
+    chips_per_host: the chips of a host in the whole slice, as libtpu divides it.
     """
 
     name: str

@@ -128,7 +128,7 @@ class Checkpoints:
     def save(
         self, state: TrainState, run: RunMetadata, metrics: dict[str, float] | None = None
     ) -> None:
-        """Writes `state` at its step, unless that step is there already; returns early.
+        """Writes `state` at its step, unless that step exists; returns before the write ends.
 
         `metrics` are those of evaluations at this very step, by `score_name`.
         """

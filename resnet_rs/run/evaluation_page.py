@@ -72,7 +72,7 @@ def evaluation_page(
     Args:
       title: what was evaluated.
       evaluation: the results of every image.
-      class_names: in the order of the labels.
+      class_names: the names of the classes in the order of the labels.
       mistakes: rows of evaluation.table whose images are shown, the worst first.
       pictures: {index of an image in the split: uint8 [height, width, 3]} of these rows.
     """

@@ -26,8 +26,8 @@ class Evaluator:
 
     Attributes:
       name: 'eval' for the default one, or that in config.evals.
-      config: of a run whose default evaluation this one is.
-      info: of its dataset.
+      config: the configuration of a run whose default evaluation this one is.
+      info: the description of its dataset.
       batch_size_setting: the setting that its batch size comes from.
       every: steps from one to the next.
       step: the evaluation step (training.steps.create_eval_step), compiled or not.

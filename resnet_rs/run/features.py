@@ -3,7 +3,7 @@
 import numpy as np
 
 from resnet_rs.datasets.subsets import read_labels
-from resnet_rs.run.labelling import Images, find_images, load_network
+from resnet_rs.run.labelling import Images, find_images, load_network, settings_of
 from resnet_rs.training.inference import create_output_step, outputs_of
 from resnet_rs.training.probes import Split, held_out
 from resnet_rs.training.sharding import check_divides, create_mesh
@@ -13,16 +13,7 @@ from resnet_rs.utils.errors import UserError, count_of
 def find_splits(options) -> tuple[Images, Images]:
     """Returns the training and the test images that the options of resnet_rs.probe name."""
     return tuple(
-        find_images(
-            options.workdir,
-            split,
-            data__source=options.source,
-            data__name=options.data,
-            data__data_dir=options.data_dir,
-            data__classes=options.classes and tuple(options.classes),
-            eval__batch_size=options.batch_size,
-            eval__image_size=options.image_size,
-        )
+        find_images(options.workdir, split, settings_of(options))
         for split in (options.train, options.test)
     )
 

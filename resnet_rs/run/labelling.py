@@ -60,12 +60,23 @@ class Images:
         )
 
 
-def find_images(workdir: str | os.PathLike, split: str, **settings) -> Images:
+def settings_of(options) -> dict:
+    """Returns the settings for `find_images` that the arguments of a command give."""
+    return {
+        'data.source': options.source,
+        'data.name': options.data,
+        'data.data_dir': options.data_dir,
+        'data.classes': options.classes and tuple(options.classes),
+        'eval.batch_size': options.batch_size,
+        'eval.image_size': options.image_size,
+    }
+
+
+def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = None) -> Images:
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
-    `settings` replace those of its configuration, by name with '__' in place of the dot, such as
-    data__name; None replaces nothing. Raises UserError for data or a split that do not exist, and
-    for a network for clips.
+    `settings` are {name: value} in place of those of its configuration; a value of None replaces
+    nothing. Raises UserError for data or a split that do not exist, and for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
     if config.data.frames > 1:
@@ -73,9 +84,9 @@ def find_images(workdir: str | os.PathLike, split: str, **settings) -> Images:
             f'{config.model.name} in {workdir} takes clips of {config.data.frames} frames, and '
             'labelling and probes are for networks for images; name another --workdir'
         )
-    for name, value in settings.items():
-        if value is not None:
-            config.update_from_flattened_dict({name.replace('__', '.'): value})
+    config.update_from_flattened_dict(
+        {name: value for name, value in (settings or {}).items() if value is not None}
+    )
     config.data.train_split = config.data.eval_split = split
     if config.data.cache == 'memory':
         config.data.cache = ''
@@ -96,7 +107,7 @@ def label_images(
     """Returns the EMA network's probabilities for all `images`, and writes them to `output`.
 
     Args:
-      workdir: of the network, the teacher, or 'hf:OWNER/NAME'.
+      workdir: the work directory of the network, the teacher, or 'hf:OWNER/NAME'.
       checkpoint: 'last', 'best' or a step.
       images: to label.
       output: an .npz file, which is read if it exists.

@@ -75,22 +75,14 @@ def planner(
     """Returns a function that compiles a configuration's training step for the slice `name`."""
     slice_ = topologies.open_topology(name)
     from resnet_rs.plan.__main__ import Stage, split_sizes
-    from resnet_rs.plan.planning import make_plan
+    from resnet_rs.plan.planning import Options, make_plan
+
+    options = Options(cache_dir=topologies.CACHE_DIRECTORY)
 
     def estimate(config):
         try:
-            plan = make_plan(
-                config,
-                slice_,
-                split_sizes(config, examples, eval_examples),
-                steps=['train'],
-                per_device=None,
-                cache_dir=topologies.CACHE_DIRECTORY,
-                search=False,
-                hlo_dump=None,
-                verbose=False,
-                stage=Stage,
-            )
+            sizes = split_sizes(config, examples, eval_examples)
+            plan = make_plan(config, slice_, sizes, options, Stage)
         except UserError as error:
             return Estimate(problem=str(error))
         if plan.fit:

@@ -28,10 +28,10 @@ PROBE_FILE = 'probe.json'
 class Row:
     """A row of a study: the runs NAME-seedN of the sweep, one for each seed.
 
-    name: of the runs without their seed.
+    name: the names of the runs without their seed.
     label: the row in words.
     against: the name of the row that it is compared with; '' for none.
-    probe: of a run of resnet_rs.probe, which row of its table.
+    probe: the row that counts in the table of resnet_rs.probe.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What the page of a study says besides its figures.
+    """The text of a study's page, and its rows.
 
-    title: of the page.
+    title: the title of the page.
     question: a paragraph.
-    rows: in the order of the table.
+    rows: the rows in the order of the table.
     paired: whether runs of one seed share more than that number, such as their labelled images, so
       that differences are taken seed by seed.
-    limits: what the study cannot say, in sentences.
+    limits: the limits of the study, in sentences.
     """
 
     title: str
@@ -67,9 +67,9 @@ class Study:
 class Score:
     """The result of a run on the test images.
 
-    top1: of the EMA weights, a fraction.
+    top1: the top-1 of the EMA weights, a fraction.
     right: bool [images], which images it classified correctly; None if that is not kept.
-    seconds: of training with its evaluations; None for a run that trains nothing.
+    seconds: the time of training and its evaluations; None without training.
     """
 
     top1: float
@@ -91,7 +91,7 @@ class Difference:
     """The difference of two rows' means, its interval, and the p-value of a two-sided t-test.
 
     p_value: None for fewer than two seeds.
-    of_images: by seed, McNemar's test on the images, the other row first.
+    of_images: McNemar's test on the images by seed, the other row first.
     """
 
     interval: Interval

@@ -51,9 +51,9 @@ def write_study(
 
     Args:
       study: the description of the sweep file.
-      directory: of the sweep.
-      output: a directory, which is made.
-      command: that runs the sweep.
+      directory: the directory of the sweep.
+      output: the directory to create.
+      command: the command that runs the sweep.
       unfinished: the names of the runs that have no result yet.
 
     Raises UserError where no run of the study has finished.

@@ -149,7 +149,7 @@ def teacher_loss(
     """Returns how far the student's `logits` [batch, classes] are from the teacher's, [batch].
 
     Args:
-      logits, target: of student and teacher, [batch, classes].
+      logits, target: the logits of student and teacher, [batch, classes].
       form: 'cross_entropy' and 'kl' take the teacher's probabilities p and the student's q, both of
         logits over `temperature` T: -T^2 sum p log q (He et al. 2018, section 5.2; GluonCV) and
         T^2 sum p log(p / q) (Beyer et al. 2021), which differ by T^2 times the entropy of p and

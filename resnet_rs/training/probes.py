@@ -11,7 +11,6 @@ import numpy as np
 # l2 of the ridge regression: kauldron's values around the 2^10 to which big_vision fixes it.
 RIDGE_L2 = tuple(2.0**power for power in range(-4, 16, 2))
 RIDGE_BIAS = 100.0  # so large that the bias is almost free of the penalty (big_vision)
-SHOTS = (1, 5, 10, 25)
 # Inverse penalties of the logistic regression: 45 values (SimCLR, appendix B.8; DINOv2's code).
 LOGISTIC_C = tuple(10.0 ** np.linspace(-6, 5, 45))
 NEIGHBOURS = (10, 20, 100, 200)

@@ -7,6 +7,7 @@ import pathlib
 import random
 
 import pytest
+from helpers.commands import run_command
 
 from resnet_rs.datasets import split_folder
 from resnet_rs.datasets.image_folder import find_image_folder
@@ -40,12 +41,7 @@ def files_of(directory):
 
 
 def run(capsys, *arguments):
-    status = 0
-    try:
-        split_folder.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        status = end.code
-    return status, *capsys.readouterr()
+    return run_command(split_folder.main, capsys, *arguments)
 
 
 def test_every_image_goes_into_one_part_of_its_class(tmp_path, capsys):

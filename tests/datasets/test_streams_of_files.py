@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import prepared
 
-from resnet_rs.datasets import records, subsets
+from resnet_rs.datasets import order, records, subsets
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.pseudo_labels import Selection
 
@@ -39,16 +39,19 @@ def read(info, split, selection, steps, first=0, processes=1):
     """The elements of batches, [steps, BATCH]: (epoch, index, copy, label)."""
     parts = []
     for place in range(processes):
-        found = records.training_records(
-            info.split(split),
-            info.file_format,
+        process = order.ProcessOrder(
             seed=7,
             batch_size=BATCH,
             streams=STREAMS,
             window=WINDOW,
-            first_step=first,
             process_index=place,
             process_count=processes,
+        )
+        found = records.training_records(
+            info.split(split),
+            info.file_format,
+            process,
+            first_step=first,
             threads=2,
             selection=selection,
         )

@@ -34,7 +34,7 @@ def write_archives(
       train_per_class: images of each.
       validation: images in the validation archive.
       size: the longer side of the images, in pixels; sides differ from image to image.
-      seed: of the noise.
+      seed: the seed of the noise.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,15 @@ import jax
 import numpy as np
 import pytest
 from helpers import clip_networks
-from helpers.ten_steps import KINDS, RESNET_3D_RS, l2_norm, our_steps, scales
+from helpers.ten_steps import (
+    FLOAT32_TOLERANCES,
+    FLOAT64_TOLERANCE,
+    KINDS,
+    RESNET_3D_RS,
+    l2_norm,
+    our_steps,
+    scales,
+)
 
 if not importlib.util.find_spec('official'):
     pytest.skip(
@@ -20,16 +28,6 @@ if not importlib.util.find_spec('official'):
     )
 
 from helpers.garden_steps import garden_steps  # noqa: E402
-
-FLOAT64_TOLERANCE = 1e-9
-# {kind: (the first two steps, all ten)}, each about ten times what was measured.
-FLOAT32_TOLERANCES = {
-    'loss': (1e-6, 1e-4),
-    'gradient': (1e-2, 3e-1),
-    'weights': (1.5e-7, 5e-6),
-    'statistics': (1e-5, 1e-3),
-    'ema': (3e-6, 3e-4),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -60,13 +60,8 @@ def test_a_plan_of_what_does_not_fit(monkeypatch, capsys):
         small_config(batch_size=64),
         core,
         (1000, 100),
-        steps=['train'],
-        per_device=None,
-        cache_dir=None,
-        search=True,
-        hlo_dump=None,
-        verbose=True,
-        stage=stage,
+        planning.Options(search=True, verbose=True),
+        stage,
     )
     lines = report.describe(plan).splitlines()
     assert 'needed, 10.00 GiB are there, 6.00 GiB are missing' in lines[1]

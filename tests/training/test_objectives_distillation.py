@@ -1,6 +1,5 @@
 """Distillation: the published numbers, a teacher that stays as it is, and whole runs."""
 
-import contextlib
 import functools
 import json
 import math
@@ -20,7 +19,7 @@ from resnet_rs.config import default_config
 from resnet_rs.config.validation import check_settings
 from resnet_rs.models import init_variables
 from resnet_rs.plan import report
-from resnet_rs.plan.planning import make_plan
+from resnet_rs.plan.planning import Options, make_plan
 from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.teacher import TEACHER_FILE, load_teacher, place_frozen, weights_digest
@@ -353,18 +352,7 @@ def test_a_plan_shows_the_share_of_the_teacher(teacher, v3_core):
     """A teacher of the student's kind costs about a third of a step without it: one forward pass
     beside a forward and a backward pass."""
     config = small_config(teacher, **{'model.name': 'resnet_14', 'model.dtype': 'bfloat16'})
-    plan = make_plan(
-        config,
-        v3_core,
-        (EXAMPLES, 360),
-        steps=['train'],
-        per_device=None,
-        cache_dir=None,
-        search=False,
-        hlo_dump=None,
-        verbose=False,
-        stage=lambda text: contextlib.nullcontext(),
-    )
+    plan = make_plan(config, v3_core, (EXAMPLES, 360), Options())
     step = plan.steps['train']
     weights = load_teacher(config, 'nowhere').variables
     assert step['teacher_bytes'] == sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
