@@ -2,7 +2,7 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/families.py --workdir=DIR
 
-12 runs, the first seed of every network first. Everything but the network is that of
+12 runs, not run; the first seed of every network comes first. Everything but the network is that of
 configs/digits.py; widths are a quarter of the published ones. EfficientNet keeps its padding and
 epsilon, and has the recipe of the others.
 """
