@@ -68,6 +68,7 @@ ELSEWHERE = {
     'datasets/examples.py': 'test_input_pipeline.py',
     'datasets/image_file.py': 'test_predict.py',
     'datasets/imagenet_classes.py': 'test_predict.py',
+    'datasets/labels.py': 'datasets/test_subsets.py',
     'datasets/moving_digits.py': 'datasets/test_clips.py',
     'datasets/pipeline.py': 'test_input_pipeline.py',
     'datasets/reader.py': 'test_input_pipeline_bad_data.py',

@@ -11,7 +11,7 @@ from helpers.random_network import digits_config, write_network
 
 import input_pipeline
 from resnet_rs import probe
-from resnet_rs.datasets.subsets import read_labels
+from resnet_rs.datasets.labels import read_labels
 from resnet_rs.run import features
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.networks import normalise

@@ -1,6 +1,7 @@
 """Imports between the rooms of the package run one way, and a loose file is a command."""
 
 import ast
+import graphlib
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -54,6 +55,27 @@ def test_rooms_import_earlier_rooms_alone():
             rooms = {room_of(module) for module in imported(path)} - {'', room}
             wrong += [f'{path.name} imports {other}' for other in rooms - set(ROOMS[:place])]
     assert not wrong
+
+
+def test_modules_import_each_other_in_no_circle():
+    """Not even inside of functions."""
+    files = {}
+    for path in PACKAGE.rglob('*.py'):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        files['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
+
+    def parts_of(path):
+        """Yields imported modules, without the packages that they are imported from."""
+        names = [name for name in imported(path) if name in files]
+        for name in names:
+            if files[name].name != '__init__.py' or not any(
+                other.startswith(f'{name}.') for other in names
+            ):
+                yield name
+
+    graph = {name: set(parts_of(path)) - {name} for name, path in files.items()}
+    sorter = graphlib.TopologicalSorter(graph)
+    sorter.prepare()  # raises CycleError, which names the modules
 
 
 def test_package_imports_nothing_from_the_root():

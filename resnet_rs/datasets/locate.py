@@ -4,6 +4,7 @@ This module does not import TensorFlow, so a missing dataset is reported in mill
 Directories may be local or, through etils.epath, on a bucket (gs://...).
 """
 
+import dataclasses
 import fnmatch
 import functools
 import os
@@ -13,6 +14,7 @@ import re
 from resnet_rs.datasets import subsets
 from resnet_rs.datasets.computed_labels import COMPUTED_LABELS
 from resnet_rs.datasets.image_folder import find_image_folder
+from resnet_rs.datasets.labels import read_labels
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.datasets.video_folder import find_sequence_examples, find_video_folder
 from resnet_rs.utils.errors import UserError, count_of
@@ -66,7 +68,7 @@ def find_dataset(data) -> DatasetInfo:
     else:
         names = (subsets.parse(name)[0] for name in (data.train_split, data.eval_split))
         info = FIND[data.source](as_path(data.data_dir), tuple(names))
-    info = info.of_classes(tuple(data.classes))
+    info = dataclasses.replace(info, read_labels=read_labels).of_classes(tuple(data.classes))
     split = info.split(data.eval_split)
     if split.video_form and not data.frames:
         raise UserError(

@@ -3,6 +3,9 @@
 import dataclasses
 import itertools
 import re
+from collections.abc import Callable
+
+import numpy as np
 
 from resnet_rs.datasets import subsets
 from resnet_rs.utils.errors import UserError
@@ -139,6 +142,7 @@ class DatasetInfo:
       class_names: one per class, in label order.
       splits: whole splits by name, of all classes.
       classes: the numbers of those classes of the set that `class_names` are of; () for all.
+      read_labels: (split, file_format) -> the labels of its examples, int64 [examples].
     """
 
     name: str
@@ -147,6 +151,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     splits: dict[str, SplitInfo]
     classes: tuple[int, ...] = ()
+    read_labels: Callable[[SplitInfo, str], np.ndarray] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -179,7 +184,33 @@ class DatasetInfo:
         """
         text, draw = subsets.parse(name)
         found = self._sum(text)
-        return subsets.select(found, self, draw) if draw or self.classes else found
+        return self._part(found, draw) if draw or self.classes else found
+
+    def _part(self, split: SplitInfo, draw: subsets.Draw | None) -> SplitInfo:
+        """Returns the examples of the classes that belong to `draw`, in their order, numbered anew.
+
+        Raises UserError where there is none, and for images with several right labels.
+        """
+        if split.label_set_feature:
+            raise UserError(
+                f'{self.name} has sets of labels ({split.label_set_feature}), so its images have '
+                'no one class to choose them by; use whole splits and all classes'
+            )
+        labels = self.read_labels(split, self.file_format)
+        classes = self.classes or range(self.num_classes)
+        kept = subsets.choose(labels, classes, self.class_names, draw, split.name).tolist()
+        name = f'{split.name}{draw or ""}'
+        if not kept:
+            raise UserError(f'split {name!r} of {self.name} holds no example; take another part')
+        found = dataclasses.replace(split, name=name, num_examples=len(kept))
+        if not split.images:
+            return dataclasses.replace(found, records=tuple(kept), classes=self.classes)
+        numbers = {old: new for new, old in enumerate(self.classes)}
+        return dataclasses.replace(
+            found,
+            images=tuple(split.images[number] for number in kept),
+            labels=tuple(numbers.get(split.labels[k], split.labels[k]) for k in kept),
+        )
 
     def _sum(self, name: str) -> SplitInfo:
         kind = {'image_folder': 'an image', 'video_folder': 'a video'}.get(self.file_format)

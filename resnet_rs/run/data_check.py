@@ -10,7 +10,8 @@ from etils import epath
 
 from resnet_rs.config import mixture
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
-from resnet_rs.datasets import decoding, records, subsets
+from resnet_rs.datasets import decoding, records
+from resnet_rs.datasets.labels import read_labels
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
 from resnet_rs.run import report
@@ -175,7 +176,7 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
     if split.images:
         return np.bincount(split.labels, minlength=info.num_classes), 'all examples'
     if split.records:
-        labels = subsets.read_labels(split, info.file_format)
+        labels = read_labels(split, info.file_format)
         return np.bincount(labels, minlength=info.num_classes), 'all examples'
     filled = [shard for shard in split.shards if shard.take]
     chosen = np.unique(np.linspace(0, len(filled) - 1, SAMPLED_FILES).round().astype(int))

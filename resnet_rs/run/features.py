@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from resnet_rs.datasets.subsets import read_labels
+from resnet_rs.datasets.labels import read_labels
 from resnet_rs.run.labelling import Images, find_images, load_network, settings_of
 from resnet_rs.training.inference import create_output_step, outputs_of
 from resnet_rs.training.probes import Split, held_out

@@ -4,25 +4,19 @@ import shutil
 import subprocess
 import sys
 import time
-import types
 
 import pytest
 from helpers import prepared
 
+from resnet_rs.config import default_config
 from resnet_rs.datasets import locate
 from resnet_rs.utils.errors import UserError
 
 
 def data(**settings):
-    defaults = {
-        'source': 'tfds',
-        'name': 'digits',
-        'data_dir': '',
-        'train_split': 'train',
-        'eval_split': 'validation',
-        'frames': 0,
-    }
-    return types.SimpleNamespace(**{**defaults, **settings})
+    made = default_config().data
+    made.update({'name': 'digits', **settings})
+    return made
 
 
 def digits(**settings):
@@ -244,11 +238,12 @@ def test_missing_file_and_broken_metadata(tmp_path):
 
 def test_is_quick_and_imports_no_framework(tmp_path):
     program = (
-        'import sys, types\n'
+        'import sys\n'
+        'from resnet_rs.config import default_config\n'
         'from resnet_rs.datasets import locate\n'
         'from resnet_rs.utils.errors import UserError\n'
-        f'data = types.SimpleNamespace(source="tfds", name="digits", data_dir={str(tmp_path)!r},\n'
-        '                              train_split="train", eval_split="validation")\n'
+        'data = default_config().data\n'
+        f'data.update(name="digits", data_dir={str(tmp_path)!r})\n'
         'try:\n'
         '    locate.find_dataset(data)\n'
         'except UserError:\n'

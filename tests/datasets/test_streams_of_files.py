@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers import prepared
 
-from resnet_rs.datasets import order, records, subsets
+from resnet_rs.datasets import order, records
+from resnet_rs.datasets.labels import read_labels
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.pseudo_labels import Selection
 
@@ -23,7 +24,7 @@ def info():
 def of_ten_classes(file_format):
     """The set without ImageNet's classes that have no image; the ten others are numbered anew."""
     whole = find_dataset(prepared.config(file_format).data)
-    labels = subsets.read_labels(whole.split('train'), file_format)
+    labels = read_labels(whole.split('train'), file_format)
     return whole.of_classes(tuple(np.unique(labels).tolist()))
 
 
