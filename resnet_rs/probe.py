@@ -1,4 +1,4 @@
-"""Measures what the features of a network know of a dataset, without training the network.
+"""Measures how well the features of a trained network separate the classes of a dataset.
 
     python -m resnet_rs.probe --workdir=DIR --data=NAME [--train=train --test=test]
 

@@ -86,7 +86,10 @@ def timm_key(path: str) -> str:
 
 
 def tf1_key(path: str, root: str, sizes: tuple[int, ...]) -> str:
-    """Returns the variable's name below `root`, as 'efficientnet-b0/'; blocks count through."""
+    """Returns the variable's name below `root`, as 'efficientnet-b0/'.
+
+    Blocks are numbered across stages.
+    """
     *modules, leaf = path.split('/')
     name = TF1_NORM_LEAVES[leaf] if modules[-1].endswith('_norm') else leaf
     if len(modules) == 1:
@@ -235,7 +238,7 @@ def _network(arrays: Arrays, name_of) -> str:
 
 
 def problem_in_timm(architecture: Architecture) -> str | None:
-    """Returns what timm has no network for, or None."""
+    """Returns the setting for which timm has no network, or None."""
     if architecture.width_multiplier != 1:
         return f'width_multiplier {architecture.width_multiplier!r}'
     form = {field: getattr(architecture, field) for field in FORMS['tf']}

@@ -25,7 +25,7 @@ from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import replacing
 
-# What reading a damaged file raises.
+# The errors of reading a damaged file.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -117,7 +117,10 @@ class PseudoLabels:
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> Self:
-        """Reads a file; raises UserError for a missing or damaged one. The last one is cached."""
+        """Reads a file, or returns the latest result if that is the file's.
+
+        Raises UserError for a missing or damaged file.
+        """
         path = epath.Path(path)
         if not path.exists():
             raise UserError(

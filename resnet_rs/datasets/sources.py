@@ -1,4 +1,4 @@
-"""The sources of a training batch: labelled images, and pseudo-labelled ones beside them.
+"""The sources of a training batch: labelled images, and pseudo-labelled ones if there are any.
 
 Each source has an order and a position of its own, which follow from the step. A batch of both has
 two keys more: 'is_pseudo', bool [B], and for soft pseudo-labels 'target', float32 [B, classes], the

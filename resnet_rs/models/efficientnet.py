@@ -44,7 +44,7 @@ class Architecture:
     width_multiplier: float = 1.0  # of all widths, on top of the network's own coefficient
     num_classes: int | None = 1000  # None: no head; logits are the pooled features
     dropout_rate: float = 0.0
-    stochastic_depth_rate: float = 0.0  # "drop connect": what block n of n would have
+    stochastic_depth_rate: float = 0.0  # "drop connect": the rate of the last block
     batch_norm_momentum: float = 0.0
     batch_norm_epsilon: float = 1e-5
     batch_norm_group_size: int | None = None
@@ -151,7 +151,7 @@ class ArchitectureModule(nn.Module):
 class Block(ArchitectureModule):
     """A mobile inverted bottleneck: expand, depthwise, squeeze-excite, project without activation.
 
-    The shortcut is there where input and output have one shape. The branch is dropped with
+    A block has a shortcut if its input and output have the same shape. The branch is dropped with
     probability `rate`, drawn with `key`, and without a key never.
     """
 

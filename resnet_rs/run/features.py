@@ -21,7 +21,7 @@ def find_splits(options) -> tuple[Images, Images]:
 def check_shots(train: Images, shots: list[int], validation: float) -> None:
     """Raises UserError where a class has fewer images than the most shots.
 
-    They are those of a training split that remain without the fraction for validation.
+    They are counted without the validation fraction.
     """
     if not shots:
         return

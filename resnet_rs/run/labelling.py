@@ -49,7 +49,7 @@ class Images:
     split: SplitInfo
 
     def batches(self) -> EvalBatches:
-        """Returns the images once, in order, each process its part."""
+        """Returns the images once, in order, each process reads its part."""
         return EvalBatches(
             self.config,
             self.split.name,
@@ -200,7 +200,7 @@ def load_network(
 
 
 def _describe(workdir, step: int, variables: dict, images: Images) -> Description:
-    """Returns what the labels are made from."""
+    """Returns the facts that determine the labels."""
     config, data = source_config(workdir), images.config.data
     size, classes = eval_image_size(images.config), config.model.num_classes
     digest = weights_digest(jax.device_get(variables))

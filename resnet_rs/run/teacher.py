@@ -1,6 +1,6 @@
 """The teacher of a run: its weights, and WORKDIR/teacher.json, which says what they were.
 
-The file holds a digest of the weights, and what else decides on the teacher's logits.
+The file holds a digest of the weights, and the other facts that determine the teacher's logits.
 """
 
 import dataclasses

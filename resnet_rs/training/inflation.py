@@ -24,7 +24,7 @@ MAY_BE_LEFT_OUT = ('params/stem/', 'batch_stats/stem/')
 
 @dataclasses.dataclass(frozen=True)
 class Inflation:
-    """The way from stored weights, of images, to those of a network for clips.
+    """The mapping from stored weights of a network for images to a network for clips.
 
     new: paths of variables that stay new.
     left_out: paths of stored variables without a place.
@@ -52,7 +52,7 @@ def is_of_images(stored: dict, wanted: dict) -> bool:
 
 
 def plan_inflation(stored: dict, wanted: dict) -> Inflation:
-    """Returns the way from the variables `stored` to those `wanted`, trees with shapes.
+    """Returns the mapping of the variables `stored` to `wanted`, trees with shapes.
 
     Raises UserError unless everything but gates, the last layers of the stem and the head has its
     place.

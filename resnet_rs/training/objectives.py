@@ -77,7 +77,7 @@ def distilled(
     the teacher is `teacher_loss`. The teacher sees the student's images, or 'teacher_image', its
     own crops of them. `frozen['teacher']` holds its variables.
 
-    The values are the two losses, the top-1 of student and teacher on the images of training, how
+    The values are the two losses, the top-1 of student and teacher on the training images, how
     often their predictions agree, and the entropy of the teacher's probabilities at the
     temperature, in nats, which is not finite where its logits are not.
     """
@@ -151,7 +151,7 @@ def teacher_loss(
     Args:
       logits, target: the logits of student and teacher, [batch, classes].
       form: 'cross_entropy' and 'kl' take the teacher's probabilities p and the student's q, both of
-        logits over `temperature` T: -T^2 sum p log q (He et al. 2018, section 5.2; GluonCV) and
+        logits divided by the temperature T: -T^2 sum p log q (He et al. 2018, section 5.2; GluonCV) and
         T^2 sum p log(p / q) (Beyer et al. 2021), which differ by T^2 times the entropy of p and
         have the same gradient. 'hard' is the cross entropy with the teacher's prediction as the
         label (Touvron et al. 2020, DeiT).

@@ -29,7 +29,7 @@ class Split:
         return Split(self.features[examples], self.labels[examples])
 
     def joined(self, other: 'Split') -> 'Split':
-        """Returns the examples of both."""
+        """Concatenates two sets of examples."""
         return Split(
             np.concatenate([self.features, other.features]),
             np.concatenate([self.labels, other.labels]),
@@ -49,7 +49,7 @@ class Result:
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the numbers of the examples to train on, and of a random `fraction` to choose by."""
+    """Splits example numbers into training and a random validation `fraction`."""
     order = np.random.default_rng(seed).permutation(len(labels))
     count = round(fraction * len(labels))
     return np.sort(order[count:]), np.sort(order[:count])
