@@ -117,7 +117,7 @@ class PseudoLabels:
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> Self:
-        """Reads a file, or returns the latest result if that is the file's.
+        """Reads a file, again only if it has changed since the last call.
 
         Raises UserError for a missing or damaged file.
         """

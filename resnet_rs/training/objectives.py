@@ -151,10 +151,10 @@ def teacher_loss(
     Args:
       logits, target: the logits of student and teacher, [batch, classes].
       form: 'cross_entropy' and 'kl' take the teacher's probabilities p and the student's q, both of
-        logits divided by the temperature T: -T^2 sum p log q (He et al. 2018, section 5.2; GluonCV) and
-        T^2 sum p log(p / q) (Beyer et al. 2021), which differ by T^2 times the entropy of p and
-        have the same gradient. 'hard' is the cross entropy with the teacher's prediction as the
-        label (Touvron et al. 2020, DeiT).
+        logits divided by the temperature T: -T^2 sum p log q (He et al. 2018, section 5.2;
+        GluonCV) and T^2 sum p log(p / q) (Beyer et al. 2021), which differ by T^2 times the
+        entropy of p and have the same gradient. 'hard' is the cross entropy with the teacher's
+        prediction as the label (Touvron et al. 2020, DeiT).
       temperature: T. The square keeps the size of the gradient (Hinton et al. 2015).
     """
     if form == 'hard':
