@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -225,15 +226,17 @@ def bad_files(tmp_path):
     return [tmp_path / f'bad{number}.jpg' for number in range(5)]
 
 
-def test_all_bad_files_are_counted_before_the_network_is_loaded(folder, bad_files, capsys):
-    status, out, err = run(
-        capsys, '--workdir=no_such_directory', folder / '0.png', *bad_files, folder / '1.png'
-    )
+def test_all_bad_files_are_counted_before_the_network_is_loaded(
+    workdir, folder, bad_files, tmp_path, capsys
+):
+    shutil.copy(workdir / 'config.json', tmp_path)  # and no checkpoint
+    files = [folder / '0.png', *bad_files, folder / '1.png']
+    status, out, err = run(capsys, f'--workdir={tmp_path}', *files)
     assert (status, out) == (2, '') and err.count('\n') == 1
     assert err.startswith('error: 5 of 7 files cannot be read: ') and 'add --skip_bad' in err
     assert all(str(file) in err for file in bad_files[:3]) and ' and 2 more' in err
     with pytest.raises(UserError, match='5 of 7 files cannot be read'):
-        predict.predict('no_such_directory', [folder / '0.png', *bad_files, folder / '1.png'])
+        predict.predict(tmp_path, files)
 
 
 def test_bad_files_can_be_skipped(workdir, folder, bad_files, capsys):

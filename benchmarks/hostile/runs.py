@@ -16,7 +16,7 @@ from resnet_rs.datasets import locate
 from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.models import init_variables
 from resnet_rs.run import preflight, run_log
-from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.class_names import class_names
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.sweep import results
@@ -46,7 +46,7 @@ def write_workdir(directory: pathlib.Path) -> None:
     )
     scores = {name: 0.5 for name in results.SCORES}
     with Checkpoints(directory) as checkpoints:
-        checkpoints.save(state, Run(1.5, 2), scores)
+        checkpoints.save(state, RunMetadata(1.5, 2), scores)
     time = {'seconds_per_step': 0.5, 'memory_bytes': 10**9, 'skipped_images': 0}
     lines = [
         {'step': step, 'kind': 'train', 'loss': 2.5, 'top1': 0.1, 'time': time}

@@ -18,7 +18,7 @@ from helpers.videos import (
 
 import input_pipeline
 from resnet_rs.augment.geometric import rotate
-from resnet_rs.datasets import clips, moving_digits, pipeline
+from resnet_rs.datasets import clips, digits, moving_digits, pipeline
 from resnet_rs.datasets.prepare import prepare
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError
@@ -281,8 +281,8 @@ def test_a_frame_that_no_clip_takes_may_be_damaged(video_folder, tmp_path):
 
 
 def test_moving_digits(tmp_path, monkeypatch):
-    monkeypatch.setattr(moving_digits, 'TRAIN_EXAMPLES', 8)
-    monkeypatch.setattr(moving_digits, 'EVAL_EXAMPLES', 4)
+    monkeypatch.setattr(digits, 'TRAIN_EXAMPLES', 8)
+    monkeypatch.setattr(digits, 'EVAL_EXAMPLES', 4)
     prepare('moving_digits', data_dir=str(tmp_path))
     config = data(
         **{

@@ -3,28 +3,19 @@
 import logging
 import os
 import shutil
-import types
 
 import pytest
 
+from resnet_rs.config import default_config
 from resnet_rs.datasets import image_folder, locate
 from resnet_rs.utils.errors import UserError
 
 
 def find(directory, **settings):
     image_folder.find_image_folder.cache_clear()
-    return locate.find_dataset(
-        types.SimpleNamespace(
-            **{
-                'source': 'image_folder',
-                'data_dir': str(directory),
-                'train_split': 'train',
-                'eval_split': 'validation',
-                'frames': 0,
-                **settings,
-            }
-        )
-    )
+    data = default_config().data
+    data.update({'source': 'image_folder', 'data_dir': str(directory), **settings})
+    return locate.find_dataset(data)
 
 
 def write(directory, *files):

@@ -11,13 +11,13 @@ from configs import digits
 from resnet_rs.config.stored import write_config
 from resnet_rs.models import init_variables
 from resnet_rs.run import preflight
-from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.training.sharding import create_mesh, replicated, shapes_on, to_global
 from resnet_rs.training.steps import create_program, model_of
 from resnet_rs.utils.errors import UserError
 
-RUN = Run(elapsed_seconds=1.0, batch_norm_group_size=None)
+RUN = RunMetadata(elapsed_seconds=1.0, batch_norm_group_size=None)
 
 
 def config_of(scan_blocks):

@@ -135,7 +135,7 @@ def test_the_study_has_27_networks_and_three_seeds():
 
 def test_the_sweep_over_families_trains_each_three_times():
     pairs = load_sweep('configs/sweeps/families.py')
-    assert len({name for name, _ in pairs}) == len(pairs) == 9
+    assert len({name for name, _ in pairs}) == len(pairs) == 12
     for _, config in pairs:
         check_settings(config)
     assert {depth_of(config) for _, config in pairs} == {14, None}

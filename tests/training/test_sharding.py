@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 import train_lib
 from configs import digits
-from resnet_rs.run.checkpoint import Checkpoints, Run
+from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.start import fine_tuning_start
@@ -176,7 +176,7 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     )
     state = random_state(before)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, Run(0.0, 4))
+        checkpoints.save(state, RunMetadata(0.0, 4))
     after = create_program(
         small_config(**{'sharding.strategy': restored_as}), create_mesh(jax.devices()[:4]), 1437
     )
