@@ -55,7 +55,8 @@ def write(
     pictures = {}
     if len(wrong) and evaluation.examples <= MOST_EXAMPLES:
         indices = table['index'][on_page]
-        pictures = dict(zip(indices, images_at(eval_batches(config), indices), strict=True))
+        images = map(picture_of, images_at(eval_batches(config), indices))
+        pictures = dict(zip(indices, images, strict=True))
         figures['mistakes.png'] = draw_mistakes(
             [pictures[index] for index in table['index'][worst]],
             [class_names[label] for label in table['label'][worst]],

@@ -1,10 +1,50 @@
 """The pictures of a finished run: what they show and whether it can be read."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from resnet_rs.config import default_config
+from resnet_rs.run import report
 from resnet_rs.run.report import draw_confusion_matrix, draw_curves, draw_mistakes
+from resnet_rs.training.evaluation import Evaluation
 from resnet_rs.utils.figures import encode_figure
+
+
+def test_the_page_of_a_run_on_clips_shows_four_frames_of_a_mistake(tmp_path):
+    """The first view of two; frames 0, 2, 5 and 7 of eight, two above two."""
+    clips = np.random.default_rng(0).integers(0, 256, (3, 2, 8, 6, 6, 3), np.uint8)
+    right = np.array([True, False, True])
+    table = {'index': np.arange(3), 'label': np.zeros(3, np.int32)}
+    metrics = {}
+    for weights in ('raw', 'ema'):
+        table |= {
+            f'{weights}_prediction': np.array([0, 1, 0]),
+            f'{weights}_confidence': np.full(3, 0.75, np.float32),
+            f'{weights}_top1': right,
+            f'{weights}_top5': right,
+            f'{weights}_loss': np.where(right, 0.1, 2.0),
+        }
+        metrics |= {f'{weights}_top1': 2 / 3, f'{weights}_top5': 1.0, f'{weights}_loss': 0.5}
+    (tmp_path / 'metrics.jsonl').write_text('')
+    page, *_ = report.write(
+        tmp_path,
+        default_config(),
+        Evaluation(metrics, 3, table),
+        ('left', 'right'),
+        lambda config: [{'index': np.arange(3), 'image': clips}],
+    )
+    [encoded] = re.findall(r'data:image/png;base64,([^"]+)', page.read_text())
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    first = clips[1, 0]
+    expected = np.concatenate(
+        [np.concatenate(first[[0, 2]], axis=1), np.concatenate(first[[5, 7]], axis=1)]
+    )
+    np.testing.assert_array_equal(shown, expected)
 
 
 def test_curves_of_a_run_of_one_logged_step():
