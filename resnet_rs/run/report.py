@@ -66,12 +66,12 @@ def write(
         )
     for name, figure in figures.items():
         (directory / name).write_bytes(encode_figure(figure, 'png'))
-    write_predictions(directory / PREDICTIONS_FILE, evaluation)
     data = config.data
     name = epath.Path(data.data_dir).name if data.source == 'image_folder' else data.name
     title = f'{config.model.name} on {data.eval_split} of {name}'
     page = evaluation_page(title, evaluation, class_names, on_page, pictures)
     (directory / PAGE_FILE).write_text(page)
+    write_predictions(directory / PREDICTIONS_FILE, evaluation)  # last: it says that all is there
     return [directory / name for name in (PAGE_FILE, PREDICTIONS_FILE, *figures)]
 
 
