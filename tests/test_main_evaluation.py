@@ -49,7 +49,7 @@ def run(tmp_path_factory):
 
 
 def test_an_evaluation_starts_from_the_run_and_is_kept(run, run_main, tmp_path):
-    """At another size and crop, given as flags alone; the results beside those in NumPy."""
+    """Evaluates at another size and crop, given as flags; compares the results with NumPy."""
     directory, weights = run
     arguments = (
         '--mode=eval',

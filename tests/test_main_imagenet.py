@@ -82,7 +82,7 @@ def test_killed_process_resumes_to_the_same_numbers(data_dir, finished, run_main
 
 
 def test_one_device_agrees_with_eight(data_dir, run_main, no_report, monkeypatch, tmp_path):
-    """In float32 with one batch-norm group, five steps agree in loss to 1e-4."""
+    """Compares five steps in float32 with one batch-norm group: losses agree to 1e-4."""
     exact = (
         '--config.model.dtype=float32',
         '--config.model.batch_norm_group_size=-1',

@@ -58,7 +58,7 @@ def test_rooms_import_earlier_rooms_alone():
 
 
 def test_modules_import_each_other_in_no_circle():
-    """Not even inside of functions."""
+    """Follows the imports inside of functions, too."""
     files = {}
     for path in PACKAGE.rglob('*.py'):
         parts = path.relative_to(ROOT).with_suffix('').parts

@@ -51,7 +51,7 @@ STUDY = Study(
         Row(
             name,
             f'{"+ " if place else ""}{name.replace("_", " ")}',
-            _NAMES[place - 1] * bool(place),
+            _NAMES[place - 1] if place else '',
         )
         for place, name in enumerate(_NAMES)
     ),

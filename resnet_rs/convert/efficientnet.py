@@ -111,7 +111,8 @@ def candidate_paths(sizes: tuple[int, ...]) -> Iterator[str]:
     """Yields every path of an EfficientNet with these stages."""
     prefixes = [('', ('stem', 'head'))]
     for stage, size in enumerate(sizes, start=1):
-        layers = ('expand',) * (KINDS[stage - 1].expansion > 1) + ('depthwise', 'project')
+        expand = ('expand',) if KINDS[stage - 1].expansion > 1 else ()
+        layers = (*expand, 'depthwise', 'project')
         for block in range(1, size + 1):
             prefix = f'stage{stage}/block{block}/'
             prefixes.append((prefix, layers))

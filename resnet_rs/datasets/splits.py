@@ -59,7 +59,7 @@ class SplitInfo:
 
     @property
     def noun(self) -> str:
-        """What an example is, for messages."""
+        """The word for an example in messages."""
         return 'video' if self.video_form else 'image'
 
     @property

@@ -20,10 +20,10 @@ Parse = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class Repeats(NamedTuple):
-    """How often the records of a split's shards are read; arrays int64 [records].
+    """The repeated and the omitted records of a split's shards; arrays int64 [records].
 
-    counts: how often each record is read; 0 leaves it out.
-    examples: its number in the split.
+    counts: the number of times that each record is read; 0 omits it.
+    examples: the number of its example in the split.
     """
 
     counts: np.ndarray

@@ -52,9 +52,8 @@ class Runner:
     """A scheduler that gives runs to workers until none is left; `note(text)` reports events.
 
     A run waits for those that it needs, and fails if one of them does. A run that ends unfinished
-    is resumed up to `retries` times from its last checkpoint. Invalid
-    settings, a damaged metrics file and a full disk are reported at once. A host that cannot be
-    reached is left out.
+    is resumed up to `retries` times from its last checkpoint. Invalid settings, a damaged metrics
+    file and a full disk are reported at once. A host that cannot be reached is left out.
 
     Attributes:
       stop_signal: the number of the signal that stopped `execute`; None if no signal did.

@@ -86,9 +86,12 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.add_argument('--data_dir', metavar='DIR', help=f'directory of the data {own}')
         self.add_argument(
-            '--classes', type=_whole_number, nargs='+', metavar='N',
+            '--classes',
+            type=_whole_number,
+            nargs='+',
+            metavar='N',
             help=f'numbers of the classes to use, in the order of their new numbers {own}',
-        )  # fmt: skip
+        )
         self.add_argument('--batch_size', type=positive_integer, help=f'images at once {own}')
         self.add_argument('--image_size', type=positive_integer, help=f'pixels {own}')
 

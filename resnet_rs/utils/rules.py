@@ -246,7 +246,7 @@ def crop_fraction(value: str, size: int) -> fractions.Fraction | None:
     """Returns the side of a centre crop as a fraction of the image's shorter side.
 
     'padding 32' is size / (size + 32), as in the authors' code; 'fraction 0.875' is that fraction.
-    Any other text gives None, as SQUASH, which crops nothing.
+    Any other text gives None; so does SQUASH, which crops nothing.
     """
     kind, _, amount = value.partition(' ')
     if kind == 'padding' and re.fullmatch(r'\d{1,6}', amount, re.ASCII):

@@ -28,7 +28,7 @@ from resnet_rs.utils.errors import UserError
 
 
 def parameters(config):
-    """From shapes alone; networks that differ in rates only are traced once."""
+    """Counts parameters by shapes; traces networks that differ in rates only once."""
     validation.check_settings(config)
     model = model_of(config)
     rates = dict(dropout_rate=0.0, stochastic_depth_rate=0.0)

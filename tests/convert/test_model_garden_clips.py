@@ -34,7 +34,7 @@ def network(request):
 
 
 def test_names_and_logits(network):
-    """In float64; both networks have all parts: gates, two stems, kernels that alternate."""
+    """Compares networks with all parts, gates, two stems, alternating kernels, in float64."""
     name, model, variables = network
     keys = {garden_key(path, STAGE_SIZES, NETWORKS[name]) for path in paths_of(variables)}
     assert sorted(keys) == GOLDEN['keys'][name]

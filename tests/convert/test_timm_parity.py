@@ -117,7 +117,7 @@ def test_depth(name, ours, tmp_path):
 
 @pytest.mark.parametrize('zip_format', [True, False])
 def test_torch_file(zip_format, tmp_path):
-    """Both formats of torch.save give the tensors that safetensors gives."""
+    """Compares the tensors of both formats of torch.save with those of safetensors."""
     state = random_network('resnet18').state_dict()
     torch.save(state, tmp_path / 'a.pth', _use_new_zipfile_serialization=zip_format)
     safetensors.numpy.save_file(

@@ -84,7 +84,7 @@ def test_a_clip_has_one_crop_and_consecutive_frames():
 
 @pytest.mark.parametrize('size, crops', [(20, 3), (16, 3), (20, 1)])
 def test_views_are_the_crops_along_the_longer_side(size, crops):
-    """In numpy; frames whose shorter side is the crop's are not resized."""
+    """Compares with numpy; frames whose shorter side is the crop's are not resized."""
     config = data(**{'data.eval_crop': f'fraction {size / HEIGHT:g}'})
     transform = clips.evaluation_transform(config.data, SEQUENCES, size, 2, crops)
     frames = tf.constant([encoded(frame_of(number)) for number in range(12)])
@@ -98,7 +98,7 @@ def test_views_are_the_crops_along_the_longer_side(size, crops):
 
 
 def test_larger_frames_are_resized_first():
-    """To a shorter side of 10 of 20 x 28 pixels, as TensorFlow does and truncated."""
+    """Compares 20 x 28 pixels resized to a shorter side of 10 with TensorFlow, truncated."""
     transform = clips.evaluation_transform(data().data, SEQUENCES, 10, 1, 1)
     frames = tf.constant([encoded(frame_of(number)) for number in range(8)])
     resized = tf.cast(tf.image.resize(frame_of(0), (10, 14)), tf.uint8).numpy()

@@ -26,7 +26,7 @@ CLASSES_V2 = (0, 1, 2, 10, 100, 999)
 
 
 def real_labels():
-    """Of the i-th validation image: i % 4 right classes, the j-th of them 7 i + 13 j."""
+    """Returns i % 4 right classes for the i-th validation image, the j-th of them 7 i + 13 j."""
     return [[7 * i + 13 * j for j in range(i % 4)] for i in range(prepared.EVAL_EXAMPLES)]
 
 
@@ -74,7 +74,7 @@ def config(name, directory, split):
 
 
 def original_labels(count):
-    """What tfds says of the first validation images, and where they are in the split."""
+    """Returns the labels in tfds of the first validation images, and their places in the split."""
     synsets = tfds.core.tfds_path('datasets/imagenet2012/labels.txt').read_text().split()
     lines = tfds.core.tfds_path('datasets/imagenet2012/validation_labels.txt').read_text().split()
     return [synsets.index(line) for line in lines[:count]]

@@ -33,7 +33,7 @@ def file(request, tmp_path_factory):
 
 
 def test_chosen_frames_are_those_of_the_whole_video(file):
-    """To the bit, and near the pixels that were encoded."""
+    """Compares to the bit, and with the pixels that were encoded."""
     with av.open(str(file)) as container:
         everything = [video_file.to_rgb(frame) for frame in container.decode(video=0)]
     assert video_file.count_frames(str(file)) == len(everything) == FRAMES
@@ -65,7 +65,7 @@ def test_frames_are_not_decoded_before_the_key_frame(tmp_path, monkeypatch):
 
 
 def test_frames_are_turned_upright(tmp_path):
-    """By a quarter counter-clockwise, as the file says; blue rises to the right in the frames."""
+    """Turns by a quarter counter-clockwise; blue rises to the right in the stored frames."""
     write_file(tmp_path / 'turned.mp4', 3, rotation=90)
     frame = video_file.decode_frames(str(tmp_path / 'turned.mp4'), [1])[0]
     assert frame.shape == (4 * WIDTH, 4 * HEIGHT, 3)

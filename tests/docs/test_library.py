@@ -19,7 +19,7 @@ PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'library.md').read_text()
 
 @pytest.fixture
 def names(tmp_path, monkeypatch):
-    """What the blocks define, run where DIR is a work directory of three classes."""
+    """The names that the blocks define, with DIR as a work directory of three classes."""
     config = default_config()
     config.model.update({'name': 'resnet_rs_14', 'width_multiplier': 0.25, 'num_classes': 3})
     config.data.image_size = 32

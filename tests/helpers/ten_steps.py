@@ -275,9 +275,10 @@ def _widened(leaf):
 
 
 def _is_decayed(key: str) -> bool:
-    """By timm's names: kernels, the biases of squeeze-excite and of the head; not batch norm.
+    """Returns whether weight decay applies to a variable.
 
-    By Model Garden's: kernels.
+    By timm's names: to kernels, the biases of squeeze-excite and of the head; not to batch norm. By
+    Model Garden's: to kernels.
     """
     if '/' in key:
         return key.endswith('/kernel')

@@ -115,7 +115,7 @@ def test_a_program_for_a_tpu_has_the_convolutions_of_xla_alone(case):
 
 
 def test_multiply_adds_are_counted_once():
-    """In float32 a network's program holds the forms of all platforms."""
+    """Counts in float32, in which a program holds the forms of all platforms."""
     network = dict(width_multiplier=0.25, num_classes=10)
     counts = {
         dtype: count_cost(create_model('resnet_rs_50', dtype=dtype, **network), 64).multiply_adds

@@ -129,7 +129,7 @@ def test_logits_are_timms(key):
 
 @pytest.mark.parametrize('key', [key for key in FEATURES if 'efficientnet' in key])
 def test_features_are_timms(key):
-    """Of every resolution, with later stages dilated."""
+    """Compares features of every resolution, with later stages dilated."""
     name, size, output_stride = re.split('[@/]', key)
     form, _, network = name.rpartition('_')
     with jax.enable_x64(True):

@@ -30,7 +30,7 @@ def test_values(groups):
 
 @pytest.mark.parametrize('which', (0, 1, 2))
 def test_gradients(which):
-    """Of each output alone, in float64, where JAX differentiates the definition."""
+    """Compares each output alone, in float64, where JAX differentiates the definition."""
     with jax.enable_x64():
         found, expected = (
             jax.grad(

@@ -39,7 +39,7 @@ def kept(remat):
 
 
 def test_what_is_kept():
-    """Of five looped blocks, widths 16, 16 and 64: the input, or also the first two convolutions.
+    """Checks five looped blocks, widths 16, 16, 64: the input, or the first two convolutions too.
 
     Their outputs are [2, 16, 16, 16]; the widening one's [2, 16, 16, 64] is computed again.
     """

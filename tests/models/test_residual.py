@@ -16,7 +16,7 @@ def random(shape, seed=0):
 
 @pytest.mark.parametrize('name', ('resnet_18', 'resnet_26d', 'resnet_rs_26'))
 def test_a_new_network_is_its_shortcuts(name):
-    """With the last scale of every block at zero, each block is activation(shortcut)."""
+    """Compares blocks whose last scale is zero with activation(shortcut)."""
     model = create_model(name, width_multiplier=0.25, num_classes=None, dtype='float32')
     variables = init_variables(model, 64)
     images = random((2, 64, 64, 3))

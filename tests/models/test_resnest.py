@@ -105,7 +105,7 @@ def test_recorded_logits_are_those_of_the_facts():
 
 @pytest.mark.parametrize('key', [key for key in GOLDENS['features'] if key.startswith('resne')])
 def test_features_are_timms(key):
-    """Of ResNets too: values, channels and strides of every stage, strided and dilated."""
+    """Compares ResNets too: values, channels and strides of every stage, strided and dilated."""
     name, rest = key.split('@')
     size, output_stride = map(int, rest.split('/'))
     model, stages = outputs(name, size, output='stages', output_stride=output_stride)

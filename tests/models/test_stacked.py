@@ -111,7 +111,7 @@ def test_stochastic_depth_drops_other_examples_in_each_block():
             )[0][0]
 
         def alive(block):
-            """Which examples see that block's branch: those that its bias moves."""
+            """Returns which examples see that block's branch: those that its bias moves."""
             return np.asarray(features(bias.at[block].add(1e-3)) != features(bias)).any((1, 2, 3))
 
         drawn = np.stack([alive(block) for block in range(3)])

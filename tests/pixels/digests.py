@@ -136,14 +136,14 @@ def augmented(images: np.ndarray, augments: dict[str, Callable]) -> Iterator:
 
 
 def fuses() -> bool:
-    """Whether a * b - c has one rounding when XLA compiles it; True from AVX2 on."""
+    """Returns whether a * b - c has one rounding when XLA compiles it; True from AVX2 on."""
     a, b = np.random.default_rng(0).random((2, 1000), np.float32)
     difference = tf.function(lambda a, b, c: a * b - c, jit_compile=True)
     return bool(tf.reduce_any(difference(a, b, a * b) != 0))
 
 
 def machine() -> dict[str, str]:
-    """What the digests are made with."""
+    """Returns the circumstances in which the digests are made."""
     description = pathlib.Path('/proc/cpuinfo').read_text()
     kinds = ('avx2', 'fma', 'avx512f', 'avx512_bf16', 'avx512_fp16', 'amx_tile')
     return {

@@ -14,7 +14,7 @@ from resnet_rs.sweep.schedulers import prepare, slurm
 
 @pytest.fixture
 def runs(tmp_path):
-    """Of 'a', 'b' and 'c', 'b' is finished already."""
+    """The runs 'a', 'b' and 'c', of which 'b' is finished already."""
     made = []
     for seed, name in enumerate('abc'):
         config = digits.get_config('debug').unlock()

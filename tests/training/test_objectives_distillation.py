@@ -147,7 +147,7 @@ def test_the_teacher_sees_the_very_images_of_the_student(teacher):
 def test_a_teacher_of_another_input_gets_resized_pixels_in_its_own_normalisation(
     teacher_of_other_input,
 ):
-    """From mixed pixels: resized, then normalised as the teacher's own images are."""
+    """Starts from mixed pixels: resized, then normalised as the teacher's own images are."""
     config = small_config(teacher_of_other_input, **{'distillation.dtype': 'float32'})
     found = create_teacher(config)
     assert found.image_size == 40

@@ -4,10 +4,10 @@ import dataclasses
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import prepared
+from helpers.sharded_steps import held_shares, two_float64_steps
 from jax.sharding import PartitionSpec
 
 import train_lib
@@ -16,7 +16,7 @@ from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.start import fine_tuning_start
-from resnet_rs.training.sharding import create_mesh, partition, shardings_of, to_global
+from resnet_rs.training.sharding import create_mesh, partition, shardings_of
 from resnet_rs.training.steps import create_program
 from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
@@ -87,52 +87,18 @@ def test_slices_that_cannot_be(slices):
         create_mesh(slices=slices)
 
 
-def held_shares(state):
-    """The fraction of its part's elements that one device holds."""
-    return {
-        part: sum(leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(tree))
-        / sum(leaf.size for leaf in jax.tree.leaves(tree))
-        for part, tree in (
-            ('params', state.variables['params']),
-            ('ema', state.ema),
-            ('opt', state.opt_state),
-        )
-    }
-
-
 def two_steps(strategy, slices):
-    """State and losses of float64 training in two micro-batches, on eight devices."""
+    """Returns state and metrics of training in two micro-batches, on eight devices."""
     config = small_config(
         **{
             'sharding.strategy': strategy,
             'sharding.slices': slices,
-            'model.dtype': 'float64',
             'batch_size': 32,
             'optimizer.accumulation_steps': 2,
             'optimizer.gradient_clip_norm': 1.0,
         }
     )
-    config.model.param_dtype = 'float64'
-    mesh = create_mesh(slices=slices)
-    program = create_program(config, mesh, 1437)
-    state = program.init()
-    state = state.replace(
-        window={
-            name: value.astype(float) if value.dtype == jnp.float32 else value
-            for name, value in state.window.items()
-        }
-    )
-    random = np.random.default_rng(0)
-    losses = []
-    for _ in range(2):
-        batch = {
-            'image': random.integers(0, 256, (32, 32, 32, 3)).astype(np.uint8),
-            'label': random.integers(0, 10, 32).astype(np.int32),
-            'mask': np.ones(32, np.float32),
-        }
-        state, metrics = program.train_step(state, to_global(batch, mesh), {})
-        losses.append(jax.device_get(metrics))
-    return state, losses
+    return two_float64_steps(config, create_mesh(slices=slices))
 
 
 def test_every_strategy_learns_the_same():
