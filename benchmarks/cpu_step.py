@@ -12,6 +12,7 @@ metrics.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import pathlib
@@ -105,31 +106,21 @@ def our_step(row: Row, step: str):
     return lambda: jax.block_until_ready(run()), memory.temp_size_in_bytes
 
 
+@contextlib.contextmanager
 def xla_convolutions():
     """Makes networks that are built in this context use XLA's convolutions alone."""
     import jax
 
-    from resnet_rs.models import fused_tail, resnet
+    from resnet_rs.models import fused_tail, residual
 
-    stack = unittest.mock.patch.multiple
-    both = [
-        stack(module, conv_general_dilated=jax.lax.conv_general_dilated)
-        for module in (fused_tail, resnet)
-    ]
-    return _together(both)
-
-
-class _together:
-    def __init__(self, contexts):
-        self.contexts = contexts
-
-    def __enter__(self):
-        for context in self.contexts:
-            context.__enter__()
-
-    def __exit__(self, *error):
-        for context in self.contexts:
-            context.__exit__(*error)
+    with contextlib.ExitStack() as patches:
+        for module in (fused_tail, residual):
+            patches.enter_context(
+                unittest.mock.patch.object(
+                    module, 'conv_general_dilated', jax.lax.conv_general_dilated
+                )
+            )
+        yield
 
 
 def torch_step(row: Row, step: str):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import prepared
+from helpers import prepared, processes
 from helpers.input_batches import SOURCES, assert_same, folder_of, indices, png, take
 
 import input_pipeline
+from resnet_rs.config.stored import write_config
 from resnet_rs.datasets import pipeline
 from resnet_rs.utils.errors import UserError
 
@@ -182,3 +183,11 @@ def test_a_batch_that_processes_cannot_share_is_refused():
         input_pipeline.train_batches(config, process_count=8)
     with pytest.raises(UserError, match=r'eval\.batch_size is 8'):
         input_pipeline.eval_batches(config, process_count=3)
+
+
+def test_a_program_ends_while_its_inputs_read(tmp_path):
+    config = prepared.config('array_record', batch_size=64)
+    config.data.name, config.data.data_dir = 'digits', prepared.data_dir('digits', 'array_record')
+    write_config(tmp_path, config)
+    program = processes.start_alone('tests/helpers/open_readers.py', tmp_path)
+    assert processes.finish([program], timeout=60) == [(0, '', '')]

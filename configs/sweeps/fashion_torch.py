@@ -8,8 +8,8 @@
 The second command needs torch and timm (requirements-parity.txt) and resumes too. Both programs see
 the same batches: images that are mirrored at random and not changed otherwise. Not run.
 
-Estimate, from 37 ms a step here and 69 ms in PyTorch (docs/cpu_performance.md) and not from a run:
-3 and 5 minutes for a seed, three quarters of an hour on two cores.
+Estimate, from 110 ms a step here on one core and twice that in PyTorch, and not from a run: 4 and 7
+minutes for a seed, an hour on one core.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def get_sweep() -> Iterator[tuple[str, ConfigDict]]:
 def get_config() -> ConfigDict:
     """Returns the recipe, which benchmarks/torch_study.py follows too; locked."""
     config = fashion_mnist.get_config('small').unlock()
-    config.duration = '10 epochs'
+    config.duration = '5 epochs'
     config.model.initializer = 'he_normal'  # timm's
     config.model.batch_norm_momentum = 0.9
     config.data.crop_area = config.data.crop_ratio = (1.0, 1.0)

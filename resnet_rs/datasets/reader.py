@@ -1,6 +1,7 @@
 """Reading of host batches from a tf.data pipeline, with handling of invalid images and labels."""
 
 import re
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,20 +51,26 @@ class Reader(Iterator):
         self._undecodable = set()
         self._guarded = False
         self._plain_at = 0
-        self._iterator = self._open()
+        # An iterator that is open when Python ends calls into it from TensorFlow's threads, which
+        # ends in an abort or never.
+        self._iterators = []
+        weakref.finalize(self, self._iterators.clear)
+        self._open()
 
     def _open(self):
+        self._iterators.clear()
         known = tuple(sorted(self._undecodable))
         # No transform has Python control flow on tensors, and autograph's search takes seconds.
         open_at = tf.autograph.experimental.do_not_convert(self._open_at)
-        return open_at(self.position, self._guarded, known).as_numpy_iterator()
+        dataset = open_at(self.position, self._guarded, known)
+        self._iterators.append(dataset.as_numpy_iterator())
 
     def __next__(self):
         if self._guarded and self.position >= self._plain_at:
             self._guarded = False
-            self._iterator = self._open()
+            self._open()
         try:
-            batch = next(self._iterator)
+            batch = next(self._iterators[0])
         except records.READ_ERRORS as error:
             batch = self._next_guarded(error)
         self._check_labels(batch)
@@ -83,9 +90,9 @@ class Reader(Iterator):
             )
             self._guarded = True
             self._plain_at = self.position + GUARDED_BATCHES
-            self._iterator = self._open()
+            self._open()
             try:
-                return next(self._iterator)
+                return next(self._iterators[0])
             except records.READ_ERRORS as again:
                 error = again
         damage = records.damaged_file(self._split, self._file_format) or records.damaged_file(

@@ -185,10 +185,12 @@ def _random_reader(split: SplitInfo):
     source = _array_record_source(split.shards)
     part = tf.constant(split.records, tf.int64) if split.records else None
     remote = '://' in split.shards[0].filename
+    # Requests in parallel hide the latency of a bucket, and a request takes time in proportion to
+    # the records of its file; several small local files are faster one record after another.
+    together = remote or len(split.shards) == 1
 
     def read_records(indices):
-        # Parallel requests hide the latency of a bucket; local files are faster without them.
-        if remote:
+        if together:
             found = source.__getitems__(indices.tolist())
         else:
             found = [source[index] for index in indices.tolist()]

@@ -78,18 +78,19 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
     from resnet_rs.sweep import directory, report
     from resnet_rs.sweep.definition import check_runs
     from resnet_rs.sweep.runner import Runner
-    from resnet_rs.sweep.workers import Worker
+    from resnet_rs.sweep.workers import Worker, shares_of_cores
 
     directory.claim(workdir, options.sweep)
     with locked(workdir, SWEEP_LOCK) as lock:
         runs = check_runs(pairs, workdir)
         for run in runs:
             directory.prepare(run)
-        hosts = options.hosts.split(',') if options.hosts else [None]
+        if options.hosts:
+            places = [(host, None) for host in options.hosts.split(',')] * options.parallel
+        else:
+            places = [(None, cores) for cores in shares_of_cores(options.parallel)]
         workers = [
-            Worker(host, environment=environment, lock=lock)
-            for host in hosts
-            for _ in range(options.parallel)
+            Worker(host, environment=environment, lock=lock, cores=cores) for host, cores in places
         ]
         with tqdm.tqdm(
             total=len(runs),
@@ -214,7 +215,7 @@ def _parser() -> CommandParser:
         type=positive_integer,
         default=1,
         metavar='N',
-        help='runs at once, on each host (default: %(default)s)',
+        help='runs at once, on each host; here they share the cores (default: %(default)s)',
     )
     parser.add_argument(
         '--hosts',

@@ -1,12 +1,15 @@
 """Workers that execute runs: processes here, or on another host that sees the same files."""
 
+import contextlib
 import datetime
+import itertools
 import os
 import pathlib
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from resnet_rs.config.command_line import STORED
 from resnet_rs.sweep.definition import SweepRun
@@ -52,11 +55,33 @@ def command_of(run: SweepRun) -> list[str]:
     return [sys.executable, '-m', f'resnet_rs.{step.module}', *step.arguments, f'--output={output}']
 
 
-class Worker:
-    """A worker that executes one run at a time, on this machine or on `host` by ssh."""
+def shares_of_cores(parallel: int) -> list[set[int]]:
+    """Divides the cores that this process may use among `parallel` runs; each gets one or more.
 
-    def __init__(self, host: str | None = None, *, environment: dict, lock: int):
+    Runs that all have as many threads as there are cores wait for each other.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    ends = [place * len(cores) // parallel for place in range(parallel + 1)]
+    shares = (cores[begin:end] for begin, end in itertools.pairwise(ends))
+    return [set(share) or set(cores) for share in shares]
+
+
+class Worker:
+    """A worker that executes one run at a time, on this machine or on `host` by ssh.
+
+    A run on this machine uses the `cores` alone, or those of this process where they are None.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        *,
+        environment: dict,
+        lock: int,
+        cores: set[int] | None = None,
+    ):
         self.host = host
+        self._cores = cores
         self._environment = environment
         self._lock = lock
         self._process = None
@@ -67,7 +92,8 @@ class Worker:
         if self.host:
             arguments = ['ssh', '-o', 'BatchMode=yes', self.host, self._remote(arguments)]
         now = datetime.datetime.now().isoformat(' ', 'seconds')
-        with (pathlib.Path(run.directory) / LOG_FILE).open('ab') as log:
+        path = pathlib.Path(run.directory) / LOG_FILE
+        with path.open('ab') as log, _cores_of_new_processes(self._cores):
             log.write(f'{LOG_HEADER}{now} {shlex.join(arguments)}\n'.encode())
             log.flush()
             self._process = subprocess.Popen(
@@ -103,3 +129,14 @@ class Worker:
         line = shlex.join(['env', *settings, *arguments])
         script = f'cd {shlex.quote(os.getcwd())} || exit; {LIFELINE.format(command=line)}'
         return shlex.join(['sh', '-c', script])
+
+
+@contextlib.contextmanager
+def _cores_of_new_processes(cores: set[int] | None) -> Iterator[None]:
+    """Restricts the processes that this thread starts to `cores`, unless they are None."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)

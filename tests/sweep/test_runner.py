@@ -226,3 +226,23 @@ def test_no_host_left(tmp_path, ssh, monkeypatch):
     runs = sweep_of(tmp_path, a='finish')
     outcomes, _ = execute(runs, tmp_path, hosts=('gone',), environment=ssh)
     assert outcomes['a'].reason == 'no host is left before it could start'
+
+
+def test_runs_in_parallel_share_the_cores(tmp_path, monkeypatch):
+    every = sorted(os.sched_getaffinity(0))
+    assert workers.shares_of_cores(1) == [set(every)]
+    assert workers.shares_of_cores(len(every)) == [{core} for core in every]
+    (run,) = sweep_of(tmp_path, one='finish')
+    shown = 'import os; print(sorted(os.sched_getaffinity(0)))'
+    monkeypatch.setattr(workers, 'command', lambda directory: [sys.executable, '-c', shown])
+    with locked(tmp_path, SWEEP_LOCK) as lock:
+        worker = workers.Worker(environment=dict(os.environ), lock=lock, cores={every[0]})
+        worker.start(run)
+        while worker.poll() is None:
+            time.sleep(0.02)
+    log = (tmp_path / 'one' / directory.LOG_FILE).read_text()
+    assert log.splitlines()[-1] == f'[{every[0]}]'
+    cores = {0, 1, 2, 3, 6}
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: cores)
+    assert workers.shares_of_cores(2) == [{0, 1}, {2, 3, 6}]
+    assert workers.shares_of_cores(6)[0] == cores and len(workers.shares_of_cores(6)) == 6
