@@ -9,9 +9,9 @@ drawn: a network from scratch, three probes of its features, training of the hea
 parameters, and of all from the start. Five seeds, each with a pre-training and draws of its own.
 Not run.
 
-Estimate, from 37 ms a step (docs/cpu_performance.md) and half a minute for the start of a run, and
-not from a run: 50 pre-trainings and fine-tunings of 1 to 3 minutes and 15 probes of 1 to 5 minutes,
-about two and a half hours on two cores. The settings are a first guess; none was chosen on the
+Estimate, from 75 ms a step on one core and a minute for the start of a run, and not from a run: 50
+pre-trainings and fine-tunings of 2 to 4 minutes and 15 probes of 1 to 5 minutes, an hour and a half
+on two cores. The settings are a first guess; none was chosen on the
 validation images.
 """
 
@@ -87,7 +87,7 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
     """Yields (name, run) of every run in the sweep's directory `workdir`; a seed after another."""
     for seed in SEEDS:
         source = f'{workdir}/source-seed{seed}'
-        yield f'source-seed{seed}', get_config(SOURCE, seed, 'train[:55000]', '10 epochs')
+        yield f'source-seed{seed}', get_config(SOURCE, seed, 'train[:55000]', '5 epochs')
         for count in PER_CLASS:
             drawn = DRAWN.format(count=count, seed=seed)
             for method, (_, settings) in METHODS.items():
@@ -103,6 +103,7 @@ def get_config(
     """Returns a run on some `classes`; locked."""
     config = fashion_mnist.get_config('small').unlock()
     config.seed = seed
+    config.batch_size = 64
     config.duration = duration
     config.model.num_classes = len(classes)
     config.data.classes = classes

@@ -23,7 +23,7 @@ SWEEPS = pathlib.Path(__file__).parents[2] / 'configs' / 'sweeps'
 # sweep: (runs, commands among them, seeds)
 STUDIES = {
     'few_labels': (40, 10, 5),
-    'distillation': (16, 0, 3),
+    'distillation': (13, 0, 3),
     'transfer': (65, 15, 5),
     'network': (3, 0, 3),
     'additive': (33, 0, 3),
