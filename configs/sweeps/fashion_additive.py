@@ -5,11 +5,11 @@
       --workdir=DIR --output=PAGE
 
 The rows are those of configs/additive_study.py, which the paper has for ResNet-200 on ImageNet,
-with a network of 14 layers and rates for it. All runs learn from the same 10,000 images, so that the
-network sees an image as often as in the paper. Not run.
+with a network of 14 layers and rates for it. All runs learn from the same 10,000 images, so that
+the network sees an image as often as in the paper. Not run.
 
-Estimate, from 125 ms a step on one core and not from a run: 2 minutes for each of the first two rows
-and 7 for each of the other nine, times three seeds, an hour and three quarters on two cores.
+Estimate, from 125 ms a step on one core and not from a run: 2 minutes for each of the first two
+rows and 7 for each of the other nine, times three seeds, an hour and three quarters on two cores.
 """
 
 from collections.abc import Iterator

@@ -7,10 +7,11 @@
 The teacher has twice the width and twice the resolution of the student; it is the network of
 configs/fashion_mnist.py on 55,000 images. Three seeds of each student, short and long. Not run.
 
-Estimate, from 125 ms a step of the student on one core, twice that for the teacher's prediction and
-five times for a step of the teacher, and not from a run: half an hour for the teacher; 3 minutes for
-a short student alone, 8 with the teacher, 9 and 27 for a long one; about an hour and three quarters
-on two cores. The settings are a first guess; none was chosen on the validation images.
+Estimate, from 125 ms a step of the student on one core, twice that for the teacher's prediction
+and five times for a step of the teacher, and not from a run: half an hour for the teacher; 3
+minutes for a short student alone, 8 with the teacher, 9 and 27 for a long one; about an hour and
+three quarters on two cores. The settings are a first guess; none was chosen on the validation
+images.
 """
 
 from collections.abc import Iterator
