@@ -61,7 +61,7 @@ def write(
             [pictures[index] for index in table['index'][worst]],
             [class_names[label] for label in table['label'][worst]],
             [class_names[label] for label in table['ema_prediction'][worst]],
-            f'{len(wrong)} of {evaluation.examples} misclassified by the EMA weights'
+            f'{len(wrong):,} of {evaluation.examples:,} misclassified by the EMA weights'
             + (f', the {len(worst)} with the highest loss' if len(worst) < len(wrong) else ''),
         )
     for name, figure in figures.items():
@@ -141,7 +141,7 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names) -> matplotlib.figure.
     axes.set_ylabel('label')
     right = int(np.trace(matrix))
     axes.set_title(
-        f'EMA weights: {right} of {matrix.sum()} right ({100 * right / matrix.sum():.2f} %)'
+        f'EMA weights: {right:,} of {matrix.sum():,} right ({100 * right / matrix.sum():.2f} %)'
     )
     return figure
 
