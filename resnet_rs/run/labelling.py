@@ -218,22 +218,20 @@ def _describe(workdir, step: int, variables: dict, images: Images) -> Descriptio
 
 def _resume(parts: pathlib.Path, facts: dict) -> int:
     """Returns the batches that `parts` has; raises UserError where they are of other `facts`."""
-    if (parts / FACTS).exists():
-        stored = read_json(parts / FACTS, REMEDY)
-        different = [name for name in facts if stored.get(name) != facts[name]]
-        if different:
-            name = different[0]
-            raise UserError(
-                f'{parts} was begun with {name} = {stored.get(name)!r}, not {facts[name]!r}; '
-                + REMEDY
-            )
-        return max((stop for _, stop in _ranges(parts)), default=0)
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not (parts / FACTS).exists():
         parts.mkdir(parents=True, exist_ok=True)
         with replacing(parts / FACTS) as partial:
             partial.write_text(json.dumps(facts, indent=2) + '\n')
+    # Every process waits here, whether process 0 has just written the facts or found them.
     hosts.barrier('labelling begun')
-    return 0
+    stored = read_json(parts / FACTS, REMEDY)
+    different = [name for name in facts if stored.get(name) != facts[name]]
+    if different:
+        name = different[0]
+        raise UserError(
+            f'{parts} was begun with {name} = {stored.get(name)!r}, not {facts[name]!r}; {REMEDY}'
+        )
+    return max((stop for _, stop in _ranges(parts)), default=0)
 
 
 def _ranges(parts: pathlib.Path) -> list[tuple[int, int]]:

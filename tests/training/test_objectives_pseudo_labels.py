@@ -183,6 +183,14 @@ def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatc
         labelling.label_images(teacher, 'last', images, path, top=2)
 
 
+def test_a_process_that_finds_the_facts_waits_for_the_others_too(monkeypatch, tmp_path):
+    waited = []
+    monkeypatch.setattr(labelling.hosts, 'barrier', waited.append)
+    for _ in range(2):  # process 0 may write them before process 1 looks
+        assert labelling._resume(tmp_path / 'parts', {'top': 0}) == 0
+    assert len(waited) == 2
+
+
 def test_two_hosts_label_as_one(teacher, file, tmp_path):
     path = tmp_path / 'labels.npz'
     command = ('tests/helpers/small_runs.py', 'resnet_rs/pseudo_label.py')
