@@ -27,7 +27,7 @@ STUDIES = {
     'transfer': (65, 15, 5),
     'network': (3, 0, 3),
     'additive': (33, 0, 3),
-    'torch': (5, 0, 5),
+    'torch': (15, 0, 15),
 }
 MAINS = {'pseudo_label': pseudo_label.main, 'probe': probe.main}
 # What the stand-in has in place of the splits of Fashion-MNIST.
