@@ -1,10 +1,12 @@
-"""Depth x width x resolution on real digits, three seeds each: the study of docs/study.
+"""Depth x width x resolution on real digits, three seeds each: 81 runs of small ResNet-RS.
 
-    make study
+    python -m resnet_rs.datasets.prepare digits
+    python -m resnet_rs.sweep --sweep=configs/sweeps/digits_grid.py --workdir=DIR --parallel=2
 
-The sweep has 81 runs of small ResNet-RS. As in the paper's short runs (its appendix E), weight
-decay and the crop are the only regularisation: no RandAugment, dropout, stochastic depth or label
-smoothing.
+As in the paper's short runs (its appendix E), weight decay and the crop are the only
+regularisation: no RandAugment, dropout, stochastic depth or label smoothing. Seeds differ by as
+much as networks do (up to 3.6 points of top-1 where two were run), so that 360 test images tell
+little about them.
 """
 
 from collections.abc import Iterator
@@ -32,7 +34,6 @@ def get_config(depth: int, width: float, resolution: int, seed: int) -> ConfigDi
     """Returns the configuration of one run, locked."""
     config = digits.get_config().unlock()
     config.seed = seed
-    # The demo may change these settings; this study, whose table is in docs/study, may not.
     config.batch_size = 32
     config.duration = '4 epochs'
     config.model.name = f'resnet_rs_{depth}'
@@ -41,7 +42,6 @@ def get_config(depth: int, width: float, resolution: int, seed: int) -> ConfigDi
     config.model.stochastic_depth_rate = 0.0
     config.data.image_size = resolution
     config.data.augment = 'none'
-    config.data.randaugment_magnitude = 4  # has no effect, but is part of the stored settings
     config.data.crop_area = (0.9, 1.0)
     config.data.crop_ratio = (0.95, 1.05)
     config.data.mixup_alpha = 0.0

@@ -123,7 +123,7 @@ def test_main_reads_a_stored_configuration(tmp_path):
         stored.get_config(str(tmp_path / 'none'))
 
 
-def test_the_study_has_27_networks_and_three_seeds():
+def test_the_grid_has_27_networks_and_three_seeds():
     pairs = load_sweep(digits_grid.__file__)
     assert len(pairs) == 81
     networks = {
