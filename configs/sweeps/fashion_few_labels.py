@@ -5,11 +5,12 @@
       --workdir=DIR --output=PAGE
 
 Each of five seeds draws 100 labelled images a class from the first 55,000; the other 54,000 have
-no labels. Every row trains the same network for the same 2,000 steps of 64 images. Not run.
+no labels. Every row trains the same network for the same 2,000 steps of 64 images. A training
+takes 1.3 minutes of one core where nothing else runs, the sweep half an hour on two cores.
 
-Estimate, from 75 ms a step on one core and not from a run: 3 minutes a training, 30 trainings and
-10 labellings, about an hour on two cores.
-The settings are a first guess; none was chosen on the validation images.
+configs/sweeps/fashion_few_labels_settings.py chose the settings on the validation images: for
+labels alone more augmentation and dropout, for students none but mirroring. docs/studies/few_labels
+has the results.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ STUDY = Study(
     question=(
         'What do 54,000 images without labels add to 1,000 with one? A teacher learns from the '
         'labels alone and labels the other images; students learn from both. Noisy Student does '
-        'so twice, with more augmentation, dropout and stochastic depth for the student, and the '
+        'so twice, with dropout and stochastic depth for the student, and the '
         'same number of images of each predicted class.'
     ),
     rows=(
@@ -45,20 +46,23 @@ STUDY = Study(
     limits=(
         'Rows of one seed share the labelled images and the teacher: differences are taken seed by '
         'seed. The interval of five seeds is wide.',
-        'The network is small, and its settings are the same for all rows; none was tuned for '
-        'labels alone.',
+        'The network is small. Its settings were chosen on the validation images with the '
+        'labelled images of seed 0, among five for labels alone and eleven for students.',
+        'The study had begun with other settings, those of configs/fashion_mnist.py:small for all '
+        'rows and more noise for Noisy Student, and its test images had been evaluated: seeds 0 '
+        'and 1 had 82.3 % with labels alone, 81.8 and 81.6 % with hard and soft pseudo-labels, and '
+        '78.6 and 75.1 % for the two students of Noisy Student. Then its settings were chosen.',
         'A method that also learns from two views of an image, as FixMatch, is not among the rows.',
     ),
 )
 
 # A batch has 8 labelled and 56 pseudo-labelled images.
 PSEUDO_LABELS = {'objective': 'pseudo_labels', 'pseudo_labels.ratio': 7}
-# Noise as in Noisy Student (Xie et al. 2020), in the sizes of this network; at least 0.3 confident.
+MIRROR = {'data.augment': 'none', 'data.crop_area': (1.0, 1.0), 'data.crop_ratio': (1.0, 1.0)}
+# Noise as in Noisy Student (Xie et al. 2020), without augmentation; at least 0.3 confident.
 NOISE = {
-    'data.randaugment_layers': 2,
-    'data.randaugment_magnitude': 5,
     'model.dropout_rate': 0.2,
-    'model.stochastic_depth_rate': 0.2,
+    'model.stochastic_depth_rate': 0.1,
     'pseudo_labels.least_confidence': 0.3,
     'pseudo_labels.per_class': 5400,
 }
@@ -68,12 +72,12 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
     """Yields (name, run) of every run in the sweep's directory `workdir`; a seed after another."""
     for seed in SEEDS:
         labels, labels_2 = f'labels-seed{seed}', f'labels_2-seed{seed}'
-        yield f'supervised-seed{seed}', get_config(seed)
+        yield f'supervised-seed{seed}', get_config(seed, {'model.dropout_rate': 0.2})
         yield labels, label(f'{workdir}/supervised-seed{seed}', seed)
         for form in ('hard', 'soft'):
-            settings = PSEUDO_LABELS | {'pseudo_labels.form': form}
+            settings = MIRROR | PSEUDO_LABELS | {'pseudo_labels.form': form}
             yield f'{form}-seed{seed}', get_config(seed, settings, f'{workdir}/{labels}')
-        student = PSEUDO_LABELS | NOISE
+        student = MIRROR | PSEUDO_LABELS | NOISE
         first = f'noisy_student_1-seed{seed}'
         yield first, get_config(seed, student, f'{workdir}/{labels}')
         yield labels_2, label(f'{workdir}/{first}', seed)
@@ -81,7 +85,8 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
             f'noisy_student_2-seed{seed}',
             get_config(seed, student, f'{workdir}/{labels_2}'),
         )
-        yield f'all_labels-seed{seed}', get_config(seed, {'data.train_split': 'train[:55000]'})
+        everything = MIRROR | {'data.train_split': 'train[:55000]'}
+        yield f'all_labels-seed{seed}', get_config(seed, everything)
 
 
 def get_config(seed: int, settings: dict | None = None, labels: str = '') -> ConfigDict:

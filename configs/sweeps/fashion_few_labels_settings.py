@@ -2,7 +2,13 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_few_labels_settings.py --workdir=DIR
 
-Each run changes one thing. One draw of labelled images (seed 0); the test images are not evaluated.
+One draw of labelled images (seed 0); the test images are not evaluated. EMA top-1 on the 5,000
+validation images, run at commit 7ae5810 on an AMD CPU:
+
+    supervised: augment 83.40, mirror 81.82, crop 82.86, stronger 80.74, dropout 83.92
+    students, hard: mirror 84.60, crop 82.68, augment 82.20, confident 84.90, ratio 3 84.70
+    students, soft: mirror 85.04, crop 82.74, confident 84.96, dropout 84.54, depth 84.58,
+    balanced 84.56
 """
 
 from collections.abc import Iterator
@@ -14,7 +20,7 @@ from resnet_rs.sweep.definition import Command
 
 SEED = 0
 CROP = {'data.augment': 'none'}
-MIRROR = CROP | {'data.crop_area': (1.0, 1.0), 'data.crop_ratio': (1.0, 1.0)}
+MIRROR = fashion_few_labels.MIRROR
 STRONGER = {'data.randaugment_layers': 2, 'data.randaugment_magnitude': 5}
 HARD = fashion_few_labels.PSEUDO_LABELS | {'pseudo_labels.form': 'hard'}
 SOFT = fashion_few_labels.PSEUDO_LABELS | {'pseudo_labels.form': 'soft'}
