@@ -1,5 +1,5 @@
 # make demo       train a small ResNet-RS on real scanned digits, with plots  (about 3 minutes)
-# make study      pseudo-labels on Fashion-MNIST, 30 networks, and their page  (within an hour)
+# make study      pseudo-labels on Fashion-MNIST, 30 networks, and their page (20 to 60 minutes)
 # make test       ruff and all tests
 # make test-fast  ruff and the tests that are not marked slow, for every change
 # make lint       ruff alone

@@ -6,7 +6,7 @@
 
 Each of five seeds draws 100 labelled images a class from the first 55,000; the other 54,000 have
 no labels. Every row trains the same network for the same 2,000 steps of 64 images. A training
-takes 1.3 minutes of one core where nothing else runs, the sweep half an hour on two cores.
+takes 1.3 minutes of one core where nothing else runs, the sweep 21 minutes on two cores.
 
 configs/sweeps/fashion_few_labels_settings.py chose the settings on the validation images: for
 labels alone more augmentation and dropout, for students none but mirroring. docs/studies/few_labels

@@ -24,8 +24,9 @@ STUDY = Study(
     question=(
         'Does the same network reach the same accuracy in this code and in PyTorch with timm? Both '
         'train ResNet-RS-14 with a quarter of the width at 28 pixels, by the same recipe and for '
-        'the same number of steps, on the same batches, from weights of the same distribution. The '
-        'aim is an interval of the difference of means within 0.3 points.'
+        'the same number of steps, on the same batches, from weights of the same distribution '
+        '(benchmarks/torch_study.py is the half in PyTorch). The aim is an interval of the '
+        'difference of means within 0.3 points.'
     ),
     rows=(
         Row('torch', 'PyTorch with timm'),
