@@ -218,7 +218,7 @@ def _describe(workdir, step: int, variables: dict, images: Images) -> Descriptio
 
 def _resume(parts: pathlib.Path, facts: dict) -> int:
     """Returns the batches that `parts` has; raises UserError where they are of other `facts`."""
-    if jax.process_index() == 0 and not (parts / FACTS).exists():
+    if jax.process_index() == 0 and not (parts / FACTS).exists() and not _ranges(parts):
         parts.mkdir(parents=True, exist_ok=True)
         with replacing(parts / FACTS) as partial:
             partial.write_text(json.dumps(facts, indent=2) + '\n')

@@ -191,6 +191,13 @@ def test_a_process_that_finds_the_facts_waits_for_the_others_too(monkeypatch, tm
     assert len(waited) == 2
 
 
+def test_parts_without_their_facts_are_refused(tmp_path):
+    (tmp_path / '00000000-00000003.npz').touch()  # of any teacher
+    with pytest.raises(UserError, match=f'{labelling.FACTS}.*delete it to begin'):
+        labelling._resume(tmp_path, {'top': 0})
+    assert not (tmp_path / labelling.FACTS).exists()
+
+
 def test_two_hosts_label_as_one(teacher, file, tmp_path):
     path = tmp_path / 'labels.npz'
     command = ('tests/helpers/small_runs.py', 'resnet_rs/pseudo_label.py')
