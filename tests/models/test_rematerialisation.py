@@ -1,4 +1,4 @@
-"""What each kind of rematerialisation keeps, and how it is named."""
+"""Tests of what each kind of rematerialisation keeps, and of its names."""
 
 import jax
 import jax.numpy as jnp

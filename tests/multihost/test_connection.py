@@ -1,4 +1,4 @@
-"""Where a process finds the others: three variables, Slurm, or nowhere."""
+"""Tests of where a process finds the others: in three variables, by Slurm, or nowhere."""
 
 import pytest
 

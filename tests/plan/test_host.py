@@ -1,4 +1,4 @@
-"""What the hosts must deliver, with numbers computed by hand; nothing is compiled."""
+"""Tests of what the hosts must deliver, by numbers computed by hand; nothing is compiled."""
 
 import dataclasses
 import json

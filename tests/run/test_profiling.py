@@ -1,4 +1,4 @@
-"""Which steps are traced; the trace of a real run is read in test_sharding.py."""
+"""Tests of which steps are traced; test_sharding.py reads the trace of a real run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where the state lives changes neither what is learnt nor what a checkpoint can be used for."""
+"""Tests that the place of the state changes neither what is learnt nor the use of a checkpoint."""
 
 import dataclasses
 import shutil

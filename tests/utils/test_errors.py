@@ -1,4 +1,4 @@
-"""How messages count things."""
+"""Tests of how messages count things."""
 
 import pytest
 
