@@ -18,6 +18,13 @@ from ml_collections import ConfigDict
 from resnet_rs.config import default_config
 from resnet_rs.utils.errors import UserError
 
+# In place of the crop and of RandAugment; images are still mirrored at random.
+MIRROR_ALONE = {
+    'data.augment': 'none',
+    'data.crop_area': (1.0, 1.0),
+    'data.crop_ratio': (1.0, 1.0),
+}
+
 
 def get_config(variant: str = 'choose') -> ConfigDict:
     """Returns the settings of a variant, 'choose', 'all' or 'small'; locked."""

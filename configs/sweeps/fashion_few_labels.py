@@ -31,8 +31,8 @@ STUDY = Study(
     question=(
         'What do 54,000 images without labels add to 1,000 with one? A teacher learns from the '
         'labels alone and labels the other images; students learn from both. Noisy Student does '
-        'so twice, with dropout and stochastic depth for the student, and the '
-        'same number of images of each predicted class.'
+        'so twice, with dropout and stochastic depth for the student, and the same number of '
+        'images of each predicted class.'
     ),
     rows=(
         Row('supervised', '1,000 labels alone'),
@@ -58,7 +58,6 @@ STUDY = Study(
 
 # A batch has 8 labelled and 56 pseudo-labelled images.
 PSEUDO_LABELS = {'objective': 'pseudo_labels', 'pseudo_labels.ratio': 7}
-MIRROR = {'data.augment': 'none', 'data.crop_area': (1.0, 1.0), 'data.crop_ratio': (1.0, 1.0)}
 # Noise as in Noisy Student (Xie et al. 2020), without augmentation; at least 0.3 confident.
 NOISE = {
     'model.dropout_rate': 0.2,
@@ -75,9 +74,9 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
         yield f'supervised-seed{seed}', get_config(seed, {'model.dropout_rate': 0.2})
         yield labels, label(f'{workdir}/supervised-seed{seed}', seed)
         for form in ('hard', 'soft'):
-            settings = MIRROR | PSEUDO_LABELS | {'pseudo_labels.form': form}
+            settings = fashion_mnist.MIRROR_ALONE | PSEUDO_LABELS | {'pseudo_labels.form': form}
             yield f'{form}-seed{seed}', get_config(seed, settings, f'{workdir}/{labels}')
-        student = MIRROR | PSEUDO_LABELS | NOISE
+        student = fashion_mnist.MIRROR_ALONE | PSEUDO_LABELS | NOISE
         first = f'noisy_student_1-seed{seed}'
         yield first, get_config(seed, student, f'{workdir}/{labels}')
         yield labels_2, label(f'{workdir}/{first}', seed)
@@ -85,7 +84,7 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
             f'noisy_student_2-seed{seed}',
             get_config(seed, student, f'{workdir}/{labels_2}'),
         )
-        everything = MIRROR | {'data.train_split': 'train[:55000]'}
+        everything = fashion_mnist.MIRROR_ALONE | {'data.train_split': 'train[:55000]'}
         yield f'all_labels-seed{seed}', get_config(seed, everything)
 
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from configs import fashion_mnist
 from configs.sweeps import fashion_few_labels
 from resnet_rs.sweep.definition import Command
 
 SEED = 0
 CROP = {'data.augment': 'none'}
-MIRROR = fashion_few_labels.MIRROR
+MIRROR = fashion_mnist.MIRROR_ALONE
 STRONGER = {'data.randaugment_layers': 2, 'data.randaugment_magnitude': 5}
 HARD = fashion_few_labels.PSEUDO_LABELS | {'pseudo_labels.form': 'hard'}
 SOFT = fashion_few_labels.PSEUDO_LABELS | {'pseudo_labels.form': 'soft'}

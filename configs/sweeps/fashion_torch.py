@@ -58,6 +58,5 @@ def get_config() -> ConfigDict:
     config.duration = '5 epochs'
     config.model.initializer = 'he_normal'  # timm's
     config.model.batch_norm_momentum = 0.9
-    config.data.crop_area = config.data.crop_ratio = (1.0, 1.0)
-    config.data.augment = 'none'
+    config.update_from_flattened_dict(fashion_mnist.MIRROR_ALONE)
     return config.lock()
