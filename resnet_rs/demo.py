@@ -33,8 +33,8 @@ def main() -> None:
         '\nNext: the README says how to prepare ImageNet; then\n'
         '  python main.py --config=configs/resnet_rs.py:50@160 --workdir=runs/50@160\n'
         'trains the first row of the paper. Add --mode=check to see whether it can start here.\n'
-        'Without ImageNet: make study trains 27 networks on these digits and plots the effect of\n'
-        'depth, width and resolution (docs/sweeps.md).'
+        'Without ImageNet: make study trains 30 networks on Fashion-MNIST and shows what images\n'
+        'without labels add to 1,000 labels (docs/studies/README.md).'
     )
 
 
