@@ -196,7 +196,7 @@ def draw(study: Study, scores: dict[str, dict[int, Score]]) -> matplotlib.figure
         half = 0 if mean.low is None else mean.high - mean.mean
         axes.errorbar(mean.mean, place, xerr=half or None, fmt='D', color='tab:blue', capsize=3)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
     axes.set_xlabel(f'top-1 (%) of the EMA weights; means with {CONFIDENCE:.0%} intervals')
     axes.grid(alpha=0.3, axis='x')
     return figure
