@@ -22,8 +22,9 @@ CHANGES = {
     'rate_0.1': {'optimizer.learning_rate': 0.1},
     'rate_0.4': {'optimizer.learning_rate': 0.4},
     'decay_1e-3': {'optimizer.weight_decay': 1e-3},
-    'flip_alone': {'data.augment': 'none', 'data.crop_area': (1.0, 1.0)},
-    'stronger': {'data.randaugment_layers': 2, 'data.randaugment_magnitude': 5},
+    'mirror': fashion_mnist.MIRROR_ALONE,
+    'crop': {'data.augment': 'none'},
+    'two_operations': {'data.randaugment_layers': 2},
     'no_dropout': {'model.dropout_rate': 0.0},
 }
 

@@ -86,21 +86,36 @@ STUDY = Study(
 def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict | Command]]:
     """Yields (name, run) of every run in the sweep's directory `workdir`; a seed after another."""
     for seed in SEEDS:
-        source = f'{workdir}/source-seed{seed}'
-        yield f'source-seed{seed}', get_config(SOURCE, seed, 'train[:55000]', '5 epochs')
+        directory = f'{workdir}/source-seed{seed}'
+        yield f'source-seed{seed}', source(seed)
         for count in PER_CLASS:
-            drawn = DRAWN.format(count=count, seed=seed)
             for method, (_, settings) in METHODS.items():
-                config = get_config(TARGET, seed, drawn, '1000 steps', **settings).unlock()
-                config.init_from = '' if method == 'scratch' else source
+                start = '' if method == 'scratch' else directory
+                config = target(seed, count, start).unlock()
+                config.update_from_flattened_dict(settings)
                 yield f'{method}_{count}-seed{seed}', config.lock()
-            yield f'probe_{count}-seed{seed}', probe(source, drawn, count)
+            yield f'probe_{count}-seed{seed}', probe(directory, seed, count)
 
 
-def get_config(
-    classes: tuple[int, ...], seed: int, split: str, duration: str, **settings
-) -> ConfigDict:
-    """Returns a run on some `classes`; locked."""
+def source(seed: int) -> ConfigDict:
+    """Returns the pre-training on the five classes of the source; locked."""
+    return _config(seed, SOURCE, 'train[:55000]', '5 epochs')
+
+
+def target(seed: int, count: int, init_from: str = '') -> ConfigDict:
+    """Returns the training on `count` images of each class of the target; locked.
+
+    Args:
+        seed: of the run and of the images that are drawn.
+        count: images of a class.
+        init_from: the directory of the network to begin with; empty: random weights.
+    """
+    config = _config(seed, TARGET, DRAWN.format(count=count, seed=seed), '1000 steps').unlock()
+    config.init_from = init_from
+    return config.lock()
+
+
+def _config(seed: int, classes: tuple[int, ...], split: str, duration: str) -> ConfigDict:
     config = fashion_mnist.get_config('small').unlock()
     config.seed = seed
     config.batch_size = 64
@@ -109,15 +124,14 @@ def get_config(
     config.data.classes = classes
     config.data.train_split = split
     config.data.allow_batch_beyond_epoch = True
-    config.update_from_flattened_dict(settings)
     return config.lock()
 
 
-def probe(source: str, split: str, count: int) -> Command:
-    """Returns the three probes of the network in `source` on the target classes."""
+def probe(directory: str, seed: int, count: int) -> Command:
+    """Returns the three probes of the network in `directory` on the classes of the target."""
     arguments = (
-        f'--workdir={source}',
-        f'--train={split}',
+        f'--workdir={directory}',
+        f'--train={DRAWN.format(count=count, seed=seed)}',
         '--test=test',
         *('--classes', *map(str, TARGET)),
         *('--probes', *PROBES),
