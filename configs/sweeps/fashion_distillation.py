@@ -77,16 +77,33 @@ STUDENTS = {
 
 def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
     """Yields (name, config) of every run in the sweep's directory `workdir`."""
-    teacher = fashion_mnist.get_config('all').unlock()
-    teacher.data.train_split = 'train[:55000]'
-    teacher.duration = TEACHER_EPOCHS
-    yield TEACHER, teacher.lock()
+    yield TEACHER, teacher()
     for seed in SEEDS:
         for row, settings in STUDENTS.items():
-            config = fashion_mnist.get_config('small').unlock()
-            config.seed = seed
-            config.update_from_flattened_dict(settings)
-            if not row.startswith('alone'):
-                config.objective = 'distillation'
-                config.distillation.teacher = f'{workdir}/{TEACHER}'
-            yield f'{row}-seed{seed}', config.lock()
+            directory = '' if row.startswith('alone') else f'{workdir}/{TEACHER}'
+            yield f'{row}-seed{seed}', student(seed, settings, directory)
+
+
+def teacher() -> ConfigDict:
+    """Returns the training of the teacher; locked."""
+    config = fashion_mnist.get_config('all').unlock()
+    config.data.train_split = 'train[:55000]'
+    config.duration = TEACHER_EPOCHS
+    return config.lock()
+
+
+def student(seed: int, settings: dict, teacher_directory: str = '') -> ConfigDict:
+    """Returns the training of a student, from the labels alone where no teacher is named; locked.
+
+    Args:
+        seed: of the run.
+        settings: full name to value of those that differ from `small` of configs/fashion_mnist.py.
+        teacher_directory: the teacher's work directory.
+    """
+    config = fashion_mnist.get_config('small').unlock()
+    config.seed = seed
+    config.update_from_flattened_dict(settings)
+    if teacher_directory:
+        config.objective = 'distillation'
+        config.distillation.teacher = teacher_directory
+    return config.lock()

@@ -1,0 +1,50 @@
+"""The choice of the settings of fashion_distillation.py, on the validation images.
+
+    python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_distillation_settings.py --workdir=DIR
+
+The teacher and short students of seed 0, evaluated on the 5,000 validation images; the test images
+are not evaluated. Not run.
+"""
+
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from configs import fashion_mnist
+from configs.sweeps import fashion_distillation
+
+SEED = 0
+CROP = {'data.augment': 'none'}
+ALONE = fashion_distillation.STUDENTS['alone']
+BAG_OF_TRICKS = fashion_distillation.STUDENTS['bag_of_tricks'] | CROP
+FUNMATCH = fashion_distillation.STUDENTS['funmatch'] | {'duration': fashion_distillation.SHORT}
+# name: settings
+ALONE_CHANGES = {
+    'alone_augment': ALONE,
+    'alone_crop': ALONE | CROP,
+    'alone_mirror': ALONE | fashion_mnist.MIRROR_ALONE,
+    'alone_rate_0.1': ALONE | CROP | {'optimizer.learning_rate': 0.1},
+    'alone_rate_0.4': ALONE | CROP | {'optimizer.learning_rate': 0.4},
+}
+TAUGHT = {
+    'bag_of_tricks': BAG_OF_TRICKS,
+    'bag_of_tricks_temperature_4': BAG_OF_TRICKS | {'distillation.temperature': 4.0},
+    'funmatch': FUNMATCH,
+    'funmatch_rate_2e-3': FUNMATCH | {'optimizer.learning_rate': 2e-3},
+    'funmatch_area_0.8': FUNMATCH | {'data.crop_area': (0.8, 1.0)},
+}
+
+
+def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Yields (name, config) of every run in the sweep's directory `workdir`."""
+    for name, settings in ALONE_CHANGES.items():
+        yield name, _choose(fashion_distillation.student(SEED, settings))
+    yield 'teacher', _choose(fashion_distillation.teacher())
+    for name, settings in TAUGHT.items():
+        yield name, _choose(fashion_distillation.student(SEED, settings, f'{workdir}/teacher'))
+
+
+def _choose(config: ConfigDict) -> ConfigDict:
+    config = config.copy_and_resolve_references().unlock()
+    config.data.eval_split = 'train[55000:]'
+    return config.lock()
