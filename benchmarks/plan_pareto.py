@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 from resnet_rs.plan import topology as topologies  # noqa: E402
 from resnet_rs.utils.errors import UserError, one_line_errors  # noqa: E402
 
-# Milliseconds of a training step for 128 images on a TPU v3 core (Bello et al. 2021, Table 7).
+# Milliseconds of a training step for 128 images on a TPU v3 core (the authors' README).
 PAPER = {
     '50@160': 70,
     '101@160': 120,

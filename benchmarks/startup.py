@@ -46,7 +46,7 @@ def main():
 
 
 def parts(flags) -> dict[str, float]:
-    """Seconds of each part of a start, in this process."""
+    """Returns the seconds of each part of a start, measured in this process."""
     seconds, begin = {}, time.perf_counter()
 
     def done(name):

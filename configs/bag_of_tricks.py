@@ -8,8 +8,9 @@ file; the others are from memory and unverified. "ours" is what this code reache
 
 Colour jitter and label smoothing are as in the authors' GluonCV code. As the paper's text has them:
 --config.data.augment=hue_jitter_lighting, and
---config.optimizer.label_smoothing_over=other_classes. The paper's rows of distillation are not
-here. Its half precision is float16 with float32 copies of the weights; here it is bfloat16.
+--config.optimizer.label_smoothing_over=other_classes. The paper's rows of distillation are
+in configs/distillation.py. Its half precision is float16 with float32 copies of the weights; here
+it is bfloat16.
 """
 
 from ml_collections import ConfigDict

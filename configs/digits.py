@@ -3,7 +3,11 @@
     python -m resnet_rs.datasets.prepare digits
     python main.py --config=configs/digits.py --workdir=DIR
 
-`make demo` runs both commands. `configs/digits.py:debug` is a few steps of a smaller network.
+`make demo` does both and shows the result. `configs/digits.py:debug` is a few steps of a smaller
+network.
+
+Expected result: 98.6 % of the 360 test digits with seed 0, and 98.3 % on average over five seeds,
+by the EMA weights (commit 33c93a6 and earlier ones; CPUs differ by a few digits).
 """
 
 from ml_collections import ConfigDict

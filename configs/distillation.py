@@ -4,7 +4,8 @@
       --config.distillation.teacher=TEACHER
 
 TEACHER is the work directory of a run or of converted weights with the same classes
-(docs/objectives.md). `digits` needs no accelerator: `make demo` trains a teacher for it.
+(docs/objectives.md). `digits` needs no accelerator; docs/objectives.md has the command of its
+teacher.
 
 "paper" is the top-1 of the student on ImageNet's validation images as published, with the teacher
 and the student named there. "ours" is the top-1 of this code.
@@ -16,7 +17,7 @@ from configs import digits
 from resnet_rs.config import default_config
 from resnet_rs.utils.errors import UserError
 
-# He et al. 2018 (arXiv 1812.01187), table 6, and GluonCV's scripts. Student ResNet-50-D, teacher
+# He et al. 2019 (arXiv 1812.01187), table 6, and GluonCV's scripts. Student ResNet-50-D, teacher
 # ResNet-152-D; with mixup, the teacher was trained with mixup too. The paper has no average of the
 # weights, so its figures compare with the raw weights here. The script's loss is half of the
 # labels' and half of the teacher's; the paper prints their sum, twice as much.

@@ -52,7 +52,7 @@ def noisy_student(ratio: int, magnitude: int, long: bool) -> dict:
     }
 
 
-# One student of `make demo`: the first 200 digits have labels, the others pseudo-labels.
+# A student on digits: the first 200 have labels, the others pseudo-labels.
 DIGITS = {
     'data.train_split': 'train[:200]',
     'pseudo_labels.ratio': 1,

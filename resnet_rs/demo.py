@@ -14,6 +14,7 @@ from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
 
 def main() -> None:
+    """Runs the command."""
     parser = CommandParser(prog='python -m resnet_rs.demo', description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
     workdir = pathlib.Path(parser.parse_args().workdir)

@@ -301,6 +301,7 @@ def main(arguments: list[str]) -> None:
 
 
 def note(text: str) -> None:
+    """Prints a line to stderr, apart from the measurements."""
     print(text, file=sys.stderr, flush=True)
 
 

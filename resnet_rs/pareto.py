@@ -9,6 +9,7 @@ from resnet_rs.utils.errors import CommandParser
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Runs the command."""
     parser = CommandParser(prog='python -m resnet_rs.pareto', description=__doc__)
     parser.add_argument('--output', required=True, metavar='DIR', help='where the pictures go')
     output = pathlib.Path(parser.parse_args(arguments).output)

@@ -15,6 +15,7 @@ from resnet_rs.utils.platforms import use_cpu
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; a user error prints one line and exits with status 2."""
     parser = CommandParser(prog='python -m resnet_rs.results', description=__doc__)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='a directory or a table')
     parser.add_argument('--output', required=True, metavar='DIR', help='where the files go')

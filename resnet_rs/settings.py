@@ -16,6 +16,7 @@ GROUPS = tuple(dict.fromkeys(name.rpartition('.')[0] for name in LISTED))
 
 
 def main() -> None:
+    """Runs the command."""
     parser = CommandParser(prog='python -m resnet_rs.settings', description=__doc__)
     parser.add_argument('names', nargs='*', metavar='NAME', help='a setting or a group')
     parser.add_argument('--markdown', action='store_true', help='as the tables of docs/configs.md')
@@ -40,6 +41,7 @@ def select(names: list[str]) -> dict[str, Setting]:
 
 
 def group_of(name: str) -> str:
+    """Returns the group of a setting: 'data' for 'data.name', '' for 'seed'."""
     return name.rpartition('.')[0]
 
 

@@ -1,9 +1,9 @@
 """Writes the page of a study: its question, table, statistics and plot (docs/sweeps.md).
 
-    python -m resnet_rs.study --sweep=configs/sweeps/NAME.py --workdir=DIR --output=DIR
+    python -m resnet_rs.study --sweep=configs/sweeps/NAME.py --workdir=DIR --output=FOLDER
 
-The sweep file describes the study in STUDY; DIR of --workdir is the directory of its runs. A run
-that has not finished is named on the page.
+The sweep file describes the study in STUDY; DIR is the directory of its runs. The page names the
+runs that have not finished.
 """
 
 import os
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser(prog='python -m resnet_rs.study', description=__doc__)
     parser.add_argument('--sweep', required=True, metavar='FILE', help='has STUDY')
     parser.add_argument('--workdir', required=True, metavar='DIR', help='of the sweep')
-    parser.add_argument('--output', required=True, metavar='DIR', help='where the page goes')
+    parser.add_argument('--output', required=True, metavar='FOLDER', help='where the page goes')
     options = parser.parse_args(arguments)
     with one_line_errors(UserError):
         from resnet_rs.run.run_log import is_reported
@@ -35,11 +35,18 @@ def main(arguments: list[str] | None = None) -> None:
             return is_reported(directory)
 
         pairs = load_sweep(options.sweep, workdir)
+        datasets = {step.data.name: None for _, step in pairs if not isinstance(step, Command)}
+        arguments = f'--sweep={options.sweep} --workdir=DIR'
         paths = write_study(
             study,
             workdir,
             options.output,
-            command=f'python -m resnet_rs.sweep --sweep={options.sweep} --workdir=DIR',
+            commands=[
+                *(f'python -m resnet_rs.datasets.prepare {name}' for name in datasets),
+                f'python -m resnet_rs.sweep {arguments}',
+                *study.commands,
+                f'python -m resnet_rs.study {arguments} --output=FOLDER',
+            ],
             unfinished=[name for name, step in pairs if not is_finished(name, step)],
         )
         for path in paths:

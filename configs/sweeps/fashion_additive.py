@@ -2,11 +2,12 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_additive.py --workdir=DIR
     python -m resnet_rs.study --sweep=configs/sweeps/fashion_additive.py \\
-      --workdir=DIR --output=PAGE
+      --workdir=DIR --output=FOLDER
 
 The rows are those of configs/additive_study.py, which the paper has for ResNet-200 on ImageNet,
-with a network of 14 layers and rates for it. All runs learn from the same 10,000 images, so that
-the network sees an image as often as in the paper. Not run.
+with a network of 14 layers and rates for it. All runs learn from the same 10,000 images. The
+short and the long schedule, 10 and 36 epochs, have nearly the proportion of the paper's, 90 and
+350; the network sees each image about a tenth as often. Not run.
 
 Estimate, from 125 ms a step on one core and not from a run: 2 minutes for each of the first two
 rows and 7 for each of the other nine, times three seeds, an hour and three quarters on two cores.

@@ -2,7 +2,7 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_distillation.py --workdir=DIR
     python -m resnet_rs.study --sweep=configs/sweeps/fashion_distillation.py \\
-      --workdir=DIR --output=PAGE
+      --workdir=DIR --output=FOLDER
 
 The teacher has twice the width and twice the resolution of the student; it is the network of
 configs/fashion_mnist.py on 55,000 images. Three seeds of each student, short and long. Not run.

@@ -2,15 +2,14 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_few_labels.py --workdir=DIR
     python -m resnet_rs.study --sweep=configs/sweeps/fashion_few_labels.py \\
-      --workdir=DIR --output=PAGE
+      --workdir=DIR --output=FOLDER
 
 Each of five seeds draws 100 labelled images a class from the first 55,000; the other 54,000 have
 no labels. Every row trains the same network for the same 2,000 steps of 64 images. A training
 takes 1.3 minutes of one core where nothing else runs, the sweep 21 minutes on two cores.
 
-configs/sweeps/fashion_few_labels_settings.py chose the settings on the validation images: for
-labels alone more augmentation and dropout, for students none but mirroring. docs/studies/few_labels
-has the results.
+configs/sweeps/fashion_few_labels_settings.py chose the settings on the validation images.
+docs/studies/few_labels has the results.
 """
 
 from collections.abc import Iterator
@@ -36,14 +35,17 @@ STUDY = Study(
     ),
     rows=(
         Row('supervised', '1,000 labels alone'),
-        Row('hard', 'and hard pseudo-labels', 'supervised'),
-        Row('soft', 'and soft pseudo-labels', 'supervised'),
+        Row('hard', '1,000 labels, hard pseudo-labels', 'supervised'),
+        Row('soft', '1,000 labels, soft pseudo-labels', 'supervised'),
         Row('noisy_student_1', 'Noisy Student, first', 'supervised'),
         Row('noisy_student_2', 'Noisy Student, second', 'supervised'),
         Row('all_labels', 'all 55,000 labels', 'supervised'),
     ),
     paired=True,
     limits=(
+        'With 1,000 labels alone, the images are cropped and augmented as in '
+        'configs/fashion_mnist.py:small, and the dropout rate is 0.2. All other rows only mirror '
+        'their images; Noisy Student adds a dropout rate of 0.2 and stochastic depth of 0.1.',
         'Rows of one seed share the labelled images and the teacher: differences are taken seed by '
         'seed. The interval of five seeds is wide.',
         'The network is small. Its settings were chosen on the validation images with the '

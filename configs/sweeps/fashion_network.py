@@ -2,7 +2,7 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_network.py --workdir=DIR
     python -m resnet_rs.study --sweep=configs/sweeps/fashion_network.py \\
-      --workdir=DIR --output=PAGE
+      --workdir=DIR --output=FOLDER
 
 configs/sweeps/fashion_settings.py chooses its settings on the validation images first. Three seeds,
 each of which evaluates the test images once, at its end. Not run.

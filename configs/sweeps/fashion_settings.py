@@ -6,7 +6,7 @@ Each run changes one setting and trains for a sixth of the epochs. The test imag
 evaluated; the best settings then go into configs/fashion_mnist.py. Not run.
 
 Estimate, from 3 times the 111 ms of a step at 32 pixels (docs/cpu_performance.md) and not from a
-run: 8 minutes each, three quarters of an hour on two cores.
+run: 8 minutes for each of the eight runs, about an hour on two cores.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_transfer.py --workdir=DIR
     python -m resnet_rs.study --sweep=configs/sweeps/fashion_transfer.py \\
-      --workdir=DIR --output=PAGE
+      --workdir=DIR --output=FOLDER
 
 A network learns the classes 0 to 4. Then 10, 100 or 1,000 images of each of the classes 5 to 9 are
 drawn: a network from scratch, three probes of its features, training of the head and then of all

@@ -317,18 +317,18 @@ def _instead_of(name: str, meaning: str, rule: Rule | None = None) -> Setting:
 
 # The settings of every evaluation NAME in config.evals, as evals.NAME.split.
 EVALUATION_SETTINGS = {
-    'source': _instead_of('data.source', 'of its data'),
+    'source': _instead_of('data.source', 'form of its data'),
     'name': _instead_of('data.name', 'tfds set'),
-    'data_dir': _instead_of('data.data_dir', 'where its data is'),
-    'split': _instead_of('data.eval_split', 'of its data'),
+    'data_dir': _instead_of('data.data_dir', 'directory of its data'),
+    'split': _instead_of('data.eval_split', 'its split'),
     'crop': _instead_of('data.eval_crop', 'centre crop'),
     'image_size': _instead_of(
         'eval.image_size', 'side of an image in pixels', SETTINGS['data.image_size'].rule
     ),
     'batch_size': _instead_of('eval.batch_size', 'images over all devices'),
-    'every': _instead_of('eval.every', 'between such evaluations'),
-    'clips': _instead_of('eval.clips', 'of a video'),
-    'crops': _instead_of('eval.crops', 'of a clip'),
+    'every': _instead_of('eval.every', 'time between two of these evaluations'),
+    'clips': _instead_of('eval.clips', 'clips of a video, whose probabilities are averaged'),
+    'crops': _instead_of('eval.crops', 'crops of a clip, whose probabilities are averaged'),
 }
 
 

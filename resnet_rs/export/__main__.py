@@ -110,9 +110,7 @@ def _contradiction(options) -> str | None:
 def _check_libraries(format: str) -> None:
     absent = [name for name in LIBRARIES.get(format, ()) if not importlib.util.find_spec(name)]
     if absent:
-        raise UserError(
-            f"--format={format} needs {' and '.join(absent)}; pip install 'resnet-rs[export]'"
-        )
+        raise UserError(f"--format={format} needs {' and '.join(absent)}; pip install '.[export]'")
 
 
 def _size(text: str) -> int | str:

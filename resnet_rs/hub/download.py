@@ -114,7 +114,7 @@ def _library():
     except ImportError as error:
         raise UserError(
             'names of the Hub need the package huggingface_hub; install it with pip install '
-            "'resnet-rs[hub]' or pip install huggingface_hub"
+            "'.[hub]' or pip install huggingface_hub"
         ) from error
 
 

@@ -260,9 +260,10 @@ class SelfGate(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch per example with probability `rate` and divides the kept by 1 - rate.
+    """Stochastic depth: drops an example's residual branch with probability `rate`.
 
-    Draws from the RNG stream 'stochastic_depth'. The expectation of the branch is kept.
+    Draws from the RNG stream 'stochastic_depth'. The branches that are kept are divided by
+    1 - rate, so that the expectation is that of the branch.
     """
 
     rate: float

@@ -54,6 +54,7 @@ class Study:
     paired: whether runs of one seed share more than that number, such as their labelled images, so
       that differences are taken seed by seed.
     limits: the limits of the study, in sentences.
+    commands: the commands of the rows that other programs make, in the sweep's directory DIR.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Study:
     rows: tuple[Row, ...]
     paired: bool = False
     limits: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

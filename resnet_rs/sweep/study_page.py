@@ -44,7 +44,7 @@ def write_study(
     directory: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    command: str,
+    commands: list[str],
     unfinished: list[str],
 ) -> list[pathlib.Path]:
     """Writes README.md, the plot and the table of a study into `output`; returns their paths.
@@ -53,18 +53,21 @@ def write_study(
       study: the description of the sweep file.
       directory: the directory of the sweep.
       output: the directory to create.
-      command: the command that runs the sweep.
+      commands: the commands that make the page, in order.
       unfinished: the names of the runs that have no result yet.
 
     Raises UserError where no run of the study has finished.
     """
     scores = {row.key: read_scores(row, directory) for row in study.rows}
     if not any(scores.values()):
-        raise UserError(f'no run of the study in {directory} has finished; run it with: {command}')
+        raise UserError(
+            f'no run of the study in {directory} has finished; run its sweep first: '
+            'python -m resnet_rs.sweep with the same --sweep and --workdir'
+        )
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     contents = {
-        'README.md': page(study, scores, facts_of(study.rows, directory), command, unfinished),
+        'README.md': page(study, scores, facts_of(study.rows, directory), commands, unfinished),
         TABLE: table(study, scores),
         f'{PLOT}.png': encode_figure(draw(study, scores), 'png'),
     }
@@ -81,7 +84,7 @@ def page(
     study: Study,
     scores: dict[str, dict[int, Score]],
     facts: dict[str, list[str]],
-    command: str,
+    commands: list[str],
     unfinished: list[str],
 ) -> str:
     """Returns the page in Markdown."""
@@ -97,7 +100,7 @@ def page(
     parts = [
         f'# {study.title}',
         study.question,
-        f'    {command}',
+        '\n'.join(f'    {command}' for command in commands),
         f'Commit {", ".join(facts["commit"]) or "unknown"}; {", ".join(facts["devices"])}; '
         f'{hours:.1f} hours of training in all, on a machine that other programs may have used.',
     ]

@@ -145,7 +145,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys, mon
     assert 'not a number between 0 and 1' in error_of(capsys, *usual, '--tolerance=0')
     monkeypatch.setitem(export.LIBRARIES, 'stablehlo', ('no_such_library',))
     line = error_of(capsys, *usual)
-    assert "needs no_such_library; pip install 'resnet-rs[export]'" in line
+    assert "needs no_such_library; pip install '.[export]'" in line
     monkeypatch.undo()
     names = workdir / 'class_names.txt'
     text = names.read_text()

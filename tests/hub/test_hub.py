@@ -362,4 +362,4 @@ def test_offline_and_not_cached(offline, seconds, tmp_path):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-    assert "pip install 'resnet-rs[hub]'" in refused()
+    assert "pip install '.[hub]'" in refused()

@@ -98,12 +98,17 @@ STUDY = Study(
 
 def test_the_page_says_what_was_run(directory, tmp_path):
     paths = write_study(
-        STUDY, directory, tmp_path / 'page', command='python -m x', unfinished=['a-seed7']
+        STUDY,
+        directory,
+        tmp_path / 'page',
+        commands=['python -m x', 'python -m y'],
+        unfinished=['a-seed7'],
     )
     text = paths[0].read_text()
     a, b = 100 * top1(directory, 'a'), 100 * top1(directory, 'b')
     assert f'| first | 4 | {a.mean():.2f} ± {a.std(ddof=1):.2f} | ' in text
     assert f'| first | {(b - a).mean():+.2f} | ' in text
+    assert '\n    python -m x\n    python -m y\n' in text
     assert '| probe | 4 | 51.50 ± 1.29 | ' in text and '| never | 0 | not run | ' in text
     assert '| elsewhere | 1 | 25.00 |  | first | ' in text
     assert '8.0 hours of training' in text and 'Commit c0ffee; 1 x cpu' in text
@@ -116,8 +121,8 @@ def test_the_page_says_what_was_run(directory, tmp_path):
 
 
 def test_wrong_requests(directory, tmp_path, capsys):
-    with pytest.raises(UserError, match='no run of the study in .* has finished; run it with: c'):
-        write_study(STUDY, tmp_path / 'none', tmp_path / 'page', command='c', unfinished=[])
+    with pytest.raises(UserError, match='no run of the study in .* has finished; run its sweep'):
+        write_study(STUDY, tmp_path / 'none', tmp_path / 'page', commands=['c'], unfinished=[])
     with pytest.raises(UserError, match="has no row 'logistic'"):
         read_scores(Row('p', '', probe='logistic'), directory)
     file = tmp_path / 'sweep.py'
