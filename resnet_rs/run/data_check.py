@@ -1,6 +1,7 @@
 """The checks of --mode=check on the data: counts, files, labels, and the network's input."""
 
 import concurrent.futures
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
@@ -42,14 +43,15 @@ def check_data(
     info = find_dataset(config.data)
     place = '' if info.name == info.directory else f', in {info.directory}'
     lines = [f'{info.name}: {info.file_format}, {count_of(info.num_classes, "class")}{place}']
-    for split in info.splits.values():
-        lines += check_split(info, split)
     used = [
         info.split(name)
         for name in dict.fromkeys((config.data.train_split, config.data.eval_split))
     ]
+    # The labels of whole splits have the numbers of all classes.
+    for split in used if info.classes else info.splits.values():
+        lines += check_split(info, split)
     for split in used:
-        if split.name not in info.splits:
+        if not info.classes and split.name not in info.splits:
             lines.append(f'{split.name}: {count_of(split.num_examples, "example")}')
     lines += check_decoding(config, info, used)
     directory = epath.Path(workdir) / 'check'
@@ -94,7 +96,7 @@ def check_split(info: DatasetInfo, split: SplitInfo) -> list[str]:
     if split.shards:
         text += f', {total_bytes(split) / 1e9:,.3g} GB'
     known = KNOWN_SIZES.get(info.name.partition(':')[0].partition('/')[0], {}).get(split.name)
-    if known:
+    if known and not info.classes:
         text += (
             ' (as expected)'
             if known == split.num_examples
@@ -185,13 +187,7 @@ def label_counts(info: DatasetInfo, split: SplitInfo) -> tuple[np.ndarray, str]:
         shard = filled[number]
         if info.file_format == 'tfrecord' and (damage := records.overlong_record(shard.filename)):
             raise UserError(f'split {split.name} cannot be read: {damage}')
-        part = SplitInfo(
-            split.name,
-            shard.take,
-            (shard,),
-            label_feature=split.label_feature,
-            label_set_feature=split.label_set_feature,
-        )
+        part = dataclasses.replace(split, num_examples=shard.take, shards=(shard,))
         elements = records.sequential_records(part, info.file_format, 0, shard.take, threads=2)
         try:
             labels = elements.map(lambda element: element['label']).as_numpy_iterator()

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from helpers import prepared
 from helpers.input_batches import folder_of, good_file
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 import input_pipeline
 from input_pipeline import eval_batches, train_batches
 from resnet_rs.config import default_config
-from resnet_rs.datasets import decoding
+from resnet_rs.datasets import decoding, splits
 from resnet_rs.run import data_check
 from resnet_rs.run.data_check import check_data
 from resnet_rs.run.report import class_title
@@ -75,6 +76,37 @@ def test_splits_that_are_parts_are_counted(no_sheets, tmp_path):
     lines = checked(config, tmp_path)
     assert 'train_without_minival: 206 examples' in lines and 'minival: 4 examples' in lines
     assert any(line.startswith('4 images of minival') for line in lines)
+
+
+@pytest.mark.parametrize('source', ['tfrecord', 'image_folder'])
+def test_some_of_the_classes(no_sheets, tmp_path, source):
+    """Examples of other classes are neither counted nor taken for damage."""
+    config = prepared.config(source)
+    config.data.classes = (2, 0)
+    config.model.num_classes = 2
+    text = '\n'.join(checked(config, tmp_path))
+    labels = np.arange(210) % 10 if source == 'tfrecord' else np.repeat(range(3), (23, 24, 25))
+    counts = np.bincount(labels)[[2, 0]]
+    assert f'train: {counts.sum()} examples in ' in text and 'WARNING' not in text
+    assert f'all examples: 2 of 2 classes, {counts.min()} to {counts.max()} each' in text
+    assert f'decoded all {counts.sum()} images, 0 failed' in text
+
+
+def test_computed_labels_are_counted(tmp_path):
+    """The records of a file are read as those of its split: here, 16 positions of two each."""
+    features = {'image': tfds.features.Image(), 'label_x_position': np.int64}
+    features = tfds.features.FeaturesDict(features)
+    path = tmp_path / 'set-train.tfrecord-00000-of-00001'
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(32):
+            example = {'image': np.zeros((8, 8, 3), np.uint8), 'label_x_position': number}
+            writer.write(features.serialize_example(features.encode_example(example)))
+    shard = splits.Shard(str(path), 0, 32, 32)
+    split = splits.SplitInfo('train', 32, (shard,), (), (), '', computed_label='x_position')
+    names = tuple(map(str, range(16)))
+    info = splits.DatasetInfo('set', str(tmp_path), 'tfrecord', names, {'train': split})
+    counts, _ = data_check.label_counts(info, split)
+    np.testing.assert_array_equal(counts, [2] * 16)
 
 
 def test_damage_is_named(no_sheets, tmp_path):
