@@ -1,10 +1,11 @@
-"""Writes the tables, plots and report.html of finished runs (docs/sweeps.md).
+"""Writes the tables, plots and report.html of evaluated runs (docs/sweeps.md).
 
     python -m resnet_rs.results SOURCE... --output=DIR
 
 SOURCE is the directory of a sweep, the work directory of a run, or a table written on another
 machine (.csv or .parquet). A row of results.csv and results.parquet is a run; results.md has a row
-per configuration, with mean and standard deviation over its seeds.
+for each configuration and the step of its last evaluation, with mean and standard deviation over
+the seeds.
 """
 
 import os

@@ -59,6 +59,10 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
             )
         )
         return 0
+    if options.hosts and not all(options.hosts.split(',')):
+        raise UserError(
+            f'--hosts={options.hosts} has an empty name; write names with commas between'
+        )
     if '://' in options.workdir and not options.print:
         raise UserError(
             f'--workdir={options.workdir} cannot be locked; use a directory that all '
@@ -68,7 +72,7 @@ def sweep(options: argparse.Namespace, environment: dict) -> int:
         from resnet_rs.sweep.schedulers import prepare, slurm
 
         runs = prepare(check_runs(pairs, workdir), workdir, options.sweep)
-        print(slurm(runs, workdir))
+        print(slurm(runs, workdir) if runs else 'every run is finished')
         return 0
     return _execute(pairs, workdir, options, environment)
 
@@ -80,9 +84,9 @@ def _execute(pairs, workdir: str, options, environment: dict) -> int:
     from resnet_rs.sweep.runner import Runner
     from resnet_rs.sweep.workers import Worker, shares_of_cores
 
+    runs = check_runs(pairs, workdir)
     directory.claim(workdir, options.sweep)
     with locked(workdir, SWEEP_LOCK) as lock:
-        runs = check_runs(pairs, workdir)
         for run in runs:
             directory.prepare(run)
         if options.hosts:
@@ -181,9 +185,11 @@ def short_table(workdir: str) -> str:
 
     It has the means over the seeds, of raw and EMA weights, and the deviation of the EMA weights.
     """
+    from resnet_rs.run.run_log import is_reported
     from resnet_rs.sweep import results
 
-    networks = results.aggregate(results.collect(workdir)[0])
+    rows = [row for row in results.collect(workdir)[0] if is_reported(row['workdir'])]
+    networks = results.aggregate(rows)
     columns = ('network', 'width', 'pixels', 'epochs', 'top-1 EMA', 'raw', 'runs')
     rows = [columns if results.are_alike(networks) else columns[:-1]]
     for row in networks:

@@ -1,7 +1,8 @@
-"""The table of finished runs: results.csv, results.parquet and results.md.
+"""The table of evaluated runs: results.csv, results.parquet and results.md.
 
-A row is a run; results.md has a row per configuration, with mean and standard deviation over its
-seeds.
+A row is a run; results.md has a row for each configuration and the step of its last evaluation,
+with mean and standard deviation over the seeds. So a run that has not ended has another row than
+the finished ones.
 """
 
 import functools
@@ -19,9 +20,10 @@ import pyarrow.parquet
 
 from resnet_rs.config import experiment_settings
 from resnet_rs.config.stored import CONFIG_FILE, read_config
-from resnet_rs.run.run_log import METRICS_FILE, read_metrics
+from resnet_rs.run.run_log import ENVIRONMENT_FILE, METRICS_FILE, read_metrics
 from resnet_rs.utils.errors import UserError, count_of, first_of
 from resnet_rs.utils.files import read_json, replacing
+from resnet_rs.utils.rules import DURATION
 
 SCORES = tuple(
     f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')
@@ -63,11 +65,12 @@ IDENTITY = (
     'width',
     'resolution',
     'epochs',
+    'step',
     'parameters',
     'multiply_adds',
     'settings',
 )
-SHOWN = ('config', 'dataset', 'width', 'resolution', 'epochs')
+SHOWN = ('config', 'dataset', 'width', 'resolution', 'epochs', 'step')
 # Columns that are averaged over seeds.
 AVERAGED = (
     *SCORES,
@@ -150,7 +153,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
         pa.Table.from_pylist([row], schema=SCHEMA)
     except (pa.ArrowException, OverflowError) as error:
         raise UserError(
-            f'{workdir / METRICS_FILE}, {CONFIG_FILE} or environment.json is damaged: '
+            f'{workdir / METRICS_FILE}, {CONFIG_FILE} or {ENVIRONMENT_FILE} is damaged: '
             f'{error}; move the run away to make the table without it'
         ) from error
     return row
@@ -164,7 +167,7 @@ def _relative(path: pathlib.Path) -> str:
 
 
 def _read_environment(workdir: pathlib.Path) -> dict:
-    path = workdir / 'environment.json'
+    path = workdir / ENVIRONMENT_FILE
     remedy = 'move the run away to make the table without it'
     environment = read_json(path, remedy)
     try:
@@ -183,14 +186,14 @@ def dataset_of(config: ml_collections.ConfigDict) -> str:
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
-    """Returns the number in the network's name, None for a name as efficientnet_b0."""
-    number = re.search(r'_(\d+)', config.model.name)
+    """Returns the layers in a network's name, 50 of resnet_3d_50, or None, of efficientnet_b0."""
+    number = re.search(r'_(\d+)(?!\d|d_)', config.model.name)
     return int(number[1]) if number else None
 
 
 def epochs_of(config: ml_collections.ConfigDict) -> float | None:
-    number, _, unit = config.duration.strip().partition(' ')
-    return float(number) if unit.startswith('epoch') else None
+    number, unit = DURATION.fullmatch(config.duration).groups()[:2]
+    return float(number) if unit == 'epoch' else None
 
 
 def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
@@ -257,7 +260,7 @@ def merge(tables: list[list[dict]]) -> list[dict]:
 
 
 def aggregate(rows: list[dict]) -> list[dict]:
-    """Returns a row for each configuration, in the order of its first run.
+    """Returns a row for each configuration and step, in the order of its first run.
 
     A row has the columns IDENTITY, 'seeds' (number of runs), 'runs' (their names) and, for each
     NAME of AVERAGED, the mean and the sample standard deviation NAME_deviation, which is None for a
@@ -313,6 +316,7 @@ def markdown(rows: list[dict]) -> str:
         'width',
         'resolution',
         'epochs',
+        'step',
         'parameters',
         'multiply-adds',
         'seeds',
@@ -342,6 +346,7 @@ def markdown(rows: list[dict]) -> str:
                 f'{row["width"]:g}',
                 row['resolution'],
                 '' if row['epochs'] is None else f'{row["epochs"]:g}',
+                f'{row["step"]:,}',
                 f'{row["parameters"]:,}',
                 f'{row["multiply_adds"]:,}',
                 row['seeds'],

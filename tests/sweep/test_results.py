@@ -33,6 +33,7 @@ def write_run(directory, *, top1=0.75, seed=0, finished=True, **settings):
         scores = {name: 0.1 for name in results.SCORES} | {'ema_top1': top1}
         lines.append({'step': 3, 'kind': 'eval', **dict.fromkeys(results.SCORES, 0.0), 'time': {}})
         lines.append({'step': 6, 'kind': 'eval', **scores, 'time': {}})
+        (directory / 'predictions.npz').touch()
     (directory / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     (directory / 'environment.json').write_text('{"devices": "8 x cpu", "commit": "abc"}')
     return directory
@@ -142,3 +143,38 @@ def test_tables_that_disagree_or_are_none(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([str(tmp_path / 'absent.csv'), f'--output={tmp_path}'])
     assert 'absent.csv cannot be read' in capsys.readouterr().err
+
+
+def test_runs_at_different_steps_are_not_averaged(tmp_path):
+    """A run that was stopped has another row than the finished ones of its configuration."""
+    for seed in (0, 1):
+        write_run(tmp_path / f'seed{seed}', seed=seed, top1=0.8)
+    path = write_run(tmp_path / 'seed2', seed=2) / 'metrics.jsonl'
+    lines = [line for line in path.read_text().splitlines() if '"step": 6' not in line]
+    path.write_text('\n'.join(lines) + '\n')
+    path.with_name('predictions.npz').unlink()
+    rows, _ = results.collect(tmp_path)
+    finished, stopped = results.aggregate(rows)
+    assert (finished['step'], finished['seeds'], finished['ema_top1']) == (6, 2, 0.8)
+    assert (stopped['step'], stopped['seeds'], stopped['ema_top1']) == (3, 1, 0.0)
+    _, line = short_table(tmp_path).splitlines()  # of the finished runs alone
+    assert '80.00 ± 0.00' in line
+    lines = [line.split(' | ') for line in results.markdown(rows).splitlines()]
+    assert [line[5] for line in lines] == ['step', '---', '6', '3']
+
+
+@pytest.mark.parametrize(
+    'settings, depth, epochs',
+    [
+        ({'model.name': 'resnet_3d_rs_50'}, 50, 3.0),
+        ({'model.name': 'resnet_3d_101'}, 101, 3.0),
+        ({'model.name': 'resnet_50d'}, 50, 3.0),
+        ({'model.name': 'efficientnet_b0', 'duration': '5 steps'}, None, None),
+        ({'duration': '4epochs'}, 14, 4.0),
+    ],
+)
+def test_depth_and_epochs(settings, depth, epochs):
+    config = digits.get_config('debug').unlock()
+    config.duration = '3 epochs'
+    config.update_from_flattened_dict(settings)
+    assert (results.depth_of(config), results.epochs_of(config)) == (depth, epochs)
