@@ -379,6 +379,12 @@ def may_change_on_resume(name: str) -> bool:
     return setting is not None and setting.change not in (Change.EXPERIMENT, Change.SEED)
 
 
+def is_of_evaluation(name: str) -> bool:
+    """Returns whether a run with another value of `name` is the same one, evaluated differently."""
+    setting = setting_of(name)
+    return setting is not None and setting.change is Change.EVALUATION
+
+
 def may_differ_between_hosts(name: str) -> bool:
     """Returns whether the hosts of one run may have different values."""
     return setting_of(name).change is Change.HOST

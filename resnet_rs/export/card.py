@@ -12,7 +12,7 @@ from resnet_rs.export.check import Agreement
 from resnet_rs.export.network import Network
 from resnet_rs.models import count_parameters
 from resnet_rs.run.report import draw_curves
-from resnet_rs.run.run_log import PREDICTIONS_FILE, read_metrics
+from resnet_rs.run.run_log import ENVIRONMENT_FILE, PREDICTIONS_FILE, read_metrics
 from resnet_rs.training.evaluation import RESULTS_DIRECTORY
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.figures import encode_figure
@@ -256,7 +256,7 @@ def _public(text: str) -> str:
 
 def _environment(workdir: pathlib.Path) -> dict | None:
     """Returns environment.json of a run, None for converted weights."""
-    path = workdir / 'environment.json'
+    path = workdir / ENVIRONMENT_FILE
     if not path.exists():
         return None
     found = read_json(path, 'remove it')

@@ -15,6 +15,7 @@ from resnet_rs.config import (
     DEFAULT_EVALUATION,
     SETTINGS,
     flatten,
+    is_of_evaluation,
     may_change_on_resume,
     mixture,
 )
@@ -36,6 +37,7 @@ from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.hub.download import is_hub_name
 from resnet_rs.hub.timm_repository import find_source_config
 from resnet_rs.run.class_names import stored_class_names
+from resnet_rs.run.run_log import is_reported
 from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_head
 from resnet_rs.utils.errors import UserError, count_of
 
@@ -173,12 +175,12 @@ def check_pseudo_labels(config: ml_collections.ConfigDict, info: DatasetInfo) ->
     check_cache(find_dataset(data), data)
 
 
-def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, str]:
-    """Returns the identity of a dataset: its name, or the path of an image folder."""
+def _dataset_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the identity of a dataset and its label: its name, or the path of a folder."""
     data = config.data
     if data.source != 'tfds':
         return data.source, os.path.abspath(data.data_dir)
-    return data.source, data.name.partition(':')[0]  # without the version
+    return data.source, data.name.partition(':')[0], data.label  # without the version
 
 
 def check_durations(config: ml_collections.ConfigDict, examples: int) -> None:
@@ -294,15 +296,24 @@ def check_same_classes(
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
     """Raises UserError unless this run can start or resume in `workdir`; writes nothing.
 
-    The configuration of a run is fixed from its first checkpoint on.
+    The configuration of a run is fixed from its first checkpoint on, and the settings of its
+    evaluation from its end on.
     """
     directory = epath.Path(workdir)
     stored = read_config(directory) if has_checkpoint(directory) else None
     if stored is not None:
         here, there = flatten(config.to_dict()), flatten(stored.to_dict())
         for name in sorted(here.keys() | there.keys()):
-            if here.get(name) != there.get(name) and not may_change_on_resume(name):
+            if here.get(name) == there.get(name):
+                continue
+            if not may_change_on_resume(name):
                 raise UserError(_refusal(directory, name, there.get(name)))
+            if is_of_evaluation(name) and is_reported(directory):
+                raise UserError(
+                    f'the finished run in {directory} was evaluated with '
+                    f'{name}={there.get(name)!r}; evaluate it with another value by --mode=eval, '
+                    f'or use {shlex.quote(f"--config.{name}={there.get(name)}")}'
+                )
     if '://' in os.fspath(workdir):
         return  # only a write shows the permissions of a bucket
     existing = pathlib.Path(workdir).absolute()

@@ -3,7 +3,7 @@
 metrics.jsonl      one JSON object a line: step, kind ('train', 'eval' or, of an evaluation in
                    config.evals, 'eval/NAME'), values, and timings and memory under 'time'; all
                    else is deterministic given the configuration
-environment.json   versions, commit, devices and command of the latest start
+environment.json   versions, commit, devices and command of the latest start before the run's end
 TensorBoard event files, written through clu
 """
 
@@ -21,6 +21,7 @@ from resnet_rs.utils.files import parse_json, read_text, replacing
 
 METRICS_FILE = 'metrics.jsonl'
 PREDICTIONS_FILE = 'predictions.npz'
+ENVIRONMENT_FILE = 'environment.json'
 PAGE_FILE = 'report.html'
 
 
@@ -44,9 +45,9 @@ class RunLog:
         kept = [line for line in read_metrics(workdir) if line['step'] <= resumed_step]
         with replacing(self._path) as partial:
             partial.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-        (epath.Path(workdir) / 'environment.json').write_text(
-            json.dumps(describe_environment(), indent=2) + '\n'
-        )
+        if not is_reported(workdir):  # else the run ended in another environment than this
+            with replacing(epath.Path(workdir) / ENVIRONMENT_FILE) as partial:
+                partial.write_text(json.dumps(describe_environment(), indent=2) + '\n')
         if not resumed_step:
             self._writer.write_hparams(
                 {

@@ -157,3 +157,14 @@ def test_a_batch_is_at_most_an_epoch():
     config.data.allow_batch_beyond_epoch = False
     config.data.repeated_augmentation = 4
     check_durations(config, 100)
+
+
+def test_a_finished_run_keeps_the_settings_it_was_evaluated_with(tmp_path):
+    write_config(tmp_path, config_of())
+    (tmp_path / 'checkpoints' / '6').mkdir(parents=True)
+    other = config_of(**{'data.eval_split': 'train[1000:]', 'data.threads': 3})
+    check_workdir(other, tmp_path)
+    (tmp_path / 'predictions.npz').touch()
+    with pytest.raises(UserError, match="evaluated with data.eval_split='validation'; .*mode=eval"):
+        check_workdir(other, tmp_path)
+    check_workdir(config_of(**{'data.threads': 3}), tmp_path)

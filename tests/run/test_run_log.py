@@ -65,3 +65,15 @@ def test_the_table_of_parameters_has_a_row_for_each_stage_and_the_sum():
         ('stem', '1', '864', '3,456'),
         ('total', '5', '992', '4,224'),
     ]
+
+
+def test_a_finished_run_keeps_its_environment(tmp_path):
+    """Its figures are of the machine and the commit that trained it."""
+    path = tmp_path / 'environment.json'
+    for finished in (False, True):
+        path.write_text('of the start before')
+        if finished:
+            (tmp_path / 'predictions.npz').touch()
+        with RunLog(tmp_path, digits.get_config('debug'), resumed_step=0):
+            pass
+        assert (path.read_text() == 'of the start before') == finished

@@ -157,6 +157,7 @@ def test_columns_of_a_head(stored, names, columns):
         ({}, True),
         ({'data.name': 'digits:1.0.0'}, True),
         ({'data.name': 'mnist'}, False),
+        ({'data.label': 'orientation'}, False),
         ({'data.source': 'image_folder', 'data.data_dir': 'digits'}, False),
     ],
 )
