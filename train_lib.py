@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 
 import jax
 import ml_collections
@@ -170,9 +171,9 @@ def train_and_evaluate(
         weights = {'raw': state.variables, 'ema': state.ema}
         evaluation = evaluate_split(evaluators[0].config, evaluators[0].step, weights, mesh)
     if evaluation and jax.process_index() == 0:
-        written = report.write(
-            workdir, config, evaluation, info.class_names, input_pipeline.eval_batches
-        )
+        own_share = evaluators[0].config.eval.batch_size // jax.process_count()
+        eval_batches = functools.partial(input_pipeline.eval_batches, batch_size=own_share)
+        written = report.write(workdir, config, evaluation, info.class_names, eval_batches)
         logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
     return state
 

@@ -1,9 +1,12 @@
-"""The host memory of one process's training input, computed from its settings."""
+"""The host memory of one process's input, computed from its settings."""
 
 import dataclasses
+import math
 
+import ml_collections
 from etils import epath
 
+from resnet_rs.config.clips import clip_shape
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.utils.errors import UserError
 
@@ -104,12 +107,16 @@ def plan_memory(
     return MemoryPlan(windows, batches, scratch, cache, prefetch, text)
 
 
-def check_evaluation(data, local_batch: int, example_bytes: int) -> None:
-    """Raises UserError if data.host_memory_gib is too small for the batches of an evaluation.
+def check_evaluation(config: ml_collections.ConfigDict, local_batch: int, image_size: int) -> None:
+    """Raises UserError if data.host_memory_gib is too small for the videos of an evaluation.
 
-    A video is as large as all its views. `data` is config.data, `local_batch` the examples of a
-    batch in this process.
+    A video is as large as all its views. `local_batch` is the number of examples of a batch in this
+    process, `image_size` their side in pixels.
     """
+    data = config.data
+    if not data.frames:
+        return
+    example_bytes = math.prod(clip_shape(config, 'eval')) * image_size**2 * 3
     needed = (data.prefetch_batches + OTHER_BATCHES) * local_batch * example_bytes
     if needed > data.host_memory_gib * GIB:
         raise UserError(

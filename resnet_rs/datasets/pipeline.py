@@ -132,8 +132,7 @@ class EvalBatches:
             )
 
         examples = ExampleFormat(source, info.num_classes, image_size, clip_shape(config, 'eval'))
-        if split.video_form:
-            check_evaluation(data, local, math.prod(examples.image_shape))
+        check_evaluation(config, local, image_size)
         self._pipeline = Pipeline(
             read,
             examples,

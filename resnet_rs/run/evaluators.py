@@ -11,8 +11,10 @@ from resnet_rs.config import DEFAULT_EVALUATION
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config
 from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.memory import check_evaluation
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.run.checkpoint import score_name
+from resnet_rs.run.preflight import naming_evaluation
 from resnet_rs.training import WEIGHTS
 from resnet_rs.training.evaluation import MEAN_PER_CLASS, Evaluation, describe_weights
 from resnet_rs.training.sharding import check_divides
@@ -105,7 +107,8 @@ def create_evaluators(
     """Returns the evaluations `names` of `config`, which preflight.check_evaluations accepts.
 
     `step` is the evaluation step, the same for all; `examples_per_epoch` of training says when
-    they are due. Raises UserError for a batch that does not divide over the mesh.
+    they are due. Raises UserError for a batch that does not divide over the mesh, and for one of
+    videos that the host memory does not hold.
     """
     evaluators = []
     for name in names:
@@ -115,6 +118,9 @@ def create_evaluators(
         setting = batch_size_setting(config, name)
         devices = count_of(mesh.size, 'device')
         check_divides(setting, of_this.eval.batch_size, mesh.size, devices)
+        with naming_evaluation(name):
+            size = of_this.eval.image_size or of_this.data.image_size
+            check_evaluation(of_this, of_this.eval.batch_size // jax.process_count(), size)
         every = to_steps(
             of_this.eval.every,
             batch_size=config.batch_size,

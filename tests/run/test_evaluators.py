@@ -7,8 +7,10 @@ import pytest
 from helpers import prepared
 
 from resnet_rs.datasets.locate import find_dataset
-from resnet_rs.run.evaluators import Evaluator, with_smaller_eval_batch
+from resnet_rs.run import evaluators
+from resnet_rs.run.evaluators import Evaluator, create_evaluators, with_smaller_eval_batch
 from resnet_rs.training.evaluation import Evaluation, describe_weights, with_mean_per_class
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,28 @@ def test_the_mean_over_classes_counts_each_class_once():
     assert described['top1_count'] == 5 and 'mean_per_class_count' not in described
     lines = Evaluator('eval', None, None, 'eval.batch_size', 1, None).describe(9, found)
     assert lines.splitlines()[0].endswith('raw: top-1 50.00 %, per class 66.67 %, loss 0.5000')
+
+
+def test_videos_that_the_memory_does_not_hold_are_told_before_the_run(monkeypatch):
+    """Each evaluation is checked: 30 views of 32 frames in batches of 64, the default one holds."""
+    config = prepared.config('image_folder', image_size=224)
+    config.evals.views = dict(clips=10, crops=3)
+    config.data.frames = 32
+    config.eval.batch_size = 64
+    monkeypatch.setattr(evaluators, 'find_dataset', lambda data: Videos())
+    mesh = types.SimpleNamespace(size=1)
+    with pytest.raises(UserError) as error:
+        create_evaluators(config, ('eval', 'views'), mesh, None)
+    needed = 64 * 30 * 32 * 224**2 * 3 * (config.data.prefetch_batches + 4) / 2**30
+    assert str(error.value).startswith(
+        f'evals.views: the evaluation needs {needed:.3g} GiB of memory for batches of 64'
+    )
+    config.data.host_memory_gib = needed + 1
+    assert len(create_evaluators(config, ('eval', 'views'), mesh, None)) == 2
+
+
+class Videos:
+    """A dataset of 64 videos."""
+
+    def split(self, name):
+        return types.SimpleNamespace(num_examples=64, name=name)
