@@ -50,3 +50,16 @@ def test_a_request_is_remembered_until_the_step_has_ended(number, status):
         signal.raise_signal(number)
         assert stop.reached(2) and stop.status == status
     assert signal.getsignal(number) is before
+
+
+def test_ctrl_c_reaches_the_service_of_several_processes(monkeypatch):
+    """JAX's service, which stops all processes after one step, handles SIGTERM alone."""
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert received == [signal.SIGTERM] and stop.status == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
