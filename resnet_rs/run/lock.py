@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from absl import logging
 from etils import epath
 
 from resnet_rs.utils.errors import UserError
@@ -83,7 +84,10 @@ def _renewed(path) -> Iterator[None]:
 
     def keep_renewing():
         while not ended.wait(RENEWAL_SECONDS):
-            renew()
+            try:
+                renew()
+            except Exception as error:  # of whichever library writes to the bucket
+                logging.warning('%s was not renewed (%s); trying again', path, error)
 
     thread = threading.Thread(target=keep_renewing, daemon=True)
     thread.start()
@@ -92,16 +96,22 @@ def _renewed(path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        path.unlink()
+        if path.exists() and _held_by(path)[1] == token:  # not expired and taken over
+            path.unlink()
 
 
 def _raise_if_held(path, token: str) -> None:
     if not path.exists():
         return
-    try:
-        held = json.loads(path.read_text())
-        owner, other, age = held['owner'], held['token'], time.time() - held['time']
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} is damaged ({error}); remove it if no run uses it') from error
+    owner, other, age = _held_by(path)
     if other != token and age < STALE_SECONDS:
         raise _held(path, owner)
+
+
+def _held_by(path) -> tuple[str, str, float]:
+    """Returns the owner in the file of a lock, its token, and the seconds since it was renewed."""
+    try:
+        held = json.loads(path.read_text())
+        return held['owner'], held['token'], time.time() - held['time']
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is damaged ({error}); remove it if no run uses it') from error

@@ -90,3 +90,31 @@ def test_the_lock_of_a_bucket_is_taken_over_when_its_owner_is_gone(tmp_path, qui
     with pytest.raises(UserError, match='is damaged .* remove it if no run uses it'):
         with lock._renewed(path):
             pass
+
+
+def test_an_error_of_a_bucket_does_not_end_the_renewal(tmp_path, quick):
+    path, calls = epath.Path(tmp_path) / RUN_LOCK, []
+
+    class Failing(type(path)):
+        def write_text(self, text):
+            calls.append(text)
+            if len(calls) == 2:
+                raise ConnectionError('the bucket does not answer')
+            return super().write_text(text)
+
+    with lock._renewed(Failing(path)):
+        deadline = time.monotonic() + 20
+        while len(calls) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not path.exists()
+
+
+def test_a_lock_that_was_taken_over_stays(tmp_path, quick):
+    path = epath.Path(tmp_path) / RUN_LOCK
+    with lock._renewed(path):
+        lock.RENEWAL_SECONDS = 60
+        time.sleep(0.1)
+        other = {'owner': 'process 1 on x', 'token': 'a', 'time': time.time()}
+        path.write_text(json.dumps(other))
+    assert json.loads(path.read_text()) == other
