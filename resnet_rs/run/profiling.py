@@ -33,16 +33,18 @@ class Profile:
             )
         self._workdir = workdir
         self._trace = contextlib.ExitStack()
+        self._step = contextlib.ExitStack()  # the annotation of the step that runs
         self._is_tracing = False
 
     def at(self, step: int, state) -> None:
         """Starts or ends the trace; call it before each step, with the previous step's state."""
+        self._step.close()
         if self._first <= step <= self._last:
             if not self._is_tracing:
                 jax.block_until_ready(state)  # keeps earlier steps out of the trace
                 self._trace.enter_context(_written_into(self._workdir, step, self._last))
                 self._is_tracing = True
-            self._trace.enter_context(jax.profiler.StepTraceAnnotation('train', step_num=step))
+            self._step.enter_context(jax.profiler.StepTraceAnnotation('train', step_num=step))
         elif self._is_tracing:
             jax.block_until_ready(state)
             self._trace.close()
@@ -52,6 +54,7 @@ class Profile:
         return self
 
     def __exit__(self, *exception):
+        self._step.close()
         self._trace.close()
 
 

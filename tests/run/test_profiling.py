@@ -1,5 +1,7 @@
 """Tests of which steps are traced; test_sharding.py reads the trace of a real run."""
 
+import contextlib
+
 import pytest
 
 from resnet_rs.config.command_line import parse_steps
@@ -61,3 +63,20 @@ def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, 
         for first, last in expected
         for line in (f'begins before {first}', f'ends before {last + 1}')
     ]
+
+
+def test_the_annotation_of_a_step_ends_with_it(monkeypatch, tmp_path):
+    log = []
+
+    @contextlib.contextmanager
+    def annotation(name, step_num):
+        log.append(f'step {step_num} begins')
+        yield
+        log.append(f'step {step_num} ends')
+
+    monkeypatch.setattr(profiling.jax.profiler, 'StepTraceAnnotation', annotation)
+    monkeypatch.setattr(profiling, '_written_into', lambda *_: contextlib.nullcontext())
+    with Profile((2, 3), tmp_path, 3) as profile:
+        for step in range(1, 4):
+            profile.at(step, ())
+    assert log == ['step 2 begins', 'step 2 ends', 'step 3 begins', 'step 3 ends']
