@@ -4,7 +4,6 @@ A sweep file describes its study in a variable STUDY; `python -m resnet_rs.study
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -14,7 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnet_rs.run.predictions import read_predictions
-from resnet_rs.run.run_log import is_reported, read_metrics
+from resnet_rs.run.run_log import (
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    is_reported,
+    read_metrics,
+)
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.files import read_json
 from resnet_rs.utils.statistics import PairedTest, mcnemar
@@ -64,6 +68,15 @@ class Study:
     limits: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        names = {row.name for row in self.rows} | {''}
+        for row in self.rows:
+            if row.against not in names:
+                raise UserError(
+                    f'the row {row.name!r} is compared with {row.against!r}, which is no row of '
+                    'the study; correct STUDY in the sweep file'
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Score:
@@ -71,11 +84,13 @@ class Score:
 
     top1: the top-1 of the EMA weights, a fraction.
     right: bool [images], which images it classified correctly; None if that is not kept.
+    label: int [images], their labels; None if they are not kept.
     seconds: the time of training and its evaluations; None without training.
     """
 
     top1: float
     right: np.ndarray | None = None
+    label: np.ndarray | None = None
     seconds: float | None = None
 
 
@@ -124,12 +139,16 @@ def _score_of(directory: pathlib.Path, probe: str) -> Score | None:
         raise UserError(f'{directory / PROBE_FILE} has no row {probe!r}; {again}')
     if (directory / RESULT_FILE).exists():
         found = read_json(directory / RESULT_FILE, again)
-        return Score(found['top1'], np.array(found['right'], bool), found['seconds'])
+        if lacking := {'top1', 'right', 'seconds'} - set(found):
+            raise UserError(f'{directory / RESULT_FILE} has no {min(lacking)!r}; {again}')
+        return Score(found['top1'], np.array(found['right'], bool), seconds=found['seconds'])
     if not is_reported(directory):
         return None
-    last = read_metrics(directory, 'eval', ('ema_top1', 'time.elapsed_seconds'))[-1]
-    right = read_predictions(directory)['ema_top1']
-    return Score(last['ema_top1'], right, last['time']['elapsed_seconds'])
+    lines = read_metrics(directory, 'eval', ('ema_top1', 'time.elapsed_seconds'))
+    if not lines:
+        raise UserError(f'{directory} has no evaluation in {METRICS_FILE}; {again}')
+    table, seconds = read_predictions(directory), lines[-1]['time']['elapsed_seconds']
+    return Score(lines[-1]['ema_top1'], table['ema_top1'], table['label'], seconds)
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -159,9 +178,7 @@ def difference(
     tests = {
         seed: mcnemar(others[seed].right, scores[seed].right)
         for seed in common
-        if scores[seed].right is not None
-        and others[seed].right is not None
-        and len(scores[seed].right) == len(others[seed].right)
+        if _same_images(scores[seed], others[seed])
     }
     if paired:
         here, there = ([side[seed].top1 for seed in common] for side in (scores, others))
@@ -183,12 +200,20 @@ def difference(
     return Difference(interval, None if np.isnan(p_value) else p_value, tests)
 
 
+def _same_images(score: Score, other: Score) -> bool:
+    """Returns whether both results have the right answers of the same images, by their labels."""
+    if score.right is None or other.right is None or len(score.right) != len(other.right):
+        return False
+    labels = score.label, other.label
+    return any(each is None for each in labels) or np.array_equal(*labels)
+
+
 def facts_of(rows: Sequence[Row], directory: str | os.PathLike) -> dict[str, list[str]]:
     """Returns the different commits and devices of the trainings of a study, in order."""
     found = {'commit': {}, 'devices': {}}
     for row in rows:
-        for path in sorted(pathlib.Path(directory).glob(f'{row.name}-seed*/environment.json')):
-            environment = json.loads(path.read_text())
+        for path in sorted(pathlib.Path(directory).glob(f'{row.name}-seed*/{ENVIRONMENT_FILE}')):
+            environment = read_json(path, 'move the run away and give the command again')
             for name, values in found.items():
-                values[str(environment.get(name))] = None
+                values[environment.get(name) or 'unknown'] = None
     return {name: list(values) for name, values in found.items()}

@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 from resnet_rs import study as command
-from resnet_rs.sweep.study import Row, Study, difference, mean_interval, read_scores
+from resnet_rs.sweep.study import Row, Study, difference, facts_of, mean_interval, read_scores
 from resnet_rs.sweep.study_page import write_study
 from resnet_rs.utils.errors import UserError
 
@@ -131,3 +131,32 @@ def test_wrong_requests(directory, tmp_path, capsys):
         command.main([f'--sweep={file}', f'--workdir={directory}', f'--output={tmp_path}/page'])
     assert 'has no STUDY; name the sweep file of a study' in capsys.readouterr().err
     assert not pathlib.Path(tmp_path / 'page').exists()
+
+
+def test_runs_on_other_images_have_no_test_of_images(directory):
+    path = directory / 'b-seed1' / 'predictions.npz'
+    with np.load(path) as found:
+        columns = dict(found)
+    np.savez(path, **columns | {'label': columns['label'] + 1})
+    here, there = (read_scores(Row(name, ''), directory) for name in 'ba')
+    assert list(difference(here, there, paired=True).of_images) == [0, 2, 3]
+
+
+def test_damaged_results_are_named(directory):
+    for name, file, text, message in (
+        ('a', 'metrics.jsonl', '', 'has no evaluation in metrics.jsonl'),
+        ('other', 'result.json', '{"top1": 1}', "result.json has no 'right'"),
+    ):
+        (directory / f'{name}-seed0' / file).write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_scores(Row(name, ''), directory)
+    path = directory / 'b-seed0' / 'environment.json'
+    path.write_text('{"comm')
+    with pytest.raises(UserError, match='environment.json is damaged'):
+        facts_of([Row('b', '')], directory)
+    (directory / 'b-seed0' / 'environment.json').write_text(
+        '{"commit": null, "devices": "1 x cpu"}'
+    )
+    assert facts_of([Row('b', '')], directory)['commit'] == ['unknown', 'c0ffee']
+    with pytest.raises(UserError, match="'b' is compared with 'c', which is no row"):
+        Study('', '', (Row('a', ''), Row('b', '', 'c')))
