@@ -15,6 +15,7 @@ from etils import epath
 from resnet_rs.training import WEIGHTS
 from resnet_rs.training.device_prefetch import DeviceBatches
 from resnet_rs.training.sharding import replicated
+from resnet_rs.utils.files import replacing
 
 SCORES = ('top1', 'top5', 'loss')
 MEAN_PER_CLASS = 'mean_per_class'
@@ -137,4 +138,5 @@ def write_predictions(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """Writes `evaluation.table` as an .npz file with an array for each column."""
     buffer = io.BytesIO()  # a bucket's files cannot be written to in any order
     np.savez_compressed(buffer, **evaluation.table)
-    epath.Path(path).write_bytes(buffer.getvalue())
+    with replacing(epath.Path(path)) as partial:
+        partial.write_bytes(buffer.getvalue())
