@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import ml_collections
 
-from resnet_rs.config import validation
+from resnet_rs.config import flatten, validation
 from resnet_rs.plan import topology as topologies
 from resnet_rs.run import preflight
 from resnet_rs.sweep.definition import Command, Pair
@@ -46,17 +46,17 @@ def dry_run(
         except UserError as error:
             raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
     topologies.prepare_environment()  # before results imports JAX
-    from resnet_rs.sweep.results import cost_of, settings_digest
+    from resnet_rs.sweep.results import cost_of
 
     estimate = planner(topology, examples, eval_examples) if topology else lambda config: Estimate()
     estimates: dict[str, Estimate] = {}
     rows, hours = [], []
     for name, config in pairs:
-        digest = settings_digest(config)
-        if digest not in estimates:
-            estimates[digest] = estimate(config)
-        rows.append(_row(name, cost_of(config), estimates[digest]))
-        hours.append(estimates[digest].chip_hours)
+        settings = str(flatten(config.to_dict()) | {'seed': None})
+        if settings not in estimates:
+            estimates[settings] = estimate(config)
+        rows.append(_row(name, cost_of(config), estimates[settings]))
+        hours.append(estimates[settings].chip_hours)
     known = [each for each in hours if each is not None]
     lines = _aligned([HEADER, *rows])
     if topology:

@@ -33,7 +33,7 @@ def draw_all(rows: list[dict]) -> dict[str, matplotlib.figure.Figure]:
     datasets = sorted({network['dataset'] for network in networks})
     for dataset in datasets:
         here = [network for network in networks if network['dataset'] == dataset]
-        prefix = '' if len(datasets) == 1 else f'{dataset}_'
+        prefix = '' if len(datasets) == 1 else f'{dataset.replace("/", "-")}_'
         costs = {
             'latency': (
                 'training time per image on one device (ms)',

@@ -23,7 +23,7 @@ def write_page(
     path = pathlib.Path(directory) / 'report.html'
     networks = aggregate(rows)
     title = f'{count_of(len(rows), "run")} of {count_of(len(networks), "configuration")}'
-    runs = {row['run']: _run_cells(row, path.parent, with_runs) for row in rows}
+    runs = [_run_cells(row, path.parent, with_runs) for row in rows]
     body = [
         f'<h1>{title}</h1>',
         '<p>Top-1 and top-5 in percent on the evaluation split; mean ± standard deviation '
@@ -35,7 +35,7 @@ def write_page(
         *(figure_image(name, figure) for name, figure in figures.items()),
         '</div>',
         '<h2>Runs</h2>',
-        _table(list(runs.values())),
+        _table(runs),
     ]
     path.write_text(document(title, body))
     return path

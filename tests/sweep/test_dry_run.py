@@ -42,6 +42,19 @@ def test_runs_are_listed_and_those_that_differ_in_the_seed_planned_once(monkeypa
     assert lines[4].startswith('v3:2x2: 20.50 chip-hours of training for 2 of 3 runs')
 
 
+def test_runs_that_differ_in_memory_alone_have_plans_of_their_own(monkeypatch):
+    """Rematerialisation makes no other experiment, but another program."""
+    planned = []
+    monkeypatch.setattr(
+        module, 'planner', lambda *_: lambda config: planned.append(config) or Estimate()
+    )
+    name, config = pairs()[0]
+    other = config.copy_and_resolve_references().unlock()
+    other.model.remat = 'block'
+    dry_run([(name, config), ('remat', other.lock())], 'v3:2x2', examples=1000)
+    assert [each.model.remat for each in planned] == ['', 'block']
+
+
 def test_without_a_plan():
     lines = dry_run(pairs()[:1], '').splitlines()
     assert len(lines) == 2

@@ -146,3 +146,14 @@ def test_nothing_to_report(tmp_path, capsys):
         command.main([f'{tmp_path}/empty', f'--output={tmp_path}/out'])
     assert 'no evaluated run in' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_runs_of_one_name_and_datasets_with_a_slash(tmp_path):
+    rows = [
+        row(run='seed0', settings='a', dataset='digits'),
+        row(run='seed0', settings='b', dataset='retina/btgraham-300'),
+    ]
+    report.write(rows, tmp_path, with_runs=False)
+    text = (tmp_path / 'report.html').read_text()
+    assert text.partition('<h2>Runs</h2>')[2].count('>seed0<') == 2
+    assert list(tmp_path.glob('retina-btgraham-300_*.png'))
