@@ -154,6 +154,7 @@ def test_what_cannot_be_evaluated_is_told_at_once(run, run_main, tmp_path):
         (['--checkpoint=best'], '--checkpoint is for --mode=eval, not for --mode=train'),
         (['--image_size=64'], 'the size of a run is --config.data.image_size'),
         (['--profile_steps=5'], "--profile_steps is '5'; write"),
+        (['--profile_steps=5:6', '--mode=check'], '--profile_steps is for --mode=train, not'),
     ],
 )
 def test_flags_in_training(arguments, message, run_main, tmp_path):

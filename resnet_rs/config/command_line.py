@@ -81,6 +81,8 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
             raise UserError(
                 f'--{name} is for --mode=eval, not for --mode={values.mode}{instead.get(name, "")}'
             )
+    if values.mode != 'train' and values['profile_steps'].present:
+        raise UserError(f'--profile_steps is for --mode=train, not for --mode={values.mode}')
     if values.predictions:
         check_predictions_file(values.predictions)
     return rest

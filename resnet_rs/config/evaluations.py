@@ -24,6 +24,15 @@ def evaluation_names(config: ml_collections.ConfigDict, only: str = '') -> tuple
     return (only,)
 
 
+def with_image_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:
+    """Returns `config` with all its evaluations at `size` pixels."""
+    changed = config.copy_and_resolve_references().unlock()
+    changed.eval.image_size = size
+    for evaluation in changed.evals.values():
+        evaluation.image_size = size
+    return changed.lock()
+
+
 def evaluation_config(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
     """Returns the configuration of a run whose default evaluation is the evaluation `name`.
 

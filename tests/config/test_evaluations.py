@@ -13,7 +13,11 @@ from resnet_rs.config import (
     may_differ_between_hosts,
 )
 from resnet_rs.config.command_line import parse_flags
-from resnet_rs.config.evaluations import evaluation_config, evaluation_names
+from resnet_rs.config.evaluations import (
+    evaluation_config,
+    evaluation_names,
+    with_image_size,
+)
 from resnet_rs.config.stored import read_config, write_config
 from resnet_rs.config.validation import check_settings
 from resnet_rs.settings import select
@@ -158,3 +162,11 @@ def test_a_flag_changes_what_the_config_file_sets(tmp_path):
 
 def test_the_list_of_settings_has_them():
     assert set(select(['evals.NAME'])) == {f'evals.NAME.{key}' for key in EVALUATION_SETTINGS}
+
+
+def test_a_size_for_all_evaluations():
+    config = with_evals(real=dict(image_size=320), v2=dict(name='imagenet_v2')).lock()
+    changed = with_image_size(config, 256)
+    for name in evaluation_names(changed):
+        assert evaluation_config(changed, name).eval.image_size == 256
+    assert config.evals.real.image_size == 320 and changed.data.image_size == 160
