@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         skip_absent_tpu()
         import_tensorflow()
         from resnet_rs.hub.timm_repository import source_config
-        from resnet_rs.multihost import connection
+        from resnet_rs.multihost import connection, hosts
         from resnet_rs.run import labelling
         from resnet_rs.utils import compilation_cache
 
@@ -46,14 +46,15 @@ def main(arguments: list[str] | None = None) -> None:
         )
         compilation_cache.enable()
         connection.connect(**config.hosts)
-        labels = labelling.label_images(
-            options.workdir,
-            options.checkpoint,
-            images,
-            path,
-            top=options.top,
-            save_every=options.save_every,
-        )
+        with hosts.ending_together(UserError):
+            labels = labelling.label_images(
+                options.workdir,
+                options.checkpoint,
+                images,
+                path,
+                top=options.top,
+                save_every=options.save_every,
+            )
         import jax
 
         if jax.process_index() == 0:
