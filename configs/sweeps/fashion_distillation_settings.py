@@ -15,20 +15,26 @@ from configs.sweeps import fashion_distillation
 
 SEED = 0
 CROP = {'data.augment': 'none'}
+MIRROR = fashion_mnist.MIRROR_ALONE
 ALONE = fashion_distillation.STUDENTS['alone']
+LONG = fashion_distillation.STUDENTS['alone_long']
 BAG_OF_TRICKS = fashion_distillation.STUDENTS['bag_of_tricks'] | CROP
 FUNMATCH = fashion_distillation.STUDENTS['funmatch'] | {'duration': fashion_distillation.SHORT}
 # name: settings
 ALONE_CHANGES = {
     'alone_augment': ALONE,
     'alone_crop': ALONE | CROP,
-    'alone_mirror': ALONE | fashion_mnist.MIRROR_ALONE,
+    'alone_mirror': ALONE | MIRROR,
     'alone_rate_0.1': ALONE | CROP | {'optimizer.learning_rate': 0.1},
     'alone_rate_0.4': ALONE | CROP | {'optimizer.learning_rate': 0.4},
+    'alone_mirror_rate_0.4': ALONE | MIRROR | {'optimizer.learning_rate': 0.4},
+    'alone_long_crop': LONG | CROP,
+    'alone_long_mirror': LONG | MIRROR,
 }
 TAUGHT = {
     'bag_of_tricks': BAG_OF_TRICKS,
     'bag_of_tricks_temperature_4': BAG_OF_TRICKS | {'distillation.temperature': 4.0},
+    'bag_of_tricks_mirror': BAG_OF_TRICKS | MIRROR,
     'funmatch': FUNMATCH,
     'funmatch_rate_2e-3': FUNMATCH | {'optimizer.learning_rate': 2e-3},
     'funmatch_area_0.8': FUNMATCH | {'data.crop_area': (0.8, 1.0)},
