@@ -38,6 +38,8 @@ TAUGHT = {
     'funmatch': FUNMATCH,
     'funmatch_rate_2e-3': FUNMATCH | {'optimizer.learning_rate': 2e-3},
     'funmatch_area_0.8': FUNMATCH | {'data.crop_area': (0.8, 1.0)},
+    'funmatch_mirror': FUNMATCH | MIRROR,
+    'funmatch_mirror_rate_1.2e-2': FUNMATCH | MIRROR | {'optimizer.learning_rate': 1.2e-2},
 }
 
 
