@@ -7,11 +7,7 @@
 The teacher has twice the width and twice the resolution of the student; it is the network of
 configs/fashion_mnist.py on 55,000 images. Three seeds of each student, short and long. Not run.
 
-Estimate, from 125 ms a step of the student on one core, twice that for the teacher's prediction
-and five times for a step of the teacher, and not from a run: half an hour for the teacher; 3
-minutes for a short student alone, 8 with the teacher, 9 and 27 for a long one; about an hour and
-three quarters on two cores. The settings are a first guess; none was chosen on the validation
-images.
+configs/sweeps/fashion_distillation_settings.py chose the settings on the validation images.
 """
 
 from collections.abc import Iterator
@@ -102,7 +98,8 @@ def student(seed: int, settings: dict, teacher_directory: str = '') -> ConfigDic
     """
     config = fashion_mnist.get_config('small').unlock()
     config.seed = seed
-    config.update_from_flattened_dict(settings)
+    config.optimizer.learning_rate = 0.4
+    config.update_from_flattened_dict(fashion_mnist.MIRROR_ALONE | settings)
     if teacher_directory:
         config.objective = 'distillation'
         config.distillation.teacher = teacher_directory

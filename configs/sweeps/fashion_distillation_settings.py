@@ -2,8 +2,8 @@
 
     python -m resnet_rs.sweep --sweep=configs/sweeps/fashion_distillation_settings.py --workdir=DIR
 
-The teacher and short students of seed 0, evaluated on the 5,000 validation images; the test images
-are not evaluated. Not run.
+The teacher and students of seed 0, evaluated on the 5,000 validation images; the test images are
+not evaluated. Not run.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,22 @@ from configs import fashion_mnist
 from configs.sweeps import fashion_distillation
 
 SEED = 0
-CROP = {'data.augment': 'none'}
 MIRROR = fashion_mnist.MIRROR_ALONE
-ALONE = fashion_distillation.STUDENTS['alone']
-LONG = fashion_distillation.STUDENTS['alone_long']
-BAG_OF_TRICKS = fashion_distillation.STUDENTS['bag_of_tricks'] | CROP
-FUNMATCH = fashion_distillation.STUDENTS['funmatch'] | {'duration': fashion_distillation.SHORT}
+CROP = {'data.augment': 'none', 'data.crop_area': (0.8, 1.0), 'data.crop_ratio': (0.9, 1.1)}
+AUGMENT = CROP | {'data.augment': 'randaugment_model_garden'}
+RATE = {'optimizer.learning_rate': 0.2}
+ALONE = fashion_distillation.STUDENTS['alone'] | RATE
+LONG = fashion_distillation.STUDENTS['alone_long'] | RATE
+BAG_OF_TRICKS = fashion_distillation.STUDENTS['bag_of_tricks'] | RATE
+FUNMATCH = {
+    **fashion_distillation.STUDENTS['funmatch'],
+    'duration': fashion_distillation.SHORT,
+    'optimizer.learning_rate': 6e-3,
+}
+CROP_HALF = CROP | {'data.crop_area': (0.5, 1.0)}
 # name: settings
 ALONE_CHANGES = {
-    'alone_augment': ALONE,
+    'alone_augment': ALONE | AUGMENT,
     'alone_crop': ALONE | CROP,
     'alone_mirror': ALONE | MIRROR,
     'alone_rate_0.1': ALONE | CROP | {'optimizer.learning_rate': 0.1},
@@ -32,12 +39,12 @@ ALONE_CHANGES = {
     'alone_long_mirror': LONG | MIRROR,
 }
 TAUGHT = {
-    'bag_of_tricks': BAG_OF_TRICKS,
-    'bag_of_tricks_temperature_4': BAG_OF_TRICKS | {'distillation.temperature': 4.0},
+    'bag_of_tricks': BAG_OF_TRICKS | CROP,
+    'bag_of_tricks_temperature_4': BAG_OF_TRICKS | CROP | {'distillation.temperature': 4.0},
     'bag_of_tricks_mirror': BAG_OF_TRICKS | MIRROR,
-    'funmatch': FUNMATCH,
-    'funmatch_rate_2e-3': FUNMATCH | {'optimizer.learning_rate': 2e-3},
-    'funmatch_area_0.8': FUNMATCH | {'data.crop_area': (0.8, 1.0)},
+    'funmatch': FUNMATCH | CROP_HALF,
+    'funmatch_rate_2e-3': FUNMATCH | CROP_HALF | {'optimizer.learning_rate': 2e-3},
+    'funmatch_area_0.8': FUNMATCH | CROP,
     'funmatch_mirror': FUNMATCH | MIRROR,
     'funmatch_mirror_rate_1.2e-2': FUNMATCH | MIRROR | {'optimizer.learning_rate': 1.2e-2},
 }
