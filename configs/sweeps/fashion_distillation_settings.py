@@ -54,7 +54,9 @@ def get_sweep(workdir: str) -> Iterator[tuple[str, ConfigDict]]:
     """Yields (name, config) of every run in the sweep's directory `workdir`."""
     for name, settings in ALONE_CHANGES.items():
         yield name, _choose(fashion_distillation.student(SEED, settings))
-    yield 'teacher', _choose(fashion_distillation.teacher())
+    teacher = fashion_distillation.teacher().unlock()
+    teacher.update_from_flattened_dict(AUGMENT)
+    yield 'teacher', _choose(teacher)
     for name, settings in TAUGHT.items():
         yield name, _choose(fashion_distillation.student(SEED, settings, f'{workdir}/teacher'))
 
