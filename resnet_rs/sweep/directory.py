@@ -9,9 +9,8 @@ import json
 import os
 import pathlib
 
-from etils import epath
-
 from resnet_rs.config.stored import write_config
+from resnet_rs.run.preflight import last_checkpoint
 from resnet_rs.run.run_log import is_reported, read_metrics
 from resnet_rs.sweep.definition import SweepRun
 from resnet_rs.utils.errors import UserError
@@ -42,10 +41,7 @@ def claim(workdir: str | os.PathLike, sweep: str) -> None:
 
 def steps_done(run: SweepRun) -> int:
     """Returns the step of the last complete checkpoint; 0 before the first."""
-    checkpoints = epath.Path(run.directory) / 'checkpoints'
-    names = [path.name for path in checkpoints.iterdir()] if checkpoints.exists() else []
-    steps = [int(name) for name in names if name.isdecimal()]
-    return max(steps, default=0)
+    return max(last_checkpoint(run.directory), 0)
 
 
 def is_finished(run: SweepRun) -> bool:
