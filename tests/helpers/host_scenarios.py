@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from resnet_rs.multihost import connection, hosts
+from resnet_rs.run.signals import StopRequest
 from resnet_rs.utils.errors import UserError
 
 LOST_AFTER = 8
@@ -66,6 +67,18 @@ def bug_on_0():
     if hosts.index() == 0:
         raise ZeroDivisionError('a bug')
     time.sleep(300)
+
+
+def ctrl_c_on_1():
+    with StopRequest() as stop:
+        for step in range(1, 3000):
+            if step == 5 and hosts.index() == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            if stop.reached(step):
+                break
+            time.sleep(0.1)
+    steps = hosts.gather('last step', str(step))
+    print(len(set(steps)), step >= 5, stop.status, flush=True)
 
 
 def end_well():

@@ -55,3 +55,11 @@ def test_a_bug_in_one_process_keeps_its_traceback_and_ends_all():
     assert 'Traceback' in errors_0 and 'ZeroDivisionError: a bug' in errors_0
     (line,) = error_lines(errors_1)
     assert 'process 0 of 2 (' in line and 'ZeroDivisionError: a bug' in line
+
+
+def test_ctrl_c_on_one_process_stops_all_after_the_same_step():
+    ended = run_scenario(2, 'ctrl_c_on_1')
+    assert [(status, output.split()) for status, output, _ in ended] == [
+        (0, ['1', 'True', '75']),
+        (0, ['1', 'True', '130']),
+    ], ended
