@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +16,7 @@ from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.hub.download import is_hub_name
 from resnet_rs.models import count_parameters
 from resnet_rs.multihost import consistency, hosts
-from resnet_rs.run import preflight
+from resnet_rs.run import preflight, provenance
 from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.run_log import parameter_table
@@ -112,9 +111,7 @@ def check_init_from(
         with open_source(config.init_from) as source:
             source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
         if is_hub_name(config.init_from):  # a branch may move between the downloads of two hosts
-            facts = {'init_from': str(source.directory)}
-            first = json.loads(hosts.gather('init_from', json.dumps(facts))[0])
-            consistency.agree('same weights', consistency.first_difference(facts, first))
+            provenance.agree('weights', {'init_from': str(source.directory)})
     return head
 
 
