@@ -12,7 +12,7 @@ from resnet_rs.models.families import family_of
 FILES_OF_SOURCES = {
     'image_folder': 'SPLIT/CLASS/*.jpg',
     'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg or SPLIT/CLASS/VIDEO.mp4',
-    'sequence_examples': 'SPLIT*.tfrecord',
+    'sequence_examples': 'SPLIT-NUMBER.tfrecord',
 }
 # Labels that datasets.computed_labels computes.
 LABELS = (
