@@ -144,7 +144,8 @@ SETTINGS = {
         'bicubic_tf1', choice('bicubic_tf1', 'bicubic', 'bicubic_antialias', 'bilinear',
                               'bilinear_antialias', 'area'), 'interpolation'),
     'data.crop_area': Setting(
-        (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image'),
+        (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image; crops '
+        "of less than 0.1 are never drawn, as in the authors' code", relation=relations.crop_area),
     'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
     'data.train_crop': Setting(
         'random', choice('random', 'evaluation'),
