@@ -68,7 +68,8 @@ SETTINGS = {
         'drop rate of the last stage; earlier stages have lower rates'),
     'model.dtype': Setting(
         'bfloat16', NETWORK['dtype'],
-        'dtype of activations; parameters, statistics, logits and loss are float32 (or float64)'),
+        'dtype of activations; parameters, statistics, logits and loss are float32 (or float64); '
+        'float64 needs JAX_ENABLE_X64=1 in the environment'),
     'model.batch_norm_momentum': Setting(
         0.0, NETWORK['batch_norm_momentum'],
         'weight of the old running statistics; 0: they are those of the last batch; 1: they never '
