@@ -150,13 +150,20 @@ def test_corrupt_record_is_named(tmp_path):
         take(input_pipeline.train_batches(config), 27)
 
 
-def test_label_outside_the_classes_is_named(tmp_path):
+@pytest.mark.parametrize(
+    'label, message',
+    [
+        (1000, 'label 1000 .* 1,000 classes in record 4 of {}'),
+        (-1, 'label -1, for none, in record 4 of {} .* of this split have no labels; name another'),
+    ],
+)
+def test_label_outside_the_classes_is_named(label, message, tmp_path):
     def change(number, example):
         if number == 4:
-            example.features.feature['label'].int64_list.value[0] = 1000
+            example.features.feature['label'].int64_list.value[0] = label
 
     config, path = rewritten(tmp_path, change)
-    with pytest.raises(UserError, match=f'label 1000 .* 1,000 classes in record 4 of {path}'):
+    with pytest.raises(UserError, match=message.format(path)):
         list(input_pipeline.eval_batches(config, split='train'))
 
 

@@ -230,6 +230,8 @@ def test_names_of_timm(name, settings, theirs):
         ('se_resnet_18d', {}, 'timm has no se_resnet_18d'),
         ('resnet_50', {'width_multiplier': 0.5}, 'timm has no resnet_50 of width 0.5'),
         ('resnet_50d', {'output_stride': 8}, 'output_stride 8'),
+        ('resnet_50d', {'width_multiplier': 0.3}, 'layers of 9 and 19 channels'),
+        ('resnet_3d_14', {}, 'timm has no resnet_3d_14'),
     ],
 )
 def test_a_network_that_timm_does_not_have_is_refused(name, settings, message):

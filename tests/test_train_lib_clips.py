@@ -15,6 +15,8 @@ from resnet_rs.run.workdir import load_workdir
 from resnet_rs.utils.errors import UserError
 
 CLIPS = dict(clips=2, crops=3, image_size=20)
+IMAGES = {'data.source': 'tfds', 'data.frames': 0, 'model.name': 'resnet_14'}
+ONE_VIEW = {'evals.views.clips': 1, 'evals.views.crops': 1}
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +69,11 @@ def test_training_and_the_average_over_views(config, small_network, no_report, t
         ({'data.frames': 0}, "'resnet_3d_rs_14', a network for clips, but data.frames is 0"),
         ({'model.name': 'resnet_rs_14'}, "'resnet_rs_14', a network for images"),
         ({'eval.crops': 2}, r'1 \(the centre\) or 3'),
-        ({'data.source': 'tfds', 'data.frames': 0, 'model.name': 'resnet_14'}, None),
+        (IMAGES, 'evals.views.clips is 2, which is for videos, but data.frames is 0; give'),
+        (IMAGES | {'evals.views.clips': 1}, 'evals.views.crops is 3, which is for videos'),
+        (IMAGES | ONE_VIEW | {'data.frame_stride': 4}, '=1$'),
+        (IMAGES | ONE_VIEW | {'eval.clips': 30}, 'or use --config.eval.clips=1'),
+        (IMAGES | ONE_VIEW, None),
     ],
 )
 def test_settings_that_conflict(config, settings, message, tmp_path):

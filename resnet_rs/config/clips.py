@@ -23,6 +23,18 @@ def crops(settings: Mapping[str, Any]) -> str:
     return ''
 
 
+def without_videos(settings: Mapping[str, Any]) -> str:
+    """Returns which setting of videos has no effect on images, or ''; a relation of the table."""
+    names = ('data.frame_stride', *(n for n in settings if n.endswith(('.clips', '.crops'))))
+    for name in names:
+        if settings[name] > 1 and not settings['data.frames']:
+            return (
+                f'{name} is {settings[name]}, which is for videos, but data.frames is 0; give the '
+                f'frames of a clip with --config.data.frames, or use --config.{name}=1'
+            )
+    return ''
+
+
 OF_DATA = {
     'data.frames': Setting(
         0,
@@ -32,7 +44,10 @@ OF_DATA = {
         relation=relations.frames,
     ),
     'data.frame_stride': Setting(
-        1, whole(1, MOST_FRAMES), 'distance from one frame of a clip to the next'
+        1,
+        whole(1, MOST_FRAMES),
+        'distance from one frame of a clip to the next',
+        relation=without_videos,
     ),
 }
 OF_EVALUATION = {

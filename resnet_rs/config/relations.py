@@ -12,7 +12,7 @@ from resnet_rs.models.families import family_of
 FILES_OF_SOURCES = {
     'image_folder': 'SPLIT/CLASS/*.jpg',
     'video_folder': 'SPLIT/CLASS/VIDEO/*.jpg or SPLIT/CLASS/VIDEO.mp4',
-    'sequence_examples': 'SPLIT*.tfrecord',
+    'sequence_examples': 'SPLIT-NUMBER.tfrecord',
 }
 # Labels that datasets.computed_labels computes.
 LABELS = (
@@ -24,6 +24,8 @@ LABELS = (
     'azimuth',
     'elevation',
 )
+# The least part of an image that a random crop covers: min_object_covered of the authors' code.
+LEAST_CROP_AREA = 0.1
 VIDEO_SOURCES = ('video_folder', 'sequence_examples')
 DEFAULT_EVALUATION = 'eval'  # its settings are eval.*, data.eval_split and data.eval_crop
 
@@ -141,6 +143,16 @@ def randaugment_operations(settings: Mapping[str, Any]) -> str:
         f'data.randaugment_operations is {chosen}, but {fixed[0]} has a fixed table of '
         "operations; use --config.data.randaugment_operations='()' or "
         '--config.data.augment=randaugment'
+    )
+
+
+def crop_area(settings: Mapping[str, Any]) -> str:
+    area = settings['data.crop_area']
+    if area[1] > LEAST_CROP_AREA or settings['data.train_crop'] != 'random':
+        return ''
+    return (
+        f'data.crop_area is {area}, but no random crop is smaller than {LEAST_CROP_AREA} of an '
+        'image; use a larger upper bound, such as --config.data.crop_area=(0.08,1.0)'
     )
 
 

@@ -68,7 +68,8 @@ SETTINGS = {
         'drop rate of the last stage; earlier stages have lower rates'),
     'model.dtype': Setting(
         'bfloat16', NETWORK['dtype'],
-        'dtype of activations; parameters, statistics, logits and loss are float32 (or float64)'),
+        'dtype of activations; parameters, statistics, logits and loss are float32 (or float64); '
+        'float64 needs JAX_ENABLE_X64=1 in the environment'),
     'model.batch_norm_momentum': Setting(
         0.0, NETWORK['batch_norm_momentum'],
         'weight of the old running statistics; 0: they are those of the last batch; 1: they never '
@@ -144,7 +145,8 @@ SETTINGS = {
         'bicubic_tf1', choice('bicubic_tf1', 'bicubic', 'bicubic_antialias', 'bilinear',
                               'bilinear_antialias', 'area'), 'interpolation'),
     'data.crop_area': Setting(
-        (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image'),
+        (0.08, 1.0), interval(0, 1), 'area of the training crop, as a fraction of the image; crops '
+        "of less than 0.1 are never drawn, as in the authors' code", relation=relations.crop_area),
     'data.crop_ratio': Setting((3 / 4, 4 / 3), interval(0), 'width / height of the training crop'),
     'data.train_crop': Setting(
         'random', choice('random', 'evaluation'),

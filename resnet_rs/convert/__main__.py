@@ -13,6 +13,7 @@ import argparse
 import importlib
 import pathlib
 
+from resnet_rs.config import SETTINGS
 from resnet_rs.hub.download import PREFIX, download
 from resnet_rs.utils.errors import (
     CommandParser,
@@ -28,6 +29,16 @@ from resnet_rs.utils.platforms import skip_absent_tpu
 
 SOURCES = ('timm', 'keras', 'tf1', 'model_garden', 'hf')
 HUB = 'hf'
+# The options without an effect: a timm or Keras file holds one set of weights, and a repository of
+# the Hub says what it holds.
+UNUSED = {
+    '--to=timm': ('num_classes', 'variant', 'image_size'),
+    '--source=timm': ('checkpoint', 'weights'),
+    '--source=keras': ('checkpoint', 'weights'),
+    '--source=tf1': ('checkpoint',),
+    '--source=model_garden': ('checkpoint',),
+    '--source=hf': ('checkpoint', 'weights', 'num_classes', 'variant'),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,12 +49,14 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error('--to writes the weights of a run; which one is --workdir=DIR')
     if options.source and (options.workdir or not options.path):
         parser.error('--source reads a file; name it as PATH, and the new directory as --output')
-    if options.source == HUB:
-        for name in ('variant', 'num_classes', 'weights'):
-            if getattr(options, name) != parser.get_default(name):
-                parser.error(f'--{name} is not for --source=hf: the repository says what it holds')
+    form = f'--to={options.to}' if options.to else f'--source={options.source}'
+    for name in UNUSED[form]:
+        if (value := getattr(options, name)) != parser.get_default(name):
+            parser.error(f'--{name}={value} has no effect with {form}; leave it out')
     skip_absent_tpu()
     with one_line_errors(UserError):
+        if options.image_size:
+            SETTINGS['data.image_size'].rule.check('--image_size', options.image_size)
         if options.to:
             export_timm(options.workdir, options.output, options.weights, options.checkpoint)
         elif options.source == HUB:
@@ -70,9 +83,7 @@ def import_weights(options: argparse.Namespace) -> None:
         weights, notes = assemble(source, network)
     except UserError as error:  # names tensors, but not the file
         raise UserError(f'{options.path}: {error}') from error
-    image_size, why = choose_image_size(options.path, network)
-    if options.image_size:
-        image_size, why = options.image_size, 'from --image_size'
+    image_size, why = choose_image_size(options.path, network, options.image_size)
     config = network_config(network, image_size, source.data)
     notes = (f'data.image_size is {image_size}: {why}', *source.notes, *notes)
     _write(options.output, config, weights, network.settings, notes)
@@ -163,7 +174,7 @@ def _parser():
         '--weights',
         choices=['ema', 'raw'],
         default='ema',
-        help='of a tf1 checkpoint or of a work directory (default: %(default)s)',
+        help='of a tf1 or model_garden checkpoint, or of a work directory (default: %(default)s)',
     )
     parser.add_argument(
         '--num_classes',

@@ -175,8 +175,8 @@ def to_state_dict(arrays: Arrays, architecture: AnyArchitecture) -> Arrays:
     """
     if problem := _not_in_timm(architecture, arrays):
         raise UserError(
-            f'timm cannot build a network with {problem}: these weights would give '
-            'wrong logits there'
+            f'timm cannot build a network with {problem}: these weights would give wrong logits '
+            'there; python -m resnet_rs.export writes files that need no timm'
         )
     state = {}
     for path, array in arrays.items():
@@ -206,6 +206,8 @@ def _torch_ndim(path):
 def _not_in_timm(architecture: AnyArchitecture, arrays: Arrays) -> str | None:
     if isinstance(architecture, efficientnet.Architecture):
         return efficientnet.problem_in_timm(architecture)
+    if architecture.axes == 3:
+        return 'clips as its input'
     for field in dataclasses.fields(architecture):
         value = getattr(architecture, field.name)
         if field.name in NOT_IN_TIMM and value != field.default:

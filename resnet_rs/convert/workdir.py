@@ -5,18 +5,32 @@ import re
 
 import ml_collections
 
-from resnet_rs.config import default_config
+from resnet_rs.config import SETTINGS, default_config
 from resnet_rs.convert.image_sizes import CLIPS_IMAGE_SIZE, IMAGE_SIZES, OTHER_IMAGE_SIZE
 from resnet_rs.convert.resnest import evaluation_settings
 from resnet_rs.convert.weights import Network
 from resnet_rs.models.families import family_of
+from resnet_rs.utils.errors import UserError
 
 
-def choose_image_size(path: pathlib.Path, network: Network) -> tuple[int, str]:
-    """Returns (pixels, reason): 'i160' in the last two parts of the path, else the default."""
+def choose_image_size(
+    path: pathlib.Path, network: Network, chosen: int | None = None
+) -> tuple[int, str]:
+    """Returns (pixels, reason): `chosen`, 'i160' in the path's last two parts, or the default.
+
+    Raises UserError for a size in the path that no configuration takes.
+    """
+    if chosen:
+        return chosen, 'from --image_size'
     for part in reversed(path.absolute().parts[-2:]):
         if match := re.search(r'(?<![a-zA-Z0-9])i(\d{2,4})(?![0-9])', part):
-            return int(match[1]), "from the file's name"
+            size, rule = int(match[1]), SETTINGS['data.image_size'].rule
+            if not rule.allows(size):
+                raise UserError(
+                    f'the name {part!r} gives an image size of {size}, but data.image_size takes '
+                    f'{rule.takes}; name the size with --image_size'
+                )
+            return size, "from the file's name"
     other = CLIPS_IMAGE_SIZE if family_of(network.name).clips else OTHER_IMAGE_SIZE
     size = IMAGE_SIZES.get(network.name, other)
     return size, f'the default of {network.name}; --image_size sets another'

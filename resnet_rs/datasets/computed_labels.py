@@ -4,7 +4,7 @@ Source: google-research/task_adaptation, task_adaptation/data/{clevr,kitti,dspri
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 _OBJECTS = {'clevr': 'objects/pixel_coords', 'kitti': 'objects/location'}  # float [objects, 3]
 
@@ -98,6 +98,13 @@ COMPUTED_LABELS = {
     'azimuth': _grouped('label_azimuth', 18, 18),
     'elevation': _grouped('label_elevation', 9, 9),
 }
+
+
+def labels_of(features: Collection[str]) -> tuple[str, ...]:
+    """Returns the labels that are computed from features alone that are among `features`."""
+    return tuple(
+        name for name, label in COMPUTED_LABELS.items() if set(label.features) <= set(features)
+    )
 
 
 def pixel_scale(data) -> int:

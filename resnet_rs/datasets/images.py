@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from resnet_rs.config.relations import LEAST_CROP_AREA
 from resnet_rs.datasets.computed_labels import pixel_scale
 from resnet_rs.utils.rules import crop_fraction
 
@@ -101,7 +102,8 @@ def image_shape(encoded):
 def random_box(shape, fraction, *, area, ratio, seed, attempts=10):
     """Draws a random (y, x, height, width), int32 [4], for Inception-style cropping.
 
-    `area` is the range of the box's fraction of the image, `ratio` that of width / height. After
+    `area` is the range of the box's fraction of the image, of which boxes below LEAST_CROP_AREA are
+    never drawn, `ratio` that of width / height. After
     `attempts` that failed TensorFlow's op returns the whole image; like the authors' code this
     function then returns the centre crop (Szegedy et al. 2015), unless `fraction` is None.
     """
@@ -109,7 +111,7 @@ def random_box(shape, fraction, *, area, ratio, seed, attempts=10):
         shape,
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=seed,
-        min_object_covered=0.1,
+        min_object_covered=LEAST_CROP_AREA,
         aspect_ratio_range=ratio,
         area_range=area,
         max_attempts=attempts,

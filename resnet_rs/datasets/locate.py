@@ -12,7 +12,7 @@ import pathlib
 import re
 
 from resnet_rs.datasets import subsets
-from resnet_rs.datasets.computed_labels import COMPUTED_LABELS
+from resnet_rs.datasets.computed_labels import COMPUTED_LABELS, labels_of
 from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.datasets.labels import read_labels
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
@@ -85,10 +85,11 @@ def find_dataset(data) -> DatasetInfo:
 
 
 @functools.lru_cache(maxsize=8)
-def find_prepared(root: str, name: str, command: str, label: str = '') -> DatasetInfo:
+def find_prepared(root: str, name: str, command: str, label: str | None = '') -> DatasetInfo:
     """Returns the tfds set `name` under `root`; its UserErrors advise to run `command`.
 
-    `label` is the name of a computed label, '' for the label that the set has.
+    `label` is the name of a computed label, '' for the label that the set has, or None for that
+    label or else the first that can be computed.
     """
     directory = _version_directory(as_path(root), name, command)
     names_there = {path.name for path in directory.iterdir()}
@@ -99,12 +100,19 @@ def find_prepared(root: str, name: str, command: str, label: str = '') -> Datase
         features = feature_metadata['featuresDict']['features']
         is_video = {'video', 'label'} <= set(features) and 'image' not in features
         kinds = [kind for kind in LABEL_FEATURES if {'image', *filter(None, kind)} <= set(features)]
+        computable = labels_of(_names_in(features)) if 'image' in features else ()
+        if label is None:
+            label = computable[0] if computable and not kinds else ''
         if label:
-            kinds = [(_check_computed(label, name, directory, features), '')]
+            if label not in computable:
+                raise _not_computable(label, name, directory, features)
+            kinds = [(next(iter(COMPUTED_LABELS[label].features)), '')]
         if not kinds and not is_video:
+            offer = f'; use --config.data.label={" or ".join(computable)}' if computable else ''
             raise UserError(
                 f'{name} in {directory} has the features {sorted(features)}: an image '
                 "classification set has 'image' and 'label', one of videos 'video' and 'label'"
+                + offer
             )
         label_feature, label_set_feature = ('label', '') if is_video else kinds[0]
         file_format = metadata.get('fileFormat') or 'tfrecord'
@@ -141,19 +149,27 @@ def find_prepared(root: str, name: str, command: str, label: str = '') -> Datase
             f'{directory / "dataset_info.json"} or features.json is damaged '
             f'({error!r:.80}): {again}'
         ) from error
-    return DatasetInfo(name, str(directory), file_format, class_names, splits)
+    return DatasetInfo(
+        name, str(directory), file_format, class_names, splits, computable_labels=computable
+    )
 
 
-def _check_computed(label: str, name: str, directory, features: dict) -> str:
-    """Returns the first of the features of a computed label; raises UserError if one is missing."""
-    needed = list(COMPUTED_LABELS[label].features)
-    for feature in ('image', *needed):
-        if feature.partition('/')[0] not in features:
-            raise UserError(
-                f'{name} in {directory} has no feature {feature!r}, from which data.label='
-                f'{label!r} is computed; it has {sorted(features)}'
-            )
-    return needed[0]
+def _names_in(features: dict) -> set[str]:
+    """Returns the names of features, of those inside of another one as 'objects/size'."""
+    names = set(features)
+    for name, feature in features.items():
+        inner = feature.get('sequence', {}).get('feature', feature).get('featuresDict', {})
+        names |= {f'{name}/{other}' for other in _names_in(inner.get('features', {}))}
+    return names
+
+
+def _not_computable(label: str, name: str, directory, features: dict) -> UserError:
+    needed = ('image', *COMPUTED_LABELS[label].features)
+    missing = next(feature for feature in needed if feature not in _names_in(features))
+    return UserError(
+        f'{name} in {directory} has no feature {missing!r}, from which data.label={label!r} is '
+        f'computed; it has {sorted(features)}'
+    )
 
 
 def _shard_files(split: dict, dataset: str, file_format: str) -> list[tuple[str, int]]:
@@ -197,13 +213,13 @@ def _class_names(directory, label_feature, features, names_there, again) -> tupl
 
 def _version_directory(root, name: str, command: str):
     """Returns the newest prepared version of 'name', 'name/config', or either with ':version'."""
-    base, _, wanted = name.partition(':')
+    base = name.partition(':')[0]
     directory = root / base
     if not root.is_dir() or not any(root.iterdir()):
         state = 'is empty' if root.is_dir() else 'does not exist'
         raise UserError(f'dataset {name} not found: data directory {root} {state}; run: {command}')
-    versions = _version_names(directory)
-    if not versions and directory.is_dir():
+    versions = prepared_versions(root, name)
+    if not _version_names(directory) and directory.is_dir():
         configs = sorted(path.name for path in directory.iterdir() if _version_names(path))
         if configs:
             names = [f'{base}/{config}' for config in configs]
@@ -211,10 +227,15 @@ def _version_directory(root, name: str, command: str):
                 f'dataset {name} has configurations: {", ".join(names)}; name one with '
                 f'--config.data.name={names[0]}'
             )
-    versions = fnmatch.filter(versions, wanted or '*')
     if not versions:
         raise UserError(f'dataset {name} is not prepared in {root}; run: {command}')
     return directory / max(versions, key=lambda text: tuple(map(int, text.split('.'))))
+
+
+def prepared_versions(root, name: str) -> list[str]:
+    """Returns the versions under `root` that `name`, which may have a ':version', allows."""
+    base, _, wanted = name.partition(':')
+    return fnmatch.filter(_version_names(root / base), wanted or '*')
 
 
 def _version_names(directory) -> list[str]:

@@ -3,6 +3,7 @@
 This is the only command of the project that downloads data. Running it again does nothing.
 """
 
+import re
 import shutil
 import types
 
@@ -44,14 +45,7 @@ def prepare(
     """
     data = types.SimpleNamespace(data_dir=data_dir, name=name)
     root = locate.data_dir(data)
-    prepared = _already_prepared(root, data)
-    if prepared:
-        if file_format not in ('', prepared.file_format):
-            raise UserError(
-                f'{name} is already prepared as {prepared.file_format} in {prepared.directory}: '
-                f'to have it as {file_format}, delete that directory or use another --data_dir'
-            )
-        print(f'{name} was already prepared.')
+    if prepared := _already_prepared(root, data, file_format):
         return prepared
 
     base = name.partition(':')[0].partition('/')[0]
@@ -71,14 +65,26 @@ def prepare(
     allow_open_files(1000)  # tfds sorts a large set with as many files
     options = dict(data_dir=str(root), file_format=file_format or 'array_record')
     try:
-        if name == 'fashion_mnist' and manual_dir:
+        if base == 'fashion_mnist' and manual_dir:
             from resnet_rs.datasets import fashion_mnist
 
+            name_and_config, _, version = name.partition(':')
+            config = name_and_config.partition('/')[2]
+            options |= dict(config=config or None, version=version or None)
             builder = fashion_mnist.FromFiles(manual, **options)
         else:
             builder = tfds.builder(name, **options)
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds has no dataset {name!r}: {str(error).splitlines()[0]}') from error
+    except (AssertionError, ValueError) as error:  # of a version, a configuration or their form
+        raise UserError(
+            f'tfds cannot build {name!r}: {_reason(error)}; its versions and configurations are on '
+            f'https://www.tensorflow.org/datasets/catalog/{base}'
+        ) from error
+    configuration = f'/{builder.builder_config.name}' if builder.builder_config else ''
+    data.name = f'{builder.name}{configuration}:{builder.version}'
+    if prepared := _already_prepared(root, data, file_format):
+        return prepared
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
         raise UserError(
             f'{name} must be downloaded by hand into {manual}: '
@@ -99,16 +105,27 @@ def prepare(
             f'{name} cannot be downloaded from here: {error}'
             + (by_hand if base == 'fashion_mnist' else '')
         ) from error
-    if builder.builder_config:
-        data.name = f'{builder.name}/{builder.builder_config.name}'
-    return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
+    return locate.find_prepared(str(root), data.name, locate.prepare_command(data), None)
 
 
-def _already_prepared(root, data) -> locate.DatasetInfo | None:
-    base = data.name.partition(':')[0]
-    if not (root / base).is_dir() or not any((root / base).rglob('dataset_info.json')):
+def _already_prepared(root, data, file_format: str) -> locate.DatasetInfo | None:
+    """Returns the set if it is there; raises UserError if it is there in another format."""
+    if not locate.prepared_versions(root, data.name):
         return None
-    return locate.find_prepared(str(root), data.name, locate.prepare_command(data))
+    found = locate.find_prepared(str(root), data.name, locate.prepare_command(data), None)
+    if file_format not in ('', found.file_format):
+        raise UserError(
+            f'{data.name} is already prepared as {found.file_format} in {found.directory}: to have '
+            f'it as {file_format}, delete that directory or use another --data_dir'
+        )
+    print(f'{data.name} was already prepared.')
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Returns the reason in a message of tfds, without the arguments before and the hints after."""
+    text = ' '.join(str(error).rpartition('}": ')[2].split())
+    return re.split(r'\.? (?:Here are|Where:)|\.$', text)[0]
 
 
 def _check_archives(base: str, manual, root) -> None:
@@ -154,7 +171,10 @@ def main(arguments=None):
             f'{split.name}: {count_of(split.num_examples, "example")} in '
             f'{count_of(len(split.shards), "file")}'
         )
-    print(f'{count_of(info.num_classes, "class")}, {info.file_format}, in {info.directory}')
+    classes = count_of(info.num_classes, 'class')
+    if any(split.computed_label for split in info.splits.values()):  # it has no label of its own
+        classes = f'a label by --config.data.label={" or ".join(info.computable_labels)}'
+    print(f'{classes}, {info.file_format}, in {info.directory}')
 
 
 if __name__ == '__main__':

@@ -94,8 +94,12 @@ def _counts(images: int, fractions: dict[str, float]) -> dict[str, int]:
 
 
 def _write(source: pathlib.Path, output: pathlib.Path, parts: dict[str, list[str]]) -> int:
-    """Links or copies all files, then renames the folder to `output`; returns the copies."""
-    partial = output.with_name(f'{output.name}.partial-{os.getpid()}')
+    """Links or copies all files, then moves them to `output` as a whole; returns the copies."""
+    output = output.absolute()
+    ending = f'.partial-{os.getpid()}'
+    # A folder that exists is not replaced, because it may be the working directory of a shell.
+    exists = output.exists()
+    partial = output / ending if exists else output.with_name(output.name + ending)
     copied = 0
     try:
         try:
@@ -104,7 +108,11 @@ def _write(source: pathlib.Path, output: pathlib.Path, parts: dict[str, list[str
                     target = partial / part / image
                     target.parent.mkdir(parents=True, exist_ok=True)
                     copied += _link_or_copy(source / image, target)
-            partial.replace(output)
+            if exists:
+                for part in parts:
+                    (partial / part).replace(output / part)
+            else:
+                partial.replace(output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:

@@ -142,6 +142,7 @@ class DatasetInfo:
       class_names: one per class, in label order.
       splits: whole splits by name, of all classes.
       classes: the numbers of those classes of the set that `class_names` are of; () for all.
+      computable_labels: the values of data.label that the features of a tfds set allow.
       read_labels: (split, file_format) -> the labels of its examples, int64 [examples].
     """
 
@@ -151,6 +152,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     splits: dict[str, SplitInfo]
     classes: tuple[int, ...] = ()
+    computable_labels: tuple[str, ...] = ()
     read_labels: Callable[[SplitInfo, str], np.ndarray] | None = None
 
     @property

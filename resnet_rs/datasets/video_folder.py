@@ -1,4 +1,4 @@
-"""Folders of videos and files of SequenceExamples, SPLIT*.tfrecord.
+"""Folders of videos and files of SequenceExamples, such as SPLIT-00000-of-00100.tfrecord.
 
 A video is a folder of its frames, SPLIT/CLASS/VIDEO/FRAME, or a file, SPLIT/CLASS/VIDEO.mp4.
 
@@ -7,6 +7,7 @@ This module does not import TensorFlow.
 
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
@@ -109,9 +110,12 @@ def frames_in(names: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> DatasetInfo:
-    """Returns the splits `wanted` of the files directory/SPLIT*.tfrecord*, in the order of names.
+    """Returns the splits `wanted` of the files directory/SPLIT-NUMBER.tfrecord, in order of names.
 
-    Their records are Model Garden's: tf.train.SequenceExample with 'clip/label/index' and
+    The number, as 00000-of-00100, also stands after '_' or '.', or at the end of the name; a split
+    of one file needs none. A file of 'train_held_out' is not one of 'train'.
+
+    The records are Model Garden's: tf.train.SequenceExample with 'clip/label/index' and
     'image/encoded'. The names of the classes are the lines of directory/class_names.txt. Raises
     UserError for missing and for damaged files.
     """
@@ -123,7 +127,12 @@ def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> 
     splits = {}
 
     def files_of(name):
-        return sorted(path for path in directory.glob(f'{name}*.tfrecord*') if path.is_file())
+        numbered = re.compile(re.escape(name) + r'([-_.]\d.*)?\.tfrecord.*')
+        return sorted(
+            path
+            for path in directory.glob(f'{name}*.tfrecord*')
+            if path.is_file() and numbered.fullmatch(path.relative_to(directory).as_posix())
+        )
 
     for name in _whole_splits(wanted, files_of):
         files = files_of(name)
@@ -136,8 +145,8 @@ def find_sequence_examples(directory: pathlib.Path, wanted: tuple[str, ...]) -> 
         )
     if not splits:
         raise UserError(
-            f'{directory} has no files {", ".join(f"{name}*.tfrecord" for name in wanted)}; name '
-            'its splits with --config.data.train_split and --config.data.eval_split'
+            f'{directory} has no files {", ".join(f"{name}-NUMBER.tfrecord" for name in wanted)}; '
+            'name its splits with --config.data.train_split and --config.data.eval_split'
         )
     return DatasetInfo(str(directory), str(directory), 'tfrecord', names, splits)
 

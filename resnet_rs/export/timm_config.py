@@ -82,8 +82,14 @@ def _widths(name: str, architecture) -> dict:
         return {}
     if len(architecture.stem_layers) == 1:  # timm's 7x7 stem has 64 channels in any case
         raise _not_in_timm(f'{name} of width {architecture.width_multiplier}')
+    narrow, *_, wide = (features for features, _, _ in architecture.stem_layers)
+    if wide != 2 * narrow:  # two widths that are cut to integers
+        raise _not_in_timm(
+            f'{name} of width {architecture.width_multiplier}, whose stem has layers of {narrow} '
+            f'and {wide} channels (timm: of {narrow} and {2 * narrow})'
+        )
     return {
-        'stem_width': architecture.stem_layers[0][0],
+        'stem_width': narrow,
         'channels': [architecture.width(width) for width in STAGE_WIDTHS],
     }
 

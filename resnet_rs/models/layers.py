@@ -147,8 +147,19 @@ def group_means(of_examples: jax.Array, groups: int) -> jax.Array:
 
 
 def group_count(x: jax.Array, group_size: int | None) -> int:
-    """Returns the number of groups of `group_size` examples in a batch; None: one group."""
-    return x.shape[0] // (group_size or x.shape[0])
+    """Returns the number of groups of `group_size` examples in a batch; None or 0: one group.
+
+    Raises UserError, when the call is traced, unless the groups divide the batch.
+    """
+    examples = x.shape[0]
+    if not group_size:
+        return 1
+    if group_size < 0 or examples % group_size:
+        raise UserError(
+            f'batch_norm_group_size is {group_size}, but the batch has {examples} examples; use a '
+            'divisor of it, or None for one group of all'
+        )
+    return examples // group_size
 
 
 class BatchNorm(nn.Module):

@@ -19,7 +19,8 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
     Every network is called as `model.apply(variables, images, train, output)` (resnet.ResNet).
     `num_classes` None leaves out the head; `dtype` is that of the activations; `overrides` are
     fields of the family's `Architecture` (of ResNets: width_multiplier, dropout_rate, ...).
-    Raises UserError for an unknown name or override and for a value that its rule does not allow.
+    Raises UserError for an unknown name or override, for a value that its rule does not allow, and
+    for float64 where JAX would replace it by float32.
     """
     if name not in network_names():
         RULES['name'].check('name', name)
@@ -49,6 +50,11 @@ def _dtype(dtype) -> jnp.dtype:
         rule.check('dtype', dtype)
         raise
     rule.check('dtype', known.name)
+    if jax.dtypes.canonicalize_dtype(known) != known:
+        raise UserError(
+            f'dtype is {known.name!r}, which JAX replaces by float32 in this process; set '
+            'the environment variable JAX_ENABLE_X64=1, or use another dtype'
+        )
     return known
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from resnet_rs.config import eval_image_size
+from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets.file_cache import check_cache
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.pipeline import EvalBatches
@@ -76,7 +77,8 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` are {name: value} in place of those of its configuration; a value of None replaces
-    nothing. Raises UserError for data or a split that do not exist, and for a network for clips.
+    nothing. Of other data it takes their own label. Raises UserError for settings that the table
+    does not allow, for data or a split that do not exist, and for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
     if config.data.frames > 1:
@@ -84,15 +86,24 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
             f'{config.model.name} in {workdir} takes clips of {config.data.frames} frames, and '
             'labelling and probes are for networks for images; name another --workdir'
         )
+    data = _kind_of(config.data)
     config.update_from_flattened_dict(
         {name: value for name, value in (settings or {}).items() if value is not None}
     )
+    if data != _kind_of(config.data):
+        config.data.label = ''  # which is computed from features of one set
     config.data.train_split = config.data.eval_split = split
     if config.data.cache == 'memory':
         config.data.cache = ''
+    check_settings(config)
     info = find_dataset(config.data)
     check_cache(info, config.data)
     return Images(config.lock(), info, info.split(split))
+
+
+def _kind_of(data: ml_collections.ConfigDict) -> tuple[str, str]:
+    """Returns the source and the name of a set, without its version."""
+    return data.source, data.name.partition(':')[0]
 
 
 def label_images(

@@ -34,6 +34,7 @@ def add_to_window(
     """Returns the window of `state` with a step more; after every `log_every` it begins anew.
 
     `sums` are the sums over the step's examples, `norms` the WATCHED numbers other than the loss.
+    The dtypes of the window stay, also where those of a step are float64.
     """
     window = state.window
     starts = state.step % log_every == 0
@@ -41,10 +42,11 @@ def add_to_window(
     watched = norms | {'loss': sums['loss'] / jnp.maximum(sums['examples'], 1)}
     now = jnp.stack([watched[name] for name in WATCHED])
     is_first = (window['nonfinite_step'] == NOT_YET) & ~jnp.isfinite(now).all()
-    return added | {
+    changed = added | {
         'nonfinite_step': jnp.where(is_first, state.step + 1, window['nonfinite_step']),
         'nonfinite_norms': jnp.where(is_first, now, window['nonfinite_norms']),
     }
+    return {name: value.astype(window[name].dtype) for name, value in changed.items()}
 
 
 def first_nonfinite(window: dict) -> tuple[int, dict[str, float]] | None:

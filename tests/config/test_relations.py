@@ -30,6 +30,7 @@ from resnet_rs.utils.errors import UserError
             {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
             'autoaugment_v0 has a fixed table',
         ),
+        ({'data.crop_area': (0.05, 0.1)}, 'is (0.05, 0.1), but no random crop is smaller than 0.1'),
     ],
 )
 def test_settings_that_disagree_are_refused(settings, message):

@@ -14,7 +14,10 @@ from helpers.foreign_weights import (
 )
 
 from resnet_rs.convert.__main__ import main
+from resnet_rs.convert.timm import to_state_dict
+from resnet_rs.models import create_model
 from resnet_rs.run.workdir import load_workdir
+from resnet_rs.utils.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -140,3 +143,28 @@ def test_what_timm_cannot_build_is_not_written(state, tmp_path, capsys):
         main(['--to=timm', f'--workdir={work}', f'--output={back}'])
     assert "activation 'swish'" in capsys.readouterr().err
     assert not back.exists()
+
+
+@pytest.mark.parametrize('name', ['resnet_3d_14', 'resnet_3d_rs_14'])
+def test_timm_has_no_networks_for_clips(name):
+    with pytest.raises(UserError, match='timm cannot build a network with clips as its input'):
+        to_state_dict({}, create_model(name).architecture)
+
+
+def test_an_image_size_that_no_command_would_read_is_refused(state, refuse, tmp_path):
+    file = save(state, tmp_path / 'a_i12.safetensors')
+    assert "'a_i12.safetensors' gives an image size of 12" in refuse('timm', file)
+    for source in ('timm', 'hf'):  # before it looks for the file
+        assert '--image_size is 8; it takes' in refuse(source, 'a/none', '--image_size=8')
+
+
+def test_an_option_without_effect_is_refused(refuse, tmp_path, capsys):
+    for source in ('timm', 'keras', 'tf1', 'model_garden'):
+        message = f'--checkpoint=7 has no effect with --source={source}; leave it out'
+        assert message in refuse(source, 'none', '--checkpoint=7')
+    for source in ('timm', 'keras'):
+        assert '--weights=raw has no effect' in refuse(source, 'none', '--weights=raw')
+    for option in ('--num_classes=3', '--variant=v1', '--image_size=64'):
+        with pytest.raises(SystemExit, match='2'):
+            main(['--to=timm', '--workdir=none', f'--output={tmp_path}/a.safetensors', option])
+        assert f'{option} has no effect with --to=timm' in capsys.readouterr().err

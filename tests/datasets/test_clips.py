@@ -1,6 +1,7 @@
 """Videos: which frames of which video, with which crop, from each kind of data."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from resnet_rs.augment.geometric import rotate
 from resnet_rs.datasets import clips, digits, moving_digits, pipeline
 from resnet_rs.datasets.prepare import prepare
 from resnet_rs.datasets.splits import SplitInfo
+from resnet_rs.datasets.video_folder import find_sequence_examples
 from resnet_rs.utils.errors import UserError
 
 SEQUENCES = SplitInfo('train', 1, video_form='sequence')
@@ -219,6 +221,23 @@ def test_evaluation_takes_every_video_once(source):
     views = np.concatenate([batch['image'] for batch in batches])
     assert views.shape[1:] == (6, 4, 20, 20, 3)
     assert numbers_of(views[0])[:2].tolist() == [[0, 2, 4, 6], [2, 4, 6, 8]]
+
+
+def test_files_of_another_split_are_not_taken(sequence_examples, tmp_path):
+    """A split has its own files alone, also where its name begins another one."""
+    (tmp_path / 'class_names.txt').write_text('class0\nclass1\n')
+    [file] = sequence_examples.glob('train-*')
+    names = ['train-00000-of-00002.tfrecord', 'train_1.tfrecord', 'train.tfrecord-00003-of-00004']
+    names += ['train.tfrecord', 'train.5.tfrecord.gz']
+    others = ['train_held_out-00000-of-00001.tfrecord', 'trained.tfrecord', 'train2-1.tfrecord']
+    for name in [*names, *others, 'validation-00000-of-00001.tfrecord']:
+        (tmp_path / name).symlink_to(file)
+    info = find_sequence_examples(tmp_path, ('train', 'train2', 'val'))
+    found = {
+        name: [pathlib.Path(file).name for file in split.files]
+        for name, split in info.splits.items()
+    }
+    assert found == {'train': sorted(names), 'train2': ['train2-1.tfrecord']}
 
 
 def linked(source, root):

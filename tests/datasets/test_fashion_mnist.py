@@ -60,16 +60,18 @@ def test_examples_are_those_of_the_files(files, tmp_path_factory):
 def test_changed_and_missing_files_are_refused(files, tmp_path_factory):
     directory, _ = files
     root = tmp_path_factory.mktemp('data')
+    arguments = dict(data_dir=str(root), manual_dir=str(directory))
+    with pytest.raises(UserError, match='cannot be loaded at version 1.0.0, only: 3.0.1'):
+        prepare.prepare('fashion_mnist:1.0.0', **arguments)
     labels = directory / 't10k-labels-idx1-ubyte'
     contents = bytearray(labels.read_bytes())
     contents[-1] ^= 1
     labels.write_bytes(contents)
-    arguments = dict(data_dir=str(root), manual_dir=str(directory))
     with pytest.raises(UserError, match='t10k-labels-idx1-ubyte is not the published file'):
         prepare.prepare('fashion_mnist', **arguments)
     labels.unlink()
     with pytest.raises(UserError, match='neither t10k-labels-idx1-ubyte.gz nor'):
-        prepare.prepare('fashion_mnist', **arguments)
+        prepare.prepare('fashion_mnist:3.0.1', **arguments)
     (directory / 'train-images-idx3-ubyte.gz').write_bytes(b'\x1f\x8b\x08\x00')
     with pytest.raises(UserError, match='train-images-idx3-ubyte.gz cannot be read'):
         prepare.prepare('fashion_mnist', **arguments)

@@ -1,12 +1,16 @@
 """The command that prepares datasets, without a network."""
 
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from helpers import prepared
 
-from resnet_rs.datasets import prepare
+from resnet_rs.config import default_config
+from resnet_rs.datasets import locate, prepare
 from resnet_rs.utils.errors import UserError
 
 
@@ -59,3 +63,64 @@ def test_full_disk_is_told_before_the_work(tmp_path, monkeypatch):
 def test_unknown_dataset(tmp_path):
     with pytest.raises(UserError, match="no dataset 'imagnet'"):
         prepare.prepare('imagnet', data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    'name, reason',
+    [
+        ('mnist:9.9.9', 'Dataset mnist cannot be loaded at version 9.9.9, only: 3.0.1; its'),
+        ('mnist/foo', 'BuilderConfig foo not found with version 3.0.1; its versions'),
+        (
+            'mnist:',
+            r'of the following format: dataset_name\[/config_name\]\[:version\]\[/kwargs\]; its',
+        ),
+    ],
+)
+def test_unknown_version_or_configuration(name, reason, tmp_path):
+    with pytest.raises(UserError, match=f'tfds cannot build {name!r}: .*{reason}'):
+        prepare.prepare(name, data_dir=str(tmp_path))
+
+
+def test_another_version_than_the_one_there(tmp_path):
+    source = f'{prepared.data_dir("digits", "array_record")}/digits/1.0.0'
+    shutil.copytree(source, tmp_path / 'digits' / '0.9.0')
+    with pytest.raises(UserError, match='cannot be loaded at version 1.0.1, only: 1.0.0'):
+        prepare.prepare('digits:1.0.1', data_dir=str(tmp_path))
+
+
+class Objects(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """An image with objects and no label, as tfds's clevr has them."""
+
+    VERSION = tfds.core.Version('3.1.0')
+    name = 'clevr'
+
+    def _info(self):
+        size = tfds.features.ClassLabel(names=['small', 'large'])
+        place = tfds.features.Tensor(shape=(3,), dtype=np.float32)
+        objects = tfds.features.Sequence({'size': size, 'pixel_coords': place})
+        features = {'image': tfds.features.Image(), 'objects': objects}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        objects = {'size': [0] * 3, 'pixel_coords': np.zeros((3, 3), np.float32)}
+        yield 0, {'image': np.zeros((8, 8, 3), np.uint8), 'objects': objects}
+
+
+def test_a_set_without_a_label_of_its_own_offers_computed_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tfds, 'builder', lambda name, **options: Objects(**options))
+    for _ in range(2):  # the second one finds it
+        prepare.main(['clevr', f'--data_dir={tmp_path}'])
+        *_, train, line = capsys.readouterr().out.splitlines()
+        assert train == 'train: 1 example in 1 file'
+        labels = 'count_all or closest_object_distance'
+        assert line.startswith(f'a label by --config.data.label={labels}, array_record, in ')
+    data = default_config().data
+    data.update(name='clevr', data_dir=str(tmp_path), eval_split='train')
+    with pytest.raises(UserError, match=f'; use --config.data.label={labels}'):
+        locate.find_dataset(data)
+    data.label = 'closest_vehicle_distance'
+    with pytest.raises(UserError, match="has no feature 'objects/location', from which"):
+        locate.find_dataset(data)

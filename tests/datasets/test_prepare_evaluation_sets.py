@@ -180,6 +180,11 @@ def test_v2_has_the_labels_of_imagenet(v2_config):
         preflight.check_config(v2_config, 'unused')
 
 
+def test_the_default_configuration_is_found(v2_config, capsys):
+    prepare('imagenet_v2', data_dir=v2_config.data.data_dir)
+    assert 'imagenet_v2/matched-frequency:3.0.0 was already prepared' in capsys.readouterr().out
+
+
 def test_numbered_folders_are_in_the_order_of_their_numbers(v2_config, tmp_path):
     files = locate.as_path(v2_config.data.data_dir) / 'files'
     shutil.copytree(files / 'imagenetv2-matched-frequency-format-val', tmp_path / 'test')

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers import prepared
-from helpers.input_batches import take
+from helpers.input_batches import folder_of, good_file, take
 
 import input_pipeline
 from configs import digits, pseudo_labels
@@ -184,6 +184,28 @@ def test_a_batch_holds_both_kinds_and_each_has_its_own_position(file):
         np.testing.assert_array_equal(later[1][name], batches[199][name])
         joined = np.concatenate([half[name] for half in halves])
         np.testing.assert_array_equal(joined, batches[198][name])
+
+
+def test_images_without_labels_are_a_folder_of_one_class(tmp_path):
+    """As docs/objectives.md says; the labels are of ten classes, the folder has one."""
+    folder = folder_of(tmp_path, [good_file()] * 12)
+    folder.data.train_split = folder.data.eval_split = 'train'
+    info = find_dataset(folder.data)
+    found = labels_of(
+        certain(np.arange(12) % 10, np.full(12, 0.9)),
+        source='image_folder',
+        name='',
+        split='train',
+        data=data_digest(info, info.split('train')),
+    )
+    found.write(tmp_path / 'labels.npz')
+    settings = {'pseudo_labels.data_dir': str(tmp_path)}
+    config = small_config(tmp_path / 'labels.npz', **settings)
+    check_pseudo_labels(config, find_dataset(config.data))
+    batch = next(input_pipeline.train_batches(config))
+    own = batch['index'][batch['is_pseudo']]
+    assert sorted(own) == list(range(12))
+    np.testing.assert_array_equal(batch['label'][batch['is_pseudo']], own % 10)
 
 
 def test_every_micro_batch_has_both_kinds_in_the_ratio(file):

@@ -80,6 +80,17 @@ def test_every_image_goes_into_one_part_of_its_class(tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ['out', 'source']
 
 
+def test_an_empty_folder_stays_and_gets_the_parts(tmp_path, monkeypatch, capsys):
+    source = write_source(tmp_path / 'source', {'ant': 4})
+    output = tmp_path / 'out'
+    output.mkdir()
+    monkeypatch.chdir(output)
+    status, out, err = run(capsys, source, '--output=.')
+    assert (status, err) == (0, '') and out.endswith('4 linked into .\n')
+    assert sorted(os.listdir('.')) == ['train', 'validation']  # of the folder of the shell
+    assert sorted(files_of(output).values()) == sorted(files_of(source))
+
+
 def test_parts_depend_on_names_and_seed_alone(tmp_path):
     results = []
     for number, (order, seed) in enumerate(((sorted, 0), (shuffled, 0), (sorted, 1))):

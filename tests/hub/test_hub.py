@@ -175,10 +175,10 @@ def test_convert_predict_and_export_take_the_name(hub, variables, tmp_path, caps
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] and CLASSES[0] in printed[0]
 
-    for option in ('--num_classes=5', '--variant=v1', '--weights=raw'):
+    for option in ('--num_classes=5', '--variant=v1', '--weights=raw', '--checkpoint=7'):
         with pytest.raises(SystemExit):
             convert.main(['--source=hf', NAME, f'--output={tmp_path / "more"}', option])
-        assert 'is not for --source=hf' in capsys.readouterr().err
+        assert f'{option} has no effect with --source=hf' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         convert.main(['--source=hf', 'timm/none', f'--output={tmp_path / "more"}'])
     assert 'the Hub has no repository timm/none' in capsys.readouterr().err

@@ -133,3 +133,10 @@ def test_unknown_names_and_settings_are_explained():
         create_model('resnetrs_50')
     with pytest.raises(UserError, match="no setting 'widht'"):
         create_model('resnet_rs_50', widht=2)
+
+
+def test_float64_is_refused_where_jax_would_compute_in_float32():
+    with pytest.raises(UserError, match="dtype is 'float64', which .* variable JAX_ENABLE_X64=1,"):
+        create_model('resnet_18', dtype='float64')
+    with jax.enable_x64():
+        assert create_model('resnet_18', dtype='float64').architecture.dtype == 'float64'

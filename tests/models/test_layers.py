@@ -14,7 +14,9 @@ from resnet_rs.models.layers import (
     SqueezeExcite,
     StochasticDepth,
     average_pool,
+    group_count,
 )
+from resnet_rs.utils.errors import UserError
 
 
 def random(shape, seed=0):
@@ -53,6 +55,17 @@ def test_batch_norm_groups_are_separate_batches():
     for name in ('mean', 'var'):
         expected = np.mean([part_stats[name] for _, part_stats in parts], axis=0)
         np.testing.assert_allclose(stats[name], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('group_size, groups', [(None, 1), (0, 1), (5, 2), (10, 1)])
+def test_groups_divide_the_batch(group_size, groups):
+    assert group_count(random((10, 2, 2, 3)), group_size) == groups
+
+
+@pytest.mark.parametrize('group_size', [4, 20, -1])
+def test_groups_that_do_not_divide_the_batch_are_refused(group_size):
+    with pytest.raises(UserError, match=f'batch_norm_group_size is {group_size}, but the batch'):
+        apply_batch_norm(random((10, 2, 2, 3)), momentum=0.0, group_size=group_size)
 
 
 def test_batch_norm_statistics_are_float32_for_bfloat16():

@@ -14,6 +14,7 @@ from helpers.whole_runs import Killed, train_until_killed, without_time
 
 import train_lib
 from resnet_rs import pseudo_label
+from resnet_rs.config.stored import write_config
 from resnet_rs.datasets.pseudo_labels import PseudoLabels
 from resnet_rs.models import init_variables
 from resnet_rs.run import labelling
@@ -147,6 +148,23 @@ def test_labels_are_the_probabilities_of_the_teacher(teacher, file):
     np.testing.assert_array_equal(labels.label[batch['index']], batch['label'])
     assert labels.mask.all() and len(labels.label) == EXAMPLES
     np.testing.assert_allclose(labels.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_settings_from_flags_are_checked(tmp_path):
+    config = digits_config()
+    directory, config.data.data_dir = config.data.data_dir, ''
+    config.data.name, config.data.label = 'dsprites', 'x_position'
+    write_config(tmp_path, config)
+    digits = {'data.name': 'digits', 'data.data_dir': directory}
+    for settings, message in (
+        (digits | {'data.classes': (3, 3)}, r'data.classes is \(3, 3\); it takes different'),
+        ({'data.source': 'image_folder'}, 'but data.data_dir is empty; name the folder'),
+        ({'eval.image_size': 8}, 'eval.image_size is 8; it takes'),
+    ):
+        with pytest.raises(UserError, match=message):
+            labelling.find_images(tmp_path, 'train', settings)
+    images = labelling.find_images(tmp_path, 'train', digits)
+    assert images.config.data.label == '' and images.info.num_classes == 10
 
 
 def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatch, tmp_path):

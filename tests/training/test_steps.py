@@ -1,6 +1,7 @@
 """One training step: the same on any devices, micro-batches and groups; results in numpy."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,13 @@ from resnet_rs.training.steps import (
     create_eval_step,
     create_program,
 )
-from resnet_rs.training.window import NOT_YET, first_nonfinite
+from resnet_rs.training.window import (
+    NOT_YET,
+    WATCHED,
+    add_to_window,
+    empty_window,
+    first_nonfinite,
+)
 from resnet_rs.utils.errors import UserError
 
 EXAMPLES = 1437
@@ -238,6 +245,20 @@ def test_the_first_nonfinite_step_is_remembered():
     # The loss of the metrics is a mean over several steps; the norms are those of one.
     for name in ('gradient_norm', 'parameter_norm', 'update_norm'):
         np.testing.assert_equal(numbers[name], float(history[step - 1][name]))
+
+
+def test_a_window_keeps_its_dtypes_in_float64():
+    """A compiled step takes its own window again."""
+    with jax.enable_x64():
+        window = empty_window(('top1',))
+        state = types.SimpleNamespace(window=window, step=jnp.int32(0))
+        sums = {name: jnp.float64(2) for name in ('loss', 'top1', 'examples')}
+        norms = {name: jnp.float64(1) for name in WATCHED[1:]}
+        found = add_to_window(state, sums, norms, log_every=3)
+    assert {name: value.dtype for name, value in found.items()} == {
+        name: value.dtype for name, value in window.items()
+    }
+    assert found['loss'] == 2
 
 
 def test_numbers_of_a_nonfinite_step_have_the_names_of_a_stored_window():
