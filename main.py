@@ -11,8 +11,7 @@ import json
 from absl import app, flags
 from ml_collections import config_flags
 
-from resnet_rs.config import command_line
-from resnet_rs.config.evaluations import with_image_size
+from resnet_rs.config import command_line, evaluations
 from resnet_rs.run import preflight
 from resnet_rs.utils import log_lines, platforms
 from resnet_rs.utils.errors import UserError, one_line_errors
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> None:
     config, workdir = preflight.with_sizes_of_data(CONFIG.value), WORKDIR.value
     profile_steps = command_line.parse_steps(PROFILE_STEPS.value)
     if MODE.value == 'eval':
-        config = with_image_size(config, IMAGE_SIZE.value) if IMAGE_SIZE.value else config
+        config = evaluations.with_image_size(config, IMAGE_SIZE.value)
         preflight.check_evaluation(config, workdir, EVALUATION.value)
     else:
         preflight.check_config(config, workdir)

@@ -24,8 +24,12 @@ def evaluation_names(config: ml_collections.ConfigDict, only: str = '') -> tuple
     return (only,)
 
 
-def with_image_size(config: ml_collections.ConfigDict, size: int) -> ml_collections.ConfigDict:
-    """Returns `config` with all its evaluations at `size` pixels."""
+def with_image_size(
+    config: ml_collections.ConfigDict, size: int | None
+) -> ml_collections.ConfigDict:
+    """Returns `config` with all its evaluations at `size` pixels; None leaves them as they are."""
+    if size is None:
+        return config
     changed = config.copy_and_resolve_references().unlock()
     changed.eval.image_size = size
     for evaluation in changed.evals.values():

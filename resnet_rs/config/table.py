@@ -113,8 +113,7 @@ SETTINGS = {
     'model.remat': Setting(
         '', NETWORK['remat'],
         'rematerialisation: what the backward pass recomputes to save memory '
-        '(docs/deep_networks.md)', Change.RESUME,
-        relation=relations.remat),
+        '(docs/deep_networks.md)', Change.RESUME, relation=relations.remat),
 
     'data.source': Setting(
         'tfds', choice('tfds', *relations.FILES_OF_SOURCES), 'form of the data (docs/video.md)'),
