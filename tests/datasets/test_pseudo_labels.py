@@ -187,7 +187,7 @@ def test_a_batch_holds_both_kinds_and_each_has_its_own_position(file):
 
 
 def test_images_without_labels_are_a_folder_of_one_class(tmp_path):
-    """As docs/objectives.md says; the labels are of ten classes, the folder has one."""
+    """The labels are of ten classes and the folder has one, as docs/objectives.md describes."""
     folder = folder_of(tmp_path, [good_file()] * 12)
     folder.data.train_split = folder.data.eval_split = 'train'
     info = find_dataset(folder.data)
