@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_rs.datasets.splits import SplitInfo
+from resnet_rs.utils.errors import UserError, count_of
 
 # Class number of positions that hold no image: padding and undecodable images. Their mask is 0.
 NO_LABEL = -1
@@ -104,3 +105,16 @@ def is_unlabelled(batch: dict[str, np.ndarray]) -> np.ndarray:
     if 'label_set' not in batch:
         return np.zeros(len(batch['label']), bool)
     return (batch['label'] != NO_LABEL) & ~batch['label_set'].any(1)
+
+
+def wrong_label(label: int, num_classes: int, place: str) -> UserError:
+    """Returns the error of a label that is none of the classes; `place` says where it is."""
+    if label == NO_LABEL:  # tfds writes it for unlabelled test images
+        return UserError(
+            f'label {NO_LABEL}, for none, in {place}: the images of this split have no labels; '
+            'name another split, or put them into a folder of images, SPLIT/CLASS/FILE'
+        )
+    return UserError(
+        f'label {label} is outside the {count_of(num_classes, "class")} in {place}: repair or '
+        'rebuild the dataset'
+    )

@@ -9,9 +9,9 @@ import tensorflow as tf
 from absl import logging
 
 from resnet_rs.datasets import records
-from resnet_rs.datasets.examples import NO_LABEL, is_unlabelled
+from resnet_rs.datasets.examples import is_unlabelled, wrong_label
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
-from resnet_rs.utils.errors import UserError, count_of
+from resnet_rs.utils.errors import UserError
 
 # Batches in guarded mode without an undecodable image before the plain mode returns. Switching
 # modes takes seconds, and this many guarded batches take about as long.
@@ -108,16 +108,7 @@ class Reader(Iterator):
         if wrong.any():
             first = np.argmax(wrong)
             place = self._split.describe(batch['index'][first])
-            if batch['label'][first] == NO_LABEL:  # tfds writes it for unlabelled test images
-                raise UserError(
-                    f'label {NO_LABEL}, for none, in {place}: the images of this split have no '
-                    'labels; name another split, or put them into a folder of images, '
-                    'SPLIT/CLASS/FILE'
-                )
-            raise UserError(
-                f'label {batch["label"][first]} is outside the '
-                f'{count_of(self._num_classes, "class")} in {place}: repair or rebuild the dataset'
-            )
+            raise wrong_label(batch['label'][first], self._num_classes, place)
 
     def _count_corrupt(self, batch):
         noun = self._split.noun

@@ -12,6 +12,7 @@ from etils import epath
 from resnet_rs.config import mixture
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.datasets import decoding, records
+from resnet_rs.datasets.examples import wrong_label
 from resnet_rs.datasets.labels import read_labels
 from resnet_rs.datasets.locate import KNOWN_SIZES, find_dataset
 from resnet_rs.datasets.splits import DatasetInfo, Shard, SplitInfo
@@ -147,10 +148,8 @@ def check_decoding(config, info: DatasetInfo, splits: Sequence[SplitInfo]) -> li
 def _check_labels(info: DatasetInfo, split: SplitInfo, labels, indices) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
     if len(wrong):
-        raise UserError(
-            f'label {labels[wrong[0]]} is outside the {count_of(info.num_classes, "class")} in '
-            f'{split.describe(indices[wrong[0]])}: repair or rebuild the dataset'
-        )
+        place = split.describe(indices[wrong[0]])
+        raise wrong_label(labels[wrong[0]], info.num_classes, place)
 
 
 def total_bytes(split: SplitInfo) -> int:

@@ -1,5 +1,6 @@
 """The data part of --mode=check: counts, labels and contact sheets; damage is named."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -112,6 +113,10 @@ def test_computed_labels_are_counted(tmp_path):
     info = splits.DatasetInfo('set', str(tmp_path), 'tfrecord', names, {'train': split})
     counts, _ = data_check.label_counts(info, split)
     np.testing.assert_array_equal(counts, [2] * 16)
+    with pytest.raises(UserError, match='label 3 is outside the 3 classes in record 6 of'):
+        data_check.label_counts(dataclasses.replace(info, class_names=names[:3]), split)
+    with pytest.raises(UserError, match='label -1, for none, in record 1 of .* have no labels'):
+        data_check._check_labels(info, split, np.array([0, -1]), range(2))
 
 
 def test_damage_is_named(no_sheets, tmp_path):
