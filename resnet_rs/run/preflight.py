@@ -306,7 +306,8 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) == there.get(name):
                 continue
-            if not may_change_on_resume(name):
+            trains_on_it = name == 'data.eval_crop' and config.data.train_crop == 'evaluation'
+            if trains_on_it or not may_change_on_resume(name):
                 raise UserError(_refusal(directory, name, there.get(name)))
             if is_of_evaluation(name) and is_reported(directory):
                 raise UserError(

@@ -168,3 +168,15 @@ def test_a_finished_run_keeps_the_settings_it_was_evaluated_with(tmp_path):
     with pytest.raises(UserError, match="evaluated with data.eval_split='validation'; .*mode=eval"):
         check_workdir(other, tmp_path)
     check_workdir(config_of(**{'data.threads': 3}), tmp_path)
+
+
+def test_the_crop_of_evaluation_is_fixed_where_training_has_it_too(tmp_path):
+    for train_crop, changed in (('random', True), ('evaluation', False)):
+        write_config(tmp_path, config_of(**{'data.train_crop': train_crop}))
+        (tmp_path / 'checkpoints' / '6').mkdir(parents=True, exist_ok=True)
+        other = config_of(**{'data.train_crop': train_crop, 'data.eval_crop': 'fraction 0.9'})
+        if changed:
+            check_workdir(other, tmp_path)
+        else:
+            with pytest.raises(UserError, match='was started with data.eval_crop='):
+                check_workdir(other, tmp_path)
