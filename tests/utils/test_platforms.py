@@ -1,4 +1,4 @@
-"""What JAX and TensorFlow read from the environment when they are imported."""
+"""Tests of what JAX and TensorFlow read from the environment when they are imported."""
 
 import glob
 import importlib
