@@ -310,7 +310,7 @@ def draw(rows: list[dict]):
                     color=f'C{color}',
                 )
         axes.set_xscale('log')
-        axes.margins(x=0.14)  # room for the labels on the right
+        axes.margins(x=0.2)  # room for the labels on the right
         axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_formatter('')

@@ -186,7 +186,7 @@ def dataset_of(config: ml_collections.ConfigDict) -> str:
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:
-    """Returns the layers in a network's name, 50 of resnet_3d_50, or None, of efficientnet_b0."""
+    """Returns the depth in a network's name, 50 for resnet_3d_50; None for efficientnet_b0."""
     number = re.search(r'_(\d+)(?!\d|d_)', config.model.name)
     return int(number[1]) if number else None
 
