@@ -5,8 +5,8 @@
       --workdir=DIR --output=FOLDER
 
 The teacher has twice the width and twice the resolution of the student; it is the network of
-configs/fashion_mnist.py on 55,000 images that are only mirrored. Three
-seeds of each student, short and long. The 13 runs took 92 minutes of one core.
+configs/fashion_mnist.py on 55,000 images that are only mirrored. Three seeds of each student, short
+and long. The 13 runs took 92 minutes of one core.
 
 configs/sweeps/fashion_distillation_settings.py chose the settings on the validation images.
 docs/studies/distillation has the results.

@@ -8,8 +8,8 @@ images, of the runs that have been made, at commits 85c06df and 70a52ae on an AM
 
     base 90.46, mirror 91.76, mirror_rate_0.4 91.82; the others: not run
 
-A run of the base network took 11 minutes on one of two busy cores, one of 112 pixels twice as long
-for a step.
+A run at 56 pixels took 11 minutes of one core, where other programs ran too; a step at 112 pixels
+took twice as long.
 """
 
 from collections.abc import Iterator
