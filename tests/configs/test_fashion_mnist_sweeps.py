@@ -25,7 +25,7 @@ STUDIES = {
     'few_labels': (40, 10, 5),
     'distillation': (13, 0, 3),
     'transfer': (65, 15, 5),
-    'network': (3, 0, 3),
+    'network': (1, 0, 1),
     'additive': (33, 0, 3),
     'torch': (15, 0, 15),
 }
