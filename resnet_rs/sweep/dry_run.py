@@ -46,7 +46,7 @@ def dry_run(
         except UserError as error:
             raise UserError(f'run {number} of {len(given)}, {name}: {error}') from error
     topologies.prepare_environment()  # before results imports JAX
-    from resnet_rs.sweep.results import cost_of
+    from resnet_rs.sweep.columns import cost_of
 
     estimate = planner(topology, examples, eval_examples) if topology else lambda config: Estimate()
     estimates: dict[str, Estimate] = {}

@@ -102,7 +102,8 @@ def draw_axis(networks: list[dict], x: str, varied: list[str]) -> matplotlib.fig
                 (
                     network
                     for network in networks
-                    if all(network[axis] == is_ for axis, is_ in wanted.items())
+                    if network[x] is not None
+                    and all(network[axis] == is_ for axis, is_ in wanted.items())
                 ),
                 key=lambda network: network[x],
             )

@@ -1,29 +1,24 @@
 """The table of evaluated runs: results.csv, results.parquet and results.md.
 
 A row is a run; results.md has a row for each configuration and the step of its last evaluation,
-with mean and standard deviation over the seeds. So a run that has not ended has another row than
-the finished ones.
+with mean and standard deviation over the seeds. A run that has not ended therefore has a row of its
+own.
 """
 
-import functools
-import hashlib
-import json
 import os
 import pathlib
 import re
 import statistics
 
-import ml_collections
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from resnet_rs.config import experiment_settings
 from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.run.run_log import ENVIRONMENT_FILE, METRICS_FILE, read_metrics
+from resnet_rs.sweep.columns import cost_of, dataset_of, depth_of, epochs_of, settings_digest
 from resnet_rs.utils.errors import UserError, count_of, first_of
 from resnet_rs.utils.files import read_json, replacing
-from resnet_rs.utils.rules import DURATION
 
 SCORES = tuple(
     f'{weights}_{name}' for weights in ('raw', 'ema') for name in ('top1', 'top5', 'loss')
@@ -179,45 +174,6 @@ def _read_environment(workdir: pathlib.Path) -> dict:
     return environment
 
 
-def dataset_of(config: ml_collections.ConfigDict) -> str:
-    """Returns the name of a tfds set, or that of the folder of an image folder."""
-    data = config.data
-    return data.name if data.source == 'tfds' else os.path.basename(data.data_dir.rstrip('/'))
-
-
-def depth_of(config: ml_collections.ConfigDict) -> int | None:
-    """Returns the depth in a network's name, 50 for resnet_3d_50; None for efficientnet_b0."""
-    number = re.search(r'_(\d+)(?!\d|d_)', config.model.name)
-    return int(number[1]) if number else None
-
-
-def epochs_of(config: ml_collections.ConfigDict) -> float | None:
-    number, unit = DURATION.fullmatch(config.duration).groups()[:2]
-    return float(number) if unit == 'epoch' else None
-
-
-def cost_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """Returns (parameters, multiply-adds of one training image or clip)."""
-    model = json.dumps(config.model.to_dict())
-    return _cost(model, config.data.image_size, config.data.frames)
-
-
-@functools.cache
-def _cost(model: str, image_size: int, frames: int) -> tuple[int, int]:
-    from resnet_rs.models.cost import count_cost
-    from resnet_rs.training.networks import model_of
-
-    config = ml_collections.ConfigDict({'model': json.loads(model)})
-    cost = count_cost(model_of(config, batch_norm_group_size=None), image_size, frames)
-    return cost.parameters, cost.multiply_adds
-
-
-def settings_digest(config: ml_collections.ConfigDict) -> str:
-    """Returns twelve hexadecimal digits that all runs of an experiment share."""
-    settings = json.dumps(experiment_settings(config), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:12]
-
-
 def read_table(path: str | os.PathLike) -> list[dict]:
     """Reads the rows of a .csv or .parquet table; raises UserError for any other file."""
     path = pathlib.Path(path)
@@ -225,7 +181,9 @@ def read_table(path: str | os.PathLike) -> list[dict]:
         if path.suffix == '.parquet':
             table = pyarrow.parquet.read_table(path)
         else:
-            options = pyarrow.csv.ConvertOptions(column_types=SCHEMA, strings_can_be_null=True)
+            options = pyarrow.csv.ConvertOptions(
+                column_types=SCHEMA, strings_can_be_null=True, null_values=['']
+            )
             table = pyarrow.csv.read_csv(path, convert_options=options)
         if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
             raise UserError(f'{path} is not a table of results: it has no column {missing[0]!r}')
@@ -250,7 +208,9 @@ def merge(tables: list[list[dict]]) -> list[dict]:
         for row in table:
             key = (row['run'], row['settings'], row['seed'])
             known = merged.setdefault(key, row)
-            if any(known[name] != row[name] for name in ('step', *SCORES)):
+            scores = [[each[name] for name in ('step', *SCORES)] for each in (known, row)]
+            # In text NaN equals itself.
+            if str(scores[0]) != str(scores[1]):
                 raise UserError(
                     f'run {row["run"]} (seed {row["seed"]}) has ema_top1 {known["ema_top1"]} at '
                     f'step {known["step"]} in {known["workdir"]} and {row["ema_top1"]} at step '
@@ -262,16 +222,16 @@ def merge(tables: list[list[dict]]) -> list[dict]:
 def aggregate(rows: list[dict]) -> list[dict]:
     """Returns a row for each configuration and step, in the order of its first run.
 
+    Runs of one configuration and one seed differ in something that is no setting of the experiment,
+    such as their pseudo-labels; their configuration then has a row for each name without '-seedN'.
+
     A row has the columns IDENTITY, 'seeds' (number of runs), 'runs' (their names) and, for each
     NAME of AVERAGED, the mean and the sample standard deviation NAME_deviation, which is None for a
     single run.
     """
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in IDENTITY), []).append(row)
     aggregated = []
-    for identity, members in groups.items():
-        row = dict(zip(IDENTITY, identity, strict=True))
+    for members in _grouped(rows):
+        row = {name: members[0][name] for name in IDENTITY}
         row |= {'seeds': len(members), 'runs': [member['run'] for member in members]}
         for name in AVERAGED:
             numbers = [member[name] for member in members if member[name] is not None]
@@ -279,6 +239,26 @@ def aggregate(rows: list[dict]) -> list[dict]:
             row[f'{name}_deviation'] = statistics.stdev(numbers) if len(numbers) > 1 else None
         aggregated.append(row)
     return aggregated
+
+
+def _grouped(rows: list[dict]) -> list[list[dict]]:
+    """Returns the runs of each row of `aggregate`."""
+    keys = (
+        lambda row: (),
+        lambda row: re.sub(r'-seed\d+$', '', row['run']),
+        lambda row: (row['run'], row['workdir']),
+    )
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in IDENTITY), []).append(row)
+    for key in keys:
+        finer: dict[tuple, list[dict]] = {}
+        for identity, members in groups.items():
+            repeats = len({member['seed'] for member in members}) < len(members)
+            for member in members:
+                finer.setdefault((identity, key(member) if repeats else ()), []).append(member)
+        groups = finer
+    return list(groups.values())
 
 
 def are_alike(networks: list[dict]) -> bool:

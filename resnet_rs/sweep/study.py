@@ -24,6 +24,7 @@ from resnet_rs.utils.files import read_json
 from resnet_rs.utils.statistics import PairedTest, mcnemar
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
 RESULT_FILE = 'result.json'  # of a run of another program, such as benchmarks/torch_study.py
 PROBE_FILE = 'probe.json'
 
@@ -182,16 +183,17 @@ def difference(
     }
     if paired:
         here, there = ([side[seed].top1 for seed in common] for side in (scores, others))
-        interval = mean_interval([a - b for a, b in zip(here, there, strict=True)])
+        samples = [[a - b for a, b in zip(here, there, strict=True)]]
     else:
         here, there = ([each.top1 for each in side.values()] for side in (scores, others))
-        interval = Interval(statistics.fmean(here) - statistics.fmean(there))
-    if min(len(here), len(there)) < 2:
-        return Difference(interval, None, tests)
-    if max(here) == min(here) and max(there) == min(there):  # no variance, no test
+        samples = [here, there]
+    interval = Interval(statistics.fmean(here) - statistics.fmean(there))
+    # Without a variance there is no test; equal differences of fractions differ by rounding.
+    if min(map(len, samples)) < 2 or max(map(np.ptp, samples)) < ROUNDING:
         return Difference(interval, None, tests)
     if paired:
         found = scipy.stats.ttest_rel(here, there)
+        interval = mean_interval(samples[0])
     else:
         found = scipy.stats.ttest_ind(here, there, equal_var=False)
         low, high = found.confidence_interval(CONFIDENCE)

@@ -9,8 +9,8 @@ from configs import digits, stored
 from configs.sweeps import digits_grid
 from resnet_rs.config.stored import write_config
 from resnet_rs.config.validation import check_settings
+from resnet_rs.sweep.columns import depth_of
 from resnet_rs.sweep.definition import check_runs, load_sweep
-from resnet_rs.sweep.results import depth_of
 from resnet_rs.utils.errors import UserError
 
 

@@ -68,6 +68,17 @@ def test_axes_without_a_line_are_not_drawn():
     assert set(figures.draw_all(networks)) == {'pareto_multiply_adds', 'accuracy_by_depth'}
 
 
+def test_a_network_without_a_depth_is_not_on_the_axis_of_depths():
+    others = [row(50, 1.0, size) for size in (160, 224)] + [row(101, 1.0, 160)]
+    drawn = figures.draw_all([*others, row(14, 1.0, 160) | {'depth': None}])
+    depths = [
+        number
+        for entry in drawn['accuracy_by_depth'].axes[0].containers
+        for number in entry.lines[0].get_xdata()
+    ]
+    assert sorted(depths) == [50, 50, 101]
+
+
 def test_runs_on_a_cpu_have_no_plot_against_training_time():
     drawn = figures.draw_all([row(devices='4 x TPU v3')])
     assert set(drawn) == {'pareto_latency', 'pareto_multiply_adds'}

@@ -9,7 +9,15 @@ import pytest
 import scipy.special
 
 from resnet_rs import study as command
-from resnet_rs.sweep.study import Row, Study, difference, facts_of, mean_interval, read_scores
+from resnet_rs.sweep.study import (
+    Row,
+    Score,
+    Study,
+    difference,
+    facts_of,
+    mean_interval,
+    read_scores,
+)
 from resnet_rs.sweep.study_page import write_study
 from resnet_rs.utils.errors import UserError
 
@@ -79,6 +87,17 @@ def test_differences_are_those_of_the_formulas(directory):
     assert mean_interval([0.5]).low is None
     assert difference({0: a[0]}, {1: a[1]}, paired=True) is None
     assert difference({0: a[0]}, {0: b[0]}, paired=False).p_value is None
+
+
+def test_equal_differences_have_no_test():
+    """Two seeds that differ by one image each: a t-test of no variance would give p = 0."""
+    here, there = (
+        {seed: Score(right / 360) for seed, right in enumerate(counts)}
+        for counts in ((347, 345), (346, 344))
+    )
+    found = difference(here, there, paired=True)
+    assert found.interval.mean == pytest.approx(1 / 360)
+    assert (found.interval.low, found.p_value) == (None, None)
 
 
 STUDY = Study(
