@@ -31,7 +31,7 @@ from resnet_rs.datasets.locate import KNOWN_SIZES
 from resnet_rs.run import preflight
 from resnet_rs.utils import platforms
 from resnet_rs.utils.environment import describe_environment
-from resnet_rs.utils.errors import UserError, one_line_errors
+from resnet_rs.utils.errors import UserError, count_of, one_line_errors, with_home
 from resnet_rs.utils.log_lines import log_for_people
 
 PAPER_BATCH = 128
@@ -85,11 +85,12 @@ def measure(
 ) -> Measurement:
     """Times one of STEP_KINDS of `config` on the first device, halving the batch until it fits.
 
-    Raises UserError if not even one image fits.
+    Raises UserError if not even one image of each micro-batch fits.
     """
     import jax  # takes seconds
 
-    while batch_size:
+    least = config.optimizer.accumulation_steps
+    while batch_size >= least:
         try:
             run, compile_seconds, _ = prepare(config, step, batch_size)
             for _ in range(warm_up_steps):
@@ -105,7 +106,7 @@ def measure(
     else:
         raise UserError(
             f'{name}: the {step} step does not fit into the memory of '
-            f'{jax.devices()[0].device_kind}, not even for one {example_noun(config)}'
+            f'{jax.devices()[0].device_kind}, not even for {count_of(least, example_noun(config))}'
         )
     environment = describe_environment()
     median = statistics.median(seconds)
@@ -234,8 +235,11 @@ def module_milliseconds(profile) -> list[float]:
 def check_file(path: pathlib.Path) -> None:
     """Raises UserError unless rows can be appended to `path`."""
     header = ','.join(field.name for field in dataclasses.fields(Measurement))
-    if path.exists() and path.read_text().partition('\n')[0] != header:
-        raise UserError(f'--output={path} is a file with other columns; name another')
+    if path.exists():
+        with path.open('ab+') as file:
+            file.seek(0)
+            if file.readline().rstrip(b'\r\n') != header.encode():
+                raise UserError(f'--output={path} is a file with other columns; name another')
     if not path.absolute().parent.is_dir():
         raise UserError(
             f'the directory of --output={path} does not exist; make it, or name another file'
@@ -256,8 +260,10 @@ def append(path: pathlib.Path, measurement: Measurement) -> None:
 def main(arguments: list[str]) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     with one_line_errors(UserError, flags.Error, OSError):
-        options, given = _flags(), list(arguments)
+        options, given = _flags(), with_home(arguments)
         if command_line.values_of('workdir', given):
+            if command_line.values_of('config', given):
+                raise UserError('--workdir and --config both name a network; leave one of them out')
             given = command_line.with_stored_config(given)
         if extra := command_line.parse_flags(options, given)[1:]:
             raise UserError(f'{extra[0]!r} is not a flag; write --name=value')
@@ -267,6 +273,8 @@ def main(arguments: list[str]) -> None:
             )
         if unknown := sorted(set(options.steps) - set(STEP_KINDS)):
             raise UserError(f'--steps has {unknown[0]!r}; there are {" and ".join(STEP_KINDS)}')
+        if not options.steps:
+            raise UserError(f'--steps is empty; there are {" and ".join(STEP_KINDS)}')
         if options.image_size:
             options.config.data.image_size = options.image_size
         validation.check_settings(options.config)
@@ -295,8 +303,9 @@ def main(arguments: list[str]) -> None:
                 warm_up_steps=options.warm_up_steps,
                 steps_per_block=options.steps_per_block,
             )
-        append(output, measurement)
         print(describe(measurement, example_noun(config)))
+        with one_line_errors(OSError):
+            append(output, measurement)
     print(f'appended to {output}')
 
 

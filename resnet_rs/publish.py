@@ -9,6 +9,7 @@ Nothing is uploaded; the command prints the two commands that would.
 
 import argparse
 import json
+import shlex
 
 from resnet_rs.export.arguments import add_arguments, parse
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = parse(_parser(), arguments)
     skip_absent_tpu()
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         publish(options)
 
 
@@ -56,7 +57,7 @@ def publish(options: argparse.Namespace) -> None:
     print(f'{network.config.model.name} at step {network.step} ({network.weights}): {agreement}')
     print(f'written to {options.output}; read README.md there, and then upload it:')
     print('  hf repos create NAME/REPOSITORY')
-    print(f'  hf upload NAME/REPOSITORY {options.output} .')
+    print(f'  hf upload NAME/REPOSITORY {shlex.quote(options.output)} .')
 
 
 def _parser():

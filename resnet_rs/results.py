@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--output', required=True, metavar='DIR', help='where the files go')
     options = parser.parse_args(arguments)
     use_cpu()  # counting parameters needs no accelerator
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         rows = report.read(options.sources)
         if not rows:
             raise UserError(f'no evaluated run in {", ".join(options.sources)}')

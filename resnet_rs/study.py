@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--workdir', required=True, metavar='DIR', help='of the sweep')
     parser.add_argument('--output', required=True, metavar='FOLDER', help='where the page goes')
     options = parser.parse_args(arguments)
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         from resnet_rs.run.run_log import is_reported
         from resnet_rs.sweep.definition import Command, load_attribute, load_sweep
         from resnet_rs.sweep.study_page import write_study

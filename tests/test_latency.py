@@ -88,11 +88,16 @@ def test_the_numbers_of_a_measurement(monkeypatch):
 
 def test_a_program_that_never_fits(monkeypatch):
     tried = stand_in(monkeypatch, 0, [])
-    with pytest.raises(UserError, match='not even for one image'):
+    with pytest.raises(UserError, match='not even for 1 image'):
         measure(digits.get_config(), 'train', batch_size=3)
     assert tried == [3, 1]
-    with pytest.raises(UserError, match='not even for one clip'):
+    with pytest.raises(UserError, match='not even for 1 clip'):
         measure(moving_digits.get_config(), 'train', batch_size=1)
+    micro_batches = digits.get_config().unlock()
+    micro_batches.optimizer.accumulation_steps = 4
+    with pytest.raises(UserError, match='not even for 4 images'):
+        measure(micro_batches, 'train', batch_size=16)
+    assert tried[-3:] == [16, 8, 4]
 
 
 def test_rows_are_added_and_other_files_left_alone(tmp_path):
@@ -105,6 +110,9 @@ def test_rows_are_added_and_other_files_left_alone(tmp_path):
         assert list(csv.DictReader(file)) == [vars(row)] * 2
     other = tmp_path / 'other.csv'
     other.write_text('date,step\n1,2\n')
+    with pytest.raises(UserError, match='other columns'):
+        check_file(other)
+    other.write_bytes(b'\xff\xfe\n')
     with pytest.raises(UserError, match='other columns'):
         check_file(other)
     with pytest.raises(UserError, match='does not exist'):
@@ -187,6 +195,8 @@ def test_the_network_of_a_run(monkeypatch, tmp_path, capsys, compilation_cache):
         ('--config.batch_sise=3', "no setting 'batch_sise'"),
         ('--batch_size=0', 'batch_size'),
         ('--dtype=float8', 'dtype'),
+        ('--steps=', '--steps is empty'),
+        ('--workdir=runs/a', '--workdir and --config both name a network'),
         ('--steps=eval', "--steps has 'eval'; there are inference and train"),
         ('--step=train', 'Did you mean: steps'),
         ('--image_size=8', 'data.image_size is 8'),

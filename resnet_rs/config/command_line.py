@@ -12,7 +12,7 @@ from etils import epath
 from resnet_rs.config import SETTINGS, setting_of
 from resnet_rs.config.stored import stored_config_of
 from resnet_rs.config.validation import check_key
-from resnet_rs.utils.errors import UserError
+from resnet_rs.utils.errors import UserError, with_home
 
 STORED = pathlib.Path(__file__).with_name('stored.py')
 
@@ -23,6 +23,7 @@ def parse_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     Raises UserError for a wrong setting and for a config file that fails, flags.Error for a flag
     that does not exist.
     """
+    arguments = with_home(arguments)
     check_command_line(arguments)
     try:
         return values(arguments)
@@ -72,6 +73,7 @@ def parse_run_flags(values: flags.FlagValues, arguments: list[str]) -> list[str]
     --mode=eval starts from the configuration of the run. Raises UserError also for a flag of
     --mode=eval in another mode, and for a file of predictions that cannot be written.
     """
+    arguments = with_home(arguments)
     if values_of('mode', arguments)[-1:] == ['eval']:
         arguments = with_stored_config(arguments)
     rest = parse_flags(values, arguments)

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         if (value := getattr(options, name)) != parser.get_default(name):
             parser.error(f'--{name}={value} has no effect with {form}; leave it out')
     skip_absent_tpu()
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         if options.image_size:
             SETTINGS['data.image_size'].rule.check('--image_size', options.image_size)
         if options.to:

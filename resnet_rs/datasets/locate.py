@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 import re
+import shlex
 
 from resnet_rs.datasets import subsets
 from resnet_rs.datasets.computed_labels import COMPUTED_LABELS, labels_of
@@ -51,7 +52,7 @@ def data_dir(data) -> pathlib.Path:
 
 def prepare_command(data) -> str:
     """Returns the command that prepares the dataset of config.data."""
-    where = f' --data_dir={data.data_dir}' if data.data_dir else ''
+    where = f' --data_dir={shlex.quote(data.data_dir)}' if data.data_dir else ''
     return f'python -m resnet_rs.datasets.prepare {data.name}{where}'
 
 

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     if problem := _contradiction(options):
         parser.error(problem)
     skip_absent_tpu()
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         export(options)
 
 

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     environment = dict(os.environ)
     use_cpu()  # the accelerators are left to the runs
-    with one_line_errors(UserError), full_disk_as_user_error(options.workdir):
+    with one_line_errors(UserError, OSError), full_disk_as_user_error(options.workdir):
         status = sweep(options, environment)
     sys.exit(status)
 

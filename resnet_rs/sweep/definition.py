@@ -86,6 +86,8 @@ def _of_file(path: str | os.PathLike, read: Callable[[types.ModuleType], Any]) -
     """Returns `read` of the module in the file `path`."""
     if not os.path.isfile(path):
         raise UserError(f'--sweep={path} is not a file')
+    if not os.fspath(path).endswith('.py'):
+        raise UserError(f'--sweep={path} is not a Python file; name one of configs/sweeps')
     beside = os.path.dirname(os.path.abspath(path))
     sys.path.insert(0, beside)
     try:

@@ -3,6 +3,7 @@
 import html
 import os
 import pathlib
+import urllib.parse
 
 import matplotlib.figure
 
@@ -88,7 +89,7 @@ def _run_cells(row: dict, page_directory: pathlib.Path, with_runs: bool) -> dict
     workdir = pathlib.Path(row['workdir'])
     name, curve = Cell(row['run']), Cell('')
     if with_runs:
-        target = html.escape(os.path.relpath(workdir, page_directory))
+        target = html.escape(urllib.parse.quote(os.path.relpath(workdir, page_directory)))
         plot = f'{target}/curves.png' if (workdir / 'curves.png').exists() else target
         name = Cell(f'<a href="{target}/">{html.escape(row["run"])}</a>', row['run'], is_html=True)
         losses = [line['loss'] for line in read_metrics(workdir, 'train', ('loss',))]

@@ -34,10 +34,12 @@ def prepare(runs: list[SweepRun], workdir: str, sweep: str) -> list[SweepRun]:
 def slurm(runs: list[SweepRun], workdir: str) -> str:
     """Returns a batch script for sbatch; runs get SIGTERM, and save, before the time limit."""
     names = ' '.join(shlex.quote(run.name) for run in runs)
+    # Slurm writes no file into a bucket, and reads spaces in a comment only in double quotes.
+    output = '.' if '://' in workdir else workdir
     return f"""#!/bin/bash
 #SBATCH --job-name=sweep
 #SBATCH --array=0-{len(runs) - 1}
-#SBATCH --output={workdir}/slurm-%A_%a.txt
+#SBATCH --output="{output}/slurm-%A_%a.txt"
 #SBATCH --time=<HH:MM:SS>
 #SBATCH --gres=<ACCELERATORS>
 #SBATCH --signal=TERM@120

@@ -36,7 +36,8 @@ class Row:
     name: the names of the runs without their seed.
     label: the row in words.
     against: the name of the row that it is compared with; '' for none.
-    probe: the row that counts in the table of resnet_rs.probe.
+    probe: the classifier whose top-1 counts in the run's table of resnet_rs.probe; '' for that of
+      the network.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Study:
     commands: tuple[str, ...] = ()
 
     def __post_init__(self):
-        names = {row.name for row in self.rows} | {''}
+        names = {row.name for row in self.rows if not row.probe} | {''}
         for row in self.rows:
             if row.against not in names:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,9 +28,16 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def one_line_errors(*types: type[Exception]):
-    """Ends the process with one line on stderr and status 2 on an error of one of the `types`."""
+    """Ends the process with one line on stderr and status 2 on an error of one of the `types`.
+
+    It ends without a line when the reader of the output, such as `head`, has read enough.
+    """
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        sys.exit(1)
     except types as error:
         print_line(error)
         sys.exit(2)
@@ -60,11 +68,17 @@ def count_of(number: float, noun: str) -> str:
 class CommandParser(argparse.ArgumentParser):
     """Parser of a command's arguments that reports an error as one line, with status 2.
 
-    --help prints `description`, the docstring of the command, without reflowing it.
+    --help prints `description`, the docstring of the command, without reflowing it. A path that
+    begins with ~ is one in the home directory also in `--name=~/DIR`, which no shell expands.
     """
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parses as the base class does, which also calls this for `parse_args`."""
+        args = sys.argv[1:] if args is None else args
+        return super().parse_known_args(with_home(args), namespace)
 
     def error(self, message: str):
         print_line(f'{message}; see {self.prog} --help')
@@ -73,7 +87,8 @@ class CommandParser(argparse.ArgumentParser):
     def add_images_for(self, network: str) -> None:
         """Adds the checkpoint of a network, and the images that it sees.
 
-        What is not given is that of the configuration of `network`, a noun for the help.
+        An argument that is not given is taken from the network's configuration; `network` is the
+        word for it in the help.
         """
         self.add_argument(
             '--checkpoint', type=checkpoint_name, default='last', metavar='STEP',
@@ -94,6 +109,19 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.add_argument('--batch_size', type=positive_integer, help=f'images at once {own}')
         self.add_argument('--image_size', type=positive_integer, help=f'pixels {own}')
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Returns a command line with the home directory in place of ~ at the start of each value."""
+    expanded = []
+    for argument in arguments:
+        name, is_equal, value = argument.partition('=')
+        if is_equal and name.startswith('-'):
+            argument = f'{name}={os.path.expanduser(value)}'
+        else:
+            argument = os.path.expanduser(argument)
+        expanded.append(argument)
+    return expanded
 
 
 class Renamed(argparse.Action):

@@ -53,6 +53,9 @@ def test_wrong_sweep_files(tmp_path, body, message):
         load_sweep(path)
     with pytest.raises(UserError, match='is not a file'):
         load_sweep(tmp_path / 'other.py')
+    (tmp_path / 'sweep.md').write_text('# Sweep')
+    with pytest.raises(UserError, match='is not a Python file'):
+        load_sweep(tmp_path / 'sweep.md')
 
 
 def test_a_sweep_file_may_import_a_module_beside_it(tmp_path, monkeypatch):

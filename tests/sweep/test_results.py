@@ -137,6 +137,9 @@ def test_tables_that_disagree_or_are_none(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([str(tmp_path / 'absent.csv'), f'--output={tmp_path}'])
     assert 'absent.csv cannot be read' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main([str(tmp_path / 'a'), f'--output={tmp_path / "other.csv"}'])
+    assert capsys.readouterr().err.startswith('error: [Errno 17] File exists')
 
 
 def test_runs_at_different_steps_are_not_averaged(tmp_path):

@@ -53,6 +53,8 @@ def test_finished_runs_are_left_out_and_the_others_stored(runs):
 def test_slurm(runs, echoing_environment, tmp_path):
     script = slurm(runs, str(tmp_path / 'the sweep'))
     assert '#SBATCH --array=0-1\n' in script
+    assert f'#SBATCH --output="{tmp_path}/the sweep/slurm-%A_%a.txt"\n' in script
+    assert '#SBATCH --output="./slurm-%A_%a.txt"\n' in slurm(runs, 'gs://bucket/sweep')
     for task, run in enumerate(runs):
         arguments = bash(script, echoing_environment, SLURM_ARRAY_TASK_ID=str(task))
         assert arguments[-2:] == [

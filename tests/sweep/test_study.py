@@ -177,5 +177,7 @@ def test_damaged_results_are_named(directory):
         '{"commit": null, "devices": "1 x cpu"}'
     )
     assert facts_of([Row('b', '')], directory)['commit'] == ['unknown', 'c0ffee']
+    with pytest.raises(UserError, match="'b' is compared with 'p', which is no row"):
+        Study('', '', (Row('b', '', against='p'), Row('p', '', probe='ridge')))
     with pytest.raises(UserError, match="'b' is compared with 'c', which is no row"):
         Study('', '', (Row('a', ''), Row('b', '', 'c')))

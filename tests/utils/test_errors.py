@@ -1,8 +1,12 @@
-"""Tests of how messages count things."""
+"""How messages count things, and how commands read their arguments and end."""
+
+import subprocess
+import sys
 
 import pytest
+from helpers.processes import ROOT, environment
 
-from resnet_rs.utils.errors import count_of
+from resnet_rs.utils.errors import CommandParser, count_of, with_home
 
 
 @pytest.mark.parametrize(
@@ -21,3 +25,33 @@ from resnet_rs.utils.errors import count_of
 )
 def test_count_of(number, noun, text):
     assert count_of(number, noun) == text
+
+
+def test_a_path_in_the_home_directory(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    arguments = ['main.py', '--workdir=~/run', '--config.data.data_dir', '~/data', '--label=a~/b']
+    expected = ['main.py', '--workdir=/home/me/run', '--config.data.data_dir', '/home/me/data']
+    assert with_home(arguments) == [*expected, '--label=a~/b']
+    parser = CommandParser(prog='command')
+    parser.add_argument('--output')
+    assert parser.parse_args(['--output=~/x']).output == '/home/me/x'
+
+
+def test_a_reader_that_has_read_enough_ends_the_command():
+    """It is head in `settings | head`; python itself would print a traceback."""
+    code = (
+        'from resnet_rs.utils.errors import UserError, one_line_errors\n'
+        'with one_line_errors(UserError):\n'
+        '    for number in range(100000): print(number)\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == 1
