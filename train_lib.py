@@ -87,7 +87,7 @@ def train_and_evaluate(
         lock_workdir(workdir, closing)
         write_teacher(workdir, teacher)
         write_pseudo_labels(workdir, pseudo_labels)
-        start_workdir(config, workdir, info.class_names)
+        start_workdir(config, workdir, info)
         checkpoints = closing.enter_context(
             Checkpoints(
                 workdir,
@@ -283,6 +283,7 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> str:
     per_epoch = images_per_epoch(config, split.num_examples)
     program = create_program(config, mesh, per_epoch)
     evaluators = create_evaluators(config, names, mesh, program.eval_step)
+    input_pipeline.plan_input(config, jax.process_count())
     lines = (
         data_check.check_data(
             config, workdir, input_pipeline.train_batches, input_pipeline.eval_batches

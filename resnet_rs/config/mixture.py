@@ -29,7 +29,7 @@ def group_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
 
 
 def images_per_epoch(config: ml_collections.ConfigDict, examples: int) -> int:
-    """Returns the images that training sees in an epoch, which is one of the labelled `examples`.
+    """Returns the number of images in an epoch, which has each of the labelled `examples` once.
 
     As in Noisy Student's code, pseudo-labelled images do not make an epoch longer in steps: they
     come in addition, `ratio` for each labelled one.

@@ -212,7 +212,8 @@ SETTINGS = {
     'optimizer.decay_factor': Setting(
         0.97, number(0, 1, above=True), 'factor of every step of the exponential schedule'),
     'optimizer.warmup': Setting(
-        '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0'),
+        '5 epochs', duration(may_be_zero=True), 'time in which the learning rate rises from 0; a '
+        'tenth of the run where it would be all of it'),
     'optimizer.momentum': Setting(
         0.9, number(0, 1, below=True), 'momentum of SGD and of RMSProp; beta1 of Adam'),
     'optimizer.nesterov': Setting(
@@ -237,8 +238,8 @@ SETTINGS = {
         0.0, number(0), 'global norm to which gradients are clipped; 0: off'),
     'optimizer.depth_decay': Setting(
         1.0, number(0, 1, above=True),
-        'factor of the learning rate from the head to the last stage, and on to the stage before, '
-        'down to the stem (docs/objectives.md)'),
+        'learning rate of the last stage relative to the head, and of each earlier stage, then the '
+        'stem, relative to the next one (docs/objectives.md)'),
     'optimizer.accumulation_steps': Setting(
         1, whole(1), 'micro-batches per optimiser step', relation=relations.accumulation_steps),
 
@@ -261,8 +262,8 @@ SETTINGS = {
         "side in pixels to which the student's images are resized for the teacher; 0: its own "
         'resolution of evaluation'),
     'distillation.second_crop': Setting(
-        False, flag(), "cut the teacher's image, of distillation.image_size, from the original, at "
-        "the place of the student's crop, in place of resizing that",
+        False, flag(), "cut the teacher's image, of distillation.image_size pixels, from the same "
+        "part of the original as the student's, instead of resizing that",
         relation=second_crop.conflict),
     'distillation.dtype': Setting(
         '', optional(NETWORK['dtype'], "the teacher's"), "dtype of the teacher's activations"),

@@ -40,8 +40,10 @@ from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import is_reported
 from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_head
 from resnet_rs.utils.errors import UserError, count_of
+from resnet_rs.utils.files import read_json
 
 STEPS_PER_EPOCH = 20
+DATA_FILE = 'data.json'
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
@@ -51,6 +53,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     find_head(config, info, workdir)
     check_teacher(config, info)
     check_workdir(config, workdir)
+    check_training_data(config, info, workdir)
     return info
 
 
@@ -326,6 +329,40 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
         raise UserError(
             f'--workdir={directory} cannot be written ({error.strerror}); name another'
         ) from error
+
+
+def check_training_data(
+    config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str | os.PathLike
+) -> None:
+    """Raises UserError where the classes or training images of a run that resumes have changed."""
+    if not has_checkpoint(workdir):
+        return
+    check_same_classes(
+        info,
+        read_class_names(workdir),
+        f'the run in {workdir}',
+        remedy='restore the classes, or use a new --workdir',
+        consequence='the network would learn wrong labels',
+    )
+    path = epath.Path(workdir) / DATA_FILE
+    if not path.exists():
+        return
+    restore = 'restore it, or use a new --workdir'
+    before = read_json(path, restore)
+    if not isinstance(before, dict):
+        raise UserError(f'{path} is damaged: it holds no object; {restore}')
+    for name, value in training_data(config, info).items():
+        if before.get(name) != value:
+            raise UserError(
+                f'{info.name} has {value} {name.replace("_", " ")}, but the run in {workdir} '
+                f'started with {before.get(name)}, so that other images would follow; restore '
+                'them, or use a new --workdir'
+            )
+
+
+def training_data(config: ml_collections.ConfigDict, info: DatasetInfo) -> dict[str, int]:
+    """Returns the facts of the training data that WORKDIR/data.json holds."""
+    return {'training_images': info.split(config.data.train_split).num_examples}
 
 
 def _refusal(workdir: epath.Path, name: str, value) -> str:

@@ -41,7 +41,7 @@ def check_same(
             )
 
 
-def write(workdir: str | os.PathLike, file: str, facts: dict[str, str]) -> None:
+def write(workdir: str | os.PathLike, file: str, facts: dict[str, str | int]) -> None:
     """Writes WORKDIR/file; process 0 does it for all."""
     if jax.process_index() != 0:
         return

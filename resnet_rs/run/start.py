@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +41,12 @@ def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
     consistency.agree('work directory locked', problem)
 
 
-def start_workdir(
-    config: ml_collections.ConfigDict, workdir: str, class_names: Sequence[str]
-) -> None:
-    """Writes the resolved configuration and the class names, once every check has passed."""
+def start_workdir(config: ml_collections.ConfigDict, workdir: str, info: DatasetInfo) -> None:
+    """Writes the resolved configuration and facts of its data, once every check has passed."""
     if jax.process_index() == 0:
         write_config(workdir, config)
-        (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(class_names) + '\n')
+        (epath.Path(workdir) / CLASS_NAMES_FILE).write_text('\n'.join(info.class_names) + '\n')
+    provenance.write(workdir, preflight.DATA_FILE, preflight.training_data(config, info))
     hosts.barrier('configuration written')
 
 

@@ -35,9 +35,9 @@ def create_gradients(
     It returns the gradients of the mean loss with respect to the parameters that learn in `phase`,
     the new batch statistics, and the sums of the loss and of the objective's values.
 
-    With accumulation_steps A a micro-batch is every A-th example, so that it is spread over the
-    devices as the batch is. Batch statistics are the mean over micro-batches. `place` constrains
-    the sharding of the gradients of each.
+    With accumulation_steps A, micro-batch k takes the examples k, k + A, k + 2 A and so on, so that
+    each device holds an equal part of it. Batch statistics are the mean over micro-batches. `place`
+    constrains the sharding of the gradients of each.
     """
     micro_batches = config.optimizer.accumulation_steps
 

@@ -158,7 +158,9 @@ def teacher_loss(
       temperature: T. The square keeps the size of the gradient (Hinton et al. 2015).
     """
     if form == 'hard':
-        return optax.softmax_cross_entropy_with_integer_labels(logits, target.argmax(-1))
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, target.argmax(-1))
+        # argmax gives a class for NaN too.
+        return jnp.where(jnp.isfinite(target).all(-1), loss, jnp.nan)
     probabilities = jax.nn.softmax(target / temperature)
     loss = -(probabilities * jax.nn.log_softmax(logits / temperature)).sum(-1)
     if form == 'kl':

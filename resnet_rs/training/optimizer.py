@@ -1,7 +1,7 @@
 """Learning-rate schedules; SGD and RMSProp with coupled weight decay, AdamW (docs/fidelity.md)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import flax.traverse_util
 import jax
@@ -69,10 +69,11 @@ def step_schedule(
 def exponential_schedule(
     peak: float, warmup_steps: int, total_steps: int, decay_steps: float, factor: float
 ) -> optax.Schedule:
-    """Returns a line up to `peak`, then `peak` times `factor` for every `decay_steps` since step 0.
+    """Returns a linear warm-up to `peak`, then peak * factor ** floor(step / decay_steps).
 
-    This is the schedule of EfficientNet's authors (tensorflow/tpu, models/official/efficientnet).
-    It does not depend on `total_steps`.
+    Steps are counted from 0, not from the end of the warm-up. This is the schedule of
+    EfficientNet's authors (tensorflow/tpu, models/official/efficientnet). It does not depend on
+    `total_steps`.
     """
     del total_steps
 
@@ -131,9 +132,12 @@ def weight_decay_mask(params, which: str):
 
 
 def create_optimizer(
-    config: ml_collections.ConfigDict, schedule: optax.Schedule
+    config: ml_collections.ConfigDict, schedule: optax.Schedule, modules: Iterable[str] = ()
 ) -> optax.GradientTransformation:
     """Returns the optimiser of config.optimizer: clipping, then `sgd`, `rmsprop` or `adam`.
+
+    `modules` are the names of all modules of the network, also of those that do not learn;
+    optimizer.depth_decay needs them.
 
     SGD and RMSProp have coupled L2 weight decay: w * weight_decay, the gradient of
     weight_decay / 2 * |w|^2, is added to the gradient before the momentum. Clipping, if switched
@@ -149,26 +153,27 @@ def create_optimizer(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         # Flat, as in all checkpoints.
         *OPTIMIZERS[settings.name](settings, decay, optax.scale_by_learning_rate(schedule)),
-        *([scale_by_depth(settings.depth_decay)] if settings.depth_decay != 1 else []),
+        *([scale_by_depth(settings.depth_decay, modules)] if settings.depth_decay != 1 else []),
     )
 
 
-def scale_by_depth(factor: float) -> optax.GradientTransformation:
-    """Returns a transformation of updates that gives every stage a learning rate of its own.
+def scale_by_depth(factor: float, modules: Iterable[str]) -> optax.GradientTransformation:
+    """Returns a transformation of updates that gives every stage of `modules` its learning rate.
 
     The update of the head is kept, that of the last stage is multiplied by `factor`, that of the
     stage before by its square and so on; the stem comes after the first stage (ULMFiT, Howard and
     Ruder 2018, section 3.2, has a factor of 1 / 2.6 for each layer).
     """
 
+    modules = tuple(modules)
+    stages = {name: int(found[1]) for name in modules if (found := STAGE.fullmatch(name))}
+    last = max(stages.values(), default=0)
+    depths = {name: last - number + 1 for name, number in stages.items()}
+    depths |= {name: last + 1 for name in modules if name.startswith('stem')}
+
     def scaled(updates, params=None):
         del params
         flat = flax.traverse_util.flatten_dict(updates)
-        modules = {path[0] for path in flat}
-        stages = {name: int(found[1]) for name in modules if (found := STAGE.fullmatch(name))}
-        last = max(stages.values(), default=0)
-        depths = {name: last - number + 1 for name, number in stages.items()}
-        depths |= {name: last + 1 for name in modules if name.startswith('stem')}
         return flax.traverse_util.unflatten_dict(
             {path: factor ** depths.get(path[0], 0) * leaf for path, leaf in flat.items()}
         )

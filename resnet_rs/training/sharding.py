@@ -6,7 +6,7 @@ Batches are sharded over both. The state is replicated, or a strategy shards par
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import ml_collections
@@ -28,9 +28,12 @@ STRATEGIES = {
 def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mesh:
     """Returns a mesh over `devices`, by default all devices of all processes.
 
-    The axes are ('data',), or ('slice', 'data') with several slices. `slices` 0 takes the slices
-    that the devices report; any other number divides devices that report none into consecutive
-    parts. Raises UserError for a number that contradicts the devices or does not divide them.
+    The devices of a process stand next to each other, in the order of the processes, because each
+    process reads a contiguous part of every batch; the physical order of some slices interleaves
+    them. The axes are ('data',), or ('slice', 'data') with several slices. `slices` 0 takes the
+    slices that the devices report; any other number divides devices that report none into
+    consecutive parts. Raises UserError for a number that contradicts the devices or does not divide
+    them.
     """
     devices = jax.devices() if devices is None else devices
     found = len({getattr(device, 'slice_index', 0) for device in devices})
@@ -42,12 +45,20 @@ def create_mesh(devices: list[jax.Device] | None = None, slices: int = 0) -> Mes
         )
     per_slice = len(devices) // slices
     if slices == 1:
-        return jax.make_mesh((per_slice,), ('data',), axis_types=(AxisType.Auto,), devices=devices)
+        types = (AxisType.Auto,)
+        mesh = jax.make_mesh((per_slice,), ('data',), axis_types=types, devices=devices)
+        return Mesh(by_process(mesh.devices), mesh.axis_names, axis_types=types)
     if found == slices:
         grid = mesh_utils.create_hybrid_device_mesh((1, per_slice), (slices, 1), devices)
     else:
         grid = np.asarray(devices).reshape(slices, per_slice)
+    grid = np.stack([by_process(row) for row in grid])
     return Mesh(grid, ('slice', 'data'), axis_types=(AxisType.Auto,) * 2)
+
+
+def by_process(devices: Iterable[jax.Device]) -> np.ndarray:
+    """Returns the devices in the order of their processes; those of a process keep theirs."""
+    return np.asarray(sorted(devices, key=lambda device: device.process_index))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

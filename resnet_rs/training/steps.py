@@ -99,9 +99,9 @@ def create_program(
     group_size = batch_norm_group_size(config, mesh.size)
     model = model_of(config, batch_norm_group_size=group_size)
     schedule = create_schedule(config, total_steps, examples_per_epoch)
-    optimizer = create_optimizer(config, schedule)
     objective = create_objective(config)
     variable_shapes = jax.eval_shape(lambda: init_variables(model, config.data.image_size))
+    optimizer = create_optimizer(config, schedule, variable_shapes['params'])
     phases = create_phases(config, variable_shapes['params'], total_steps, examples_per_epoch)
 
     def new_state(variables: dict) -> TrainState:

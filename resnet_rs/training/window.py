@@ -31,10 +31,10 @@ def empty_window(values: Sequence[str]) -> dict[str, jax.Array]:
 def add_to_window(
     state: TrainState, sums: dict[str, jax.Array], norms: dict[str, jax.Array], log_every: int
 ) -> dict[str, jax.Array]:
-    """Returns the window of `state` with a step more; after every `log_every` it begins anew.
+    """Adds a step to the window of `state`, which is emptied after every `log_every` steps.
 
     `sums` are the sums over the step's examples, `norms` the WATCHED numbers other than the loss.
-    The dtypes of the window stay, also where those of a step are float64.
+    The window keeps its dtypes even if those of the step are float64.
     """
     window = state.window
     starts = state.step % log_every == 0

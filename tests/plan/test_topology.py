@@ -10,6 +10,7 @@ from helpers.tpu import needs_libtpu, prepare_environment
 from resnet_rs.plan import __main__ as command
 from resnet_rs.plan import estimate, topology
 from resnet_rs.plan.hlo import Collective
+from resnet_rs.training.sharding import create_mesh
 from resnet_rs.utils.errors import UserError
 
 
@@ -49,6 +50,16 @@ def test_the_table_names_the_devices_that_libtpu_has(generation, monkeypatch):
     assert {device.device_kind for device in found.devices} == {hardware.kind}
     coordinates = {tuple(device.coords) for device in found.devices}
     assert len(coordinates) == found.chips == len(found.devices) / hardware.devices_per_chip
+
+
+@needs_libtpu
+@pytest.mark.parametrize('name', ['v3:4x4', 'v4:2x2x4', 'v5e:4x4'])
+def test_hosts_read_contiguous_parts_of_a_batch(name, monkeypatch):
+    """The physical order of v4 and v5e interleaves the hosts."""
+    prepare_environment(monkeypatch)
+    mesh = create_mesh(list(topology.open_topology(name).devices))
+    hosts = [device.process_index for device in mesh.devices.flat]
+    assert hosts == sorted(hosts) and len(set(hosts)) > 1
 
 
 def test_libtpu_missing_or_of_another_version(monkeypatch):

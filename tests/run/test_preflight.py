@@ -5,14 +5,17 @@ import pathlib
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 from helpers import prepared
 
 import train_lib
-from configs import digits
+from configs import digits, image_folder
 from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.config.stored import write_config
+from resnet_rs.datasets.image_folder import find_image_folder
 from resnet_rs.run.preflight import check_config, check_durations, check_workdir
+from resnet_rs.run.start import start_workdir
 from resnet_rs.training.optimizer import create_schedule
 from resnet_rs.utils.errors import UserError
 
@@ -46,6 +49,8 @@ def test_a_failed_start_leaves_nothing(settings, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train_lib.train_and_evaluate(config_of(**settings), str(tmp_path / 'runs' / 'run'))
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message):
+        train_lib.check(config_of(**settings), str(tmp_path / 'check'))
 
 
 def test_a_checked_start_leaves_nothing(tmp_path):
@@ -180,3 +185,33 @@ def test_the_crop_of_evaluation_is_fixed_where_training_has_it_too(tmp_path):
         else:
             with pytest.raises(UserError, match='was started with data.eval_crop='):
                 check_workdir(other, tmp_path)
+
+
+def test_the_data_of_a_run_stay_the_same(tmp_path):
+    """A class that is renamed would give its number to another one without a word."""
+    for split in ('train', 'validation'):
+        for name in 'ab':
+            (tmp_path / 'data' / split / name).mkdir(parents=True)
+            for number in range(8):
+                image = PIL.Image.new('RGB', (8, 8))
+                image.save(tmp_path / 'data' / split / name / f'{number}.png')
+    config = image_folder.get_config('small').unlock()
+    config.data.data_dir = str(tmp_path / 'data')
+    config.update_from_flattened_dict({'batch_size': 8, 'model.num_classes': 2})
+    workdir = tmp_path / 'run'
+    info = check_config(config, workdir)
+    start_workdir(config, str(workdir), info)
+    (workdir / 'checkpoints' / '1').mkdir(parents=True)
+    check_config(config, workdir)
+    (tmp_path / 'data' / 'train' / 'a' / '7.png').unlink()
+    find_image_folder.cache_clear()
+    with pytest.raises(UserError, match='has 15 training images, but the run in .* with 16'):
+        check_config(config, workdir)
+    for split in ('train', 'validation'):
+        (tmp_path / 'data' / split / 'a').rename(tmp_path / 'data' / split / 'c')
+    find_image_folder.cache_clear()
+    with pytest.raises(UserError, match="lacks class 'a' and has class 'c', other than the run in"):
+        check_config(config, workdir)
+    (workdir / 'data.json').unlink()  # as in a work directory of an earlier version
+    with pytest.raises(UserError, match="lacks class 'a'"):
+        check_config(config, workdir)

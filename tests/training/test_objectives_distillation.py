@@ -267,9 +267,13 @@ def test_a_run_resumes_with_its_bits_and_with_its_teacher_alone(
     assert not any('teacher' in name for name in names)
 
 
-def test_a_teacher_that_is_not_finite_stops_the_run_at_the_first_step(no_report, tmp_path):
+@pytest.mark.parametrize('form', ['kl', 'hard'])
+def test_a_teacher_that_is_not_finite_stops_the_run_at_the_first_step(form, no_report, tmp_path):
     directory = write_teacher(tmp_path / 'teacher', change=lambda leaf: leaf * np.float32(np.nan))
-    config = small_config(directory, **{'log.every': '6 steps', 'checkpoint.every': '6 steps'})
+    config = small_config(
+        directory,
+        **{'log.every': '6 steps', 'checkpoint.every': '6 steps', 'distillation.form': form},
+    )
     with pytest.raises(FloatingPointError) as error:
         train_lib.train_and_evaluate(config, str(tmp_path / 'run'))
     assert str(error.value).startswith("the teacher's logits are not finite at step 1; check its")

@@ -69,6 +69,7 @@ class Device:
 
     id: int
     slice_index: int
+    process_index: int = 0
     platform: str = 'cpu'
     device_kind: str = 'of a test'
 
@@ -79,6 +80,14 @@ def test_devices_know_their_slices():
     np.testing.assert_array_equal(grid, [[0] * 4, [1] * 4])
     with pytest.raises(UserError, match='slices is 4, but there are 8 devices in 2 slices'):
         create_mesh(devices, slices=4)
+
+
+def test_the_devices_of_a_process_stand_together():
+    devices = [
+        Device(number, slice_index=number // 8, process_index=number % 4) for number in range(16)
+    ]
+    found = [[device.process_index for device in row] for row in create_mesh(devices).devices]
+    assert found == [[0, 0, 1, 1, 2, 2, 3, 3]] * 2
 
 
 @pytest.mark.parametrize('slices', [3, -1, 16])
