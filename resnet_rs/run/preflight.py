@@ -42,6 +42,7 @@ from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_h
 from resnet_rs.utils.errors import UserError, count_of
 
 STEPS_PER_EPOCH = 20
+COMMIT_FILE = 'commit_success.txt'  # orbax's name
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
@@ -345,11 +346,20 @@ def _refusal(workdir: epath.Path, name: str, value) -> str:
 def last_checkpoint(workdir: str | os.PathLike) -> int:
     """Returns the step of the last complete checkpoint, -1 without one; converted weights have 0.
 
-    The names that orbax gives to partial checkpoints are not numbers.
+    On a file system the names that orbax gives to partial checkpoints are not numbers. A bucket
+    cannot rename a directory, so there a file that orbax writes last says that all is there.
     """
     checkpoints = epath.Path(workdir) / 'checkpoints'
-    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=-1)
+    entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    found = [path for path in entries if path.name.isdecimal()]
+    if _has_commit_files(checkpoints):
+        found = [path for path in found if (path / COMMIT_FILE).exists()]
+    return max((int(path.name) for path in found), default=-1)
+
+
+def _has_commit_files(path: epath.Path) -> bool:
+    """Returns whether orbax marks complete checkpoints by a file; of all buckets only on gs://."""
+    return os.fspath(path).startswith('gs://')
 
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:

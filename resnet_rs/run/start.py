@@ -62,10 +62,17 @@ def start_or_resume(
     """Returns the state of the last checkpoint, or a new one.
 
     `head` says what a new one takes of the classifier in config.init_from, where that is set.
+    Raises UserError where it is None although config.init_from is set and there is no checkpoint.
     """
     group_size = program.model.architecture.batch_norm_group_size
     steps = checkpoints.steps()
     if not steps:
+        if config.init_from and head is None:  # the run would train from random weights
+            raise UserError(
+                f'{checkpoints.directory} holds something with the name of a step, but no complete '
+                f'checkpoint, so that this run would not start from init_from={config.init_from!r};'
+                ' remove it, or use a new --workdir'
+            )
         state = program.init()
         if head:
             state = fine_tuning_start(config.init_from, state, head)

@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from etils import epath
 from helpers import prepared
 
 import train_lib
 from configs import digits
 from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.config.stored import write_config
+from resnet_rs.run import preflight
 from resnet_rs.run.preflight import check_config, check_durations, check_workdir
 from resnet_rs.training.optimizer import create_schedule
 from resnet_rs.utils.errors import UserError
@@ -76,6 +78,23 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
         ),
         tmp_path,
     )
+
+
+def test_a_partial_checkpoint_of_a_bucket_does_not_count(monkeypatch, tmp_path):
+    """There orbax writes into checkpoints/STEP itself and adds a file when all is there."""
+    assert preflight._has_commit_files(epath.Path('gs://bucket/run/checkpoints'))
+    for other in (tmp_path, 's3://bucket/run'):  # orbax renames there
+        assert not preflight._has_commit_files(epath.Path(other))
+    write_config(tmp_path, config_of(batch_size=32))
+    (tmp_path / 'checkpoints' / '100' / 'weights').mkdir(parents=True)
+    assert preflight.last_checkpoint(tmp_path) == 100
+    monkeypatch.setattr(preflight, '_has_commit_files', lambda path: True)
+    assert preflight.last_checkpoint(tmp_path) == -1
+    assert not preflight.has_checkpoint(tmp_path)
+    check_workdir(config_of(batch_size=16), tmp_path)
+    (tmp_path / 'checkpoints' / '50').mkdir()
+    (tmp_path / 'checkpoints' / '50' / 'commit_success.txt').touch()
+    assert preflight.last_checkpoint(tmp_path) == 50
 
 
 def test_the_flag_that_a_refusal_names_can_be_copied(tmp_path):

@@ -16,7 +16,8 @@ from configs import digits
 from resnet_rs.config.stored import write_config
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.run import preflight
+from resnet_rs.run import preflight, start
+from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import read_metrics
 from resnet_rs.run.workdir import write_workdir
@@ -109,6 +110,15 @@ def test_another_class_makes_a_new_head(source, no_report, tmp_path, caplog):
         in record.getMessage()
         for record in caplog.records
     )
+
+
+def test_a_run_that_would_drop_its_init_from_does_not_start(source, tmp_path):
+    """What preflight took for a checkpoint is none to orbax, as a copy that was interrupted."""
+    config = small_config(init_from=str(source[0]))
+    program = create_program(config, create_mesh(), 72)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match='no complete checkpoint, .* not start from init_from='):
+            start.start_or_resume(config, program, checkpoints, create_mesh(), None)
 
 
 def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch):
