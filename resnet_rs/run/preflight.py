@@ -125,7 +125,10 @@ def find_head(
 
 
 def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
-    """Raises UserError unless the teacher, if any, has a checkpoint and the classes of the data."""
+    """Raises UserError unless the teacher, if any, has a checkpoint and fits the data.
+
+    It must be a network for images, of the classes of `info`.
+    """
     directory = config.distillation.teacher
     if not directory:
         return
@@ -135,6 +138,12 @@ def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
         raise UserError(
             f'distillation.teacher is {directory!r}, which holds no {lacks}; name the work '
             'directory of a run or of converted weights with --config.distillation.teacher'
+        )
+    if stored.data.frames > 1:
+        raise UserError(
+            f'distillation.teacher is {directory!r}, with {stored.model.name} for clips of '
+            f'{stored.data.frames} frames, but distillation takes images; name the work directory '
+            'of a network for images with --config.distillation.teacher'
         )
     number = stored.model.num_classes
     if number != info.num_classes:
@@ -319,9 +328,9 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
     if '://' in os.fspath(workdir):
         return  # only a write shows the permissions of a bucket
     existing = pathlib.Path(workdir).absolute()
-    while not existing.exists():
-        existing = existing.parent
     try:
+        while not existing.exists():  # raises for a directory that this user may not enter
+            existing = existing.parent
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise UserError(
