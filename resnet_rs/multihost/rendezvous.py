@@ -131,8 +131,8 @@ def _listen(port: int) -> socket.socket:
         where = f'port {port} of {socket.gethostname()}'
         if error.errno == errno.EADDRINUSE:
             raise UserError(
-                f'{where} is taken: end the earlier run that still holds it, or choose another port '
-                'for the coordinator'
+                f'{where} is taken: end the earlier run that still holds it, or choose another '
+                'port for the coordinator'
             ) from error
         raise UserError(
             f'{where} cannot be opened ({error.strerror}); choose another port for the '

@@ -121,7 +121,7 @@ def _wait_for_end_of_owner(path) -> None:
     if first is None or first.age() >= STALE_SECONDS:
         return
     logging.info(
-        '%s was renewed %.0f s ago by %s: waiting up to %.0f s to see whether that is still at work',
+        '%s was renewed %.0f s ago by %s: waiting up to %.0f s to see whether that still runs',
         path,
         first.age(),
         first.owner,

@@ -115,7 +115,7 @@ def test_another_class_makes_a_new_head(source, no_report, tmp_path, caplog):
 
 
 def test_a_run_that_would_drop_its_init_from_does_not_start(source, tmp_path):
-    """What preflight took for a checkpoint is none to orbax, as a copy that was interrupted."""
+    """Preflight may count what orbax does not, such as an interrupted copy."""
     config = small_config(init_from=str(source[0]))
     program = create_program(config, create_mesh(), 72)
     with Checkpoints(tmp_path) as checkpoints:
