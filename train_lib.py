@@ -46,7 +46,7 @@ from resnet_rs.training.steps import (
 from resnet_rs.training.window import first_nonfinite
 from resnet_rs.utils.errors import Stopped, count_of
 
-DATA_CHECK_SECONDS = 7 * 24 * 3600.0
+DATA_CHECK_SECONDS = REPORT_SECONDS = 7 * 24 * 3600.0
 
 
 def train_and_evaluate(
@@ -83,8 +83,8 @@ def train_and_evaluate(
         )
         logging.info('%s', memory)
     evaluation = None
-    with contextlib.ExitStack() as closing:
-        lock_workdir(workdir, closing)
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as closing:
+        lock_workdir(workdir, held)
         write_teacher(workdir, teacher)
         write_pseudo_labels(workdir, pseudo_labels)
         start_workdir(config, workdir, info)
@@ -127,11 +127,12 @@ def train_and_evaluate(
         stop = closing.enter_context(StopRequest())
 
         for step in range(first_step + 1, program.total_steps + 1):
-            profile.at(step, state)
+            profile.before(step, state)
             with progress.waiting_for_input():
                 batch = next(batches)
             with jax.transfer_guard('disallow'):  # an implicit transfer would stall the devices
                 state, metrics = program.train_step(state, batch, frozen)
+            profile.after(step, state)
             progress.advance(metrics['loss'])
             if frozen and step == first_step + 1:
                 check_finite(state, workdir)  # a bad teacher is bad at once
@@ -167,14 +168,16 @@ def train_and_evaluate(
                     stop.status,
                 )
 
-    if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
-        weights = {'raw': state.variables, 'ema': state.ema}
-        evaluation = evaluate_split(evaluators[0].config, evaluators[0].step, weights, mesh)
-    if evaluation and jax.process_index() == 0:
-        own_share = evaluators[0].config.eval.batch_size // jax.process_count()
-        eval_batches = functools.partial(input_pipeline.eval_batches, batch_size=own_share)
-        written = report.write(workdir, config, evaluation, info.class_names, eval_batches)
-        logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
+        closing.close()
+        if evaluation is None and not is_reported(workdir):  # killed after the last checkpoint
+            weights = {'raw': state.variables, 'ema': state.ema}
+            evaluation = evaluate_split(evaluators[0].config, evaluators[0].step, weights, mesh)
+        if evaluation and jax.process_index() == 0:
+            own_share = evaluators[0].config.eval.batch_size // jax.process_count()
+            eval_batches = functools.partial(input_pipeline.eval_batches, batch_size=own_share)
+            written = report.write(workdir, config, evaluation, info.class_names, eval_batches)
+            logging.info('wrote %s in %s', ', '.join(path.name for path in written), workdir)
+        hosts.barrier('report written', timeout_seconds=REPORT_SECONDS)
     return state
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 import resnet_rs
 from resnet_rs import predict
+from resnet_rs.config.stored import write_config
 from resnet_rs.run import labelling
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.utils.errors import UserError
@@ -168,6 +169,26 @@ def test_bad_video_files(workdir, tmp_path, capsys):
 def test_commands_for_images_alone_refuse_the_network(workdir):
     with pytest.raises(UserError, match='takes clips of 4 frames, and labelling and probes are'):
         labelling.find_images(workdir, 'test')
+
+
+def test_a_network_of_single_frames_labels_images_and_no_videos(tmp_path):
+    """Evaluation batches of videos have an axis of views, which labelling and probes do not."""
+    root, images = tmp_path / 'videos', tmp_path / 'images'
+    write_folder(root, LENGTHS)
+    config = clip_networks.small_config(image_size=HEIGHT, classes=CLASSES)
+    config.model.name = 'resnet_14'
+    config.data.update(source='video_folder', data_dir=str(root), frames=1, frame_stride=STRIDE)
+    config.data.eval_split = 'test'
+    config.eval.update(clips=2, crops=3)
+    write_config(tmp_path, config)
+    with pytest.raises(UserError, match=r'data.frames is 1.*are for images; name other data with'):
+        labelling.find_images(tmp_path, 'test')
+    for label in ('a', 'b'):
+        (images / 'test' / label).mkdir(parents=True)
+        (images / 'test' / label / '1.png').write_bytes(encoded(frame_of(0)))
+    settings = {'data.source': 'image_folder', 'data.data_dir': str(images), 'eval.batch_size': 8}
+    found = labelling.find_images(tmp_path, 'test', settings)
+    assert next(iter(found.batches()))['image'].shape == (8, HEIGHT, HEIGHT, 3)
 
 
 def test_wrong_arguments(workdir, folders, capsys):

@@ -17,7 +17,7 @@ from resnet_rs.datasets.images import evaluation_transform
 from resnet_rs.models import init_variables
 from resnet_rs.run import preflight, run_log
 from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
-from resnet_rs.run.class_names import class_names
+from resnet_rs.run.class_names import check_class_order, class_names
 from resnet_rs.run.workdir import load_workdir
 from resnet_rs.sweep import results
 from resnet_rs.training.state import TrainState
@@ -108,7 +108,7 @@ def read_class_names(directory: pathlib.Path, file: pathlib.Path) -> None:
     class_names(directory, CLASSES)
     config = small_config()
     config.data.data_dir = str(directory / 'data')
-    preflight.check_class_order(input_pipeline.dataset_info(config), directory)
+    check_class_order(input_pipeline.dataset_info(config), directory)
 
 
 def write_run_checkpoint(directory: pathlib.Path) -> list[pathlib.Path]:

@@ -29,7 +29,8 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
     ordered by number, because by name '10' would come before '2'. A folder `val` replaces a missing
     `validation`. Ignored files are logged, once per split.
 
-    Raises UserError for a missing folder, for a class without images and if the classes differ.
+    Raises UserError for a missing folder, for a class without images, for a class whose name is not
+    UTF-8, which no file of a run could hold, and if the classes differ.
     """
     if not directory.is_dir():
         raise UserError(
@@ -46,6 +47,15 @@ def find_image_folder(directory: pathlib.Path, wanted: tuple[str, ...]) -> Datas
             f'{directory} has none of the folders {", ".join(wanted)}; name its '
             'folders with --config.data.train_split and --config.data.eval_split'
         )
+    for split in splits.values():
+        for name in split.classes:
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(
+                    f'{directory / split.name} has a class folder {os.fsencode(name)!r}, whose '
+                    'name is not UTF-8; rename it'
+                ) from error
     first, *others = splits.values()
     for other in others:
         if problem := _difference(first, other):

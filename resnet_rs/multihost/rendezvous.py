@@ -27,8 +27,11 @@ def wait_for_all(address: str, count: int, index: int, timeout_seconds: float) -
     index.
     """
     host, _, port = address.rpartition(':')
-    if not host or not port.isdecimal():
-        raise UserError(f'the coordinator is {address!r}; it takes HOST:PORT of process 0')
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise UserError(
+            f'the coordinator is {address!r}; it takes HOST:PORT of process 0, with a port from 1 '
+            'to 65535'
+        )
     if index == 0:
         problem = _receive(int(port), count, timeout_seconds)
     else:
@@ -125,11 +128,15 @@ def _listen(port: int) -> socket.socket:
             backlog=1024,
         )
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
+        where = f'port {port} of {socket.gethostname()}'
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f'{where} is taken: end the earlier run that still holds it, or choose another '
+                'port for the coordinator'
+            ) from error
         raise UserError(
-            f'port {port} of {socket.gethostname()} is taken: end the earlier run that still '
-            'holds it, or choose another port for the coordinator'
+            f'{where} cannot be opened ({error.strerror}); choose another port for the '
+            'coordinator, from 1024 on'
         ) from error
 
 

@@ -200,6 +200,12 @@ class Checkpoints:
         restored = self._read(step, self._manager.restore, step, args=args).weights
         return {name: stack_blocks_like(restored[name], like) for name in names}
 
+    def weights_on_host(self, step: int) -> dict:
+        """Returns the EMA weights at `step`, of any network, as numpy arrays."""
+        stored = dict(self._stored_weights(step, ('ema',))['ema'])
+        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), stored)
+        return self.restore_weights(step, like, ('ema',))['ema']
+
     def restore_for_fine_tuning(
         self, step: int, variables: dict, columns: Sequence[int] | None
     ) -> dict:

@@ -77,8 +77,9 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` are {name: value} in place of those of its configuration; a value of None replaces
-    nothing. Of other data it takes their own label. Raises UserError for settings that the table
-    does not allow, for data or a split that do not exist, and for a network for clips.
+    nothing. Of other data it takes their own label, and they are images even where the network
+    learnt from single frames of videos. Raises UserError for settings that the table does not
+    allow, for data or a split that do not exist, for videos, and for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
     if config.data.frames > 1:
@@ -92,6 +93,13 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
     )
     if data != _kind_of(config.data):
         config.data.label = ''  # which is computed from features of one set
+        config.data.update(frames=0, frame_stride=1)
+        config.eval.update(clips=1, crops=1)
+    if config.data.frames:
+        raise UserError(
+            f'the network in {workdir} was evaluated on videos (data.frames is 1), and labelling '
+            'and probes are for images; name other data with --source, --data and --data_dir'
+        )
     config.data.train_split = config.data.eval_split = split
     if config.data.cache == 'memory':
         config.data.cache = ''

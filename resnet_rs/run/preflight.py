@@ -5,7 +5,7 @@ import os
 import pathlib
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import ml_collections
 from absl import logging
@@ -22,7 +22,6 @@ from resnet_rs.config import (
 from resnet_rs.config.durations import to_steps
 from resnet_rs.config.evaluations import evaluation_config, evaluation_names
 from resnet_rs.config.stored import (
-    CLASS_NAMES_FILE,
     CONFIG_FILE,
     read_class_names,
     read_config,
@@ -36,14 +35,20 @@ from resnet_rs.datasets.sources import sources_of
 from resnet_rs.datasets.splits import DatasetInfo
 from resnet_rs.hub.download import is_hub_name
 from resnet_rs.hub.timm_repository import find_source_config
-from resnet_rs.run.class_names import stored_class_names
+from resnet_rs.run.class_names import (
+    check_class_count,
+    check_class_order,
+    check_same_classes,
+    stored_class_names,
+)
 from resnet_rs.run.run_log import is_reported
-from resnet_rs.training.transfer import HeadTransfer, are_comparable, transfer_head
+from resnet_rs.training.transfer import HeadTransfer, transfer_head
 from resnet_rs.utils.errors import UserError, count_of
 from resnet_rs.utils.files import read_json
 
 STEPS_PER_EPOCH = 20
 DATA_FILE = 'data.json'
+COMMIT_FILE = 'commit_success.txt'  # orbax's name
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> DatasetInfo:
@@ -127,7 +132,10 @@ def find_head(
 
 
 def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
-    """Raises UserError unless the teacher, if any, has a checkpoint and the classes of the data."""
+    """Raises UserError unless the teacher, if any, has a checkpoint and fits the data.
+
+    It must be a network for images, of the classes of `info`.
+    """
     directory = config.distillation.teacher
     if not directory:
         return
@@ -137,6 +145,12 @@ def check_teacher(config: ml_collections.ConfigDict, info: DatasetInfo) -> None:
         raise UserError(
             f'distillation.teacher is {directory!r}, which holds no {lacks}; name the work '
             'directory of a run or of converted weights with --config.distillation.teacher'
+        )
+    if stored.data.frames > 1:
+        raise UserError(
+            f'distillation.teacher is {directory!r}, with {stored.model.name} for clips of '
+            f'{stored.data.frames} frames, but distillation takes images; name the work directory '
+            'of a network for images with --config.distillation.teacher'
         )
     number = stored.model.num_classes
     if number != info.num_classes:
@@ -252,50 +266,6 @@ def naming_evaluation(name: str) -> Iterator[None]:
         raise UserError(f'evals.{name}: {error}') from error
 
 
-def check_class_count(info: DatasetInfo, number: int, where: str) -> None:
-    """Raises UserError unless the dataset has as many classes as `where`, which has `number`."""
-    if info.num_classes != number:
-        raise UserError(
-            f'{where} has {count_of(number, "class")}, but {info.name} has '
-            f'{info.num_classes}; evaluate it on data of its own classes'
-        )
-
-
-def check_class_order(info: DatasetInfo, workdir: str | os.PathLike) -> None:
-    """Raises UserError if classes or their order differ between the dataset and the run."""
-    path = epath.Path(workdir) / CLASS_NAMES_FILE
-    check_same_classes(info, read_class_names(workdir), f'{path} of the network')
-
-
-def check_same_classes(
-    info: DatasetInfo,
-    names: Sequence[str],
-    where: str,
-    *,
-    remedy: str = 'evaluate it on data of its own classes',
-    consequence: str = 'the network would be scored against wrong labels',
-) -> None:
-    """Raises UserError where the dataset has other classes than `names`, or another order.
-
-    `where` says whose names they are. Classes that are only numbers in either of them (folders of
-    ImageNet-V2) cannot be compared.
-    """
-    if not are_comparable(names, info.class_names):
-        return
-    lacking = [name for name in names if name not in info.class_names]
-    unknown = [name for name in info.class_names if name not in names]
-    if lacking or unknown:
-        differences = [f'lacks class {name!r}' for name in lacking[:1]]
-        differences += [f'has class {name!r}' for name in unknown[:1]]
-        raise UserError(f'{info.name} {" and ".join(differences)}, other than {where}; {remedy}')
-    for number, (trained, here) in enumerate(zip(names, info.class_names, strict=False)):
-        if trained != here:
-            raise UserError(
-                f'class {number} is {trained!r} in {where}, but {here!r} in {info.name}: '
-                f'{consequence}; name or order the classes alike'
-            )
-
-
 def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
     """Raises UserError unless this run can start or resume in `workdir`; writes nothing.
 
@@ -321,9 +291,9 @@ def check_workdir(config: ml_collections.ConfigDict, workdir: str | os.PathLike)
     if '://' in os.fspath(workdir):
         return  # only a write shows the permissions of a bucket
     existing = pathlib.Path(workdir).absolute()
-    while not existing.exists():
-        existing = existing.parent
     try:
+        while not existing.exists():  # raises for a directory that this user may not enter
+            existing = existing.parent
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise UserError(
@@ -382,11 +352,20 @@ def _refusal(workdir: epath.Path, name: str, value) -> str:
 def last_checkpoint(workdir: str | os.PathLike) -> int:
     """Returns the step of the last complete checkpoint, -1 without one; converted weights have 0.
 
-    The names that orbax gives to partial checkpoints are not numbers.
+    On a file system the names that orbax gives to partial checkpoints are not numbers. A bucket
+    cannot rename a directory, so there a file that orbax writes last says that all is there.
     """
     checkpoints = epath.Path(workdir) / 'checkpoints'
-    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=-1)
+    entries = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    found = [path for path in entries if path.name.isdecimal()]
+    if _has_commit_files(checkpoints):
+        found = [path for path in found if (path / COMMIT_FILE).exists()]
+    return max((int(path.name) for path in found), default=-1)
+
+
+def _has_commit_files(path: epath.Path) -> bool:
+    """Returns whether orbax marks complete checkpoints by a file; of all buckets only on gs://."""
+    return os.fspath(path).startswith('gs://')
 
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:

@@ -36,16 +36,19 @@ class Profile:
         self._step = contextlib.ExitStack()  # the annotation of the step that runs
         self._is_tracing = False
 
-    def at(self, step: int, state) -> None:
-        """Starts or ends the trace; call it before each step, with the previous step's state."""
-        self._step.close()
+    def before(self, step: int, state) -> None:
+        """Starts the trace; call it before each step, with the previous step's state."""
         if self._first <= step <= self._last:
             if not self._is_tracing:
                 jax.block_until_ready(state)  # keeps earlier steps out of the trace
                 self._trace.enter_context(_written_into(self._workdir, step, self._last))
                 self._is_tracing = True
             self._step.enter_context(jax.profiler.StepTraceAnnotation('train', step_num=step))
-        elif self._is_tracing:
+
+    def after(self, step: int, state) -> None:
+        """Ends the trace after its last step; call it after each step, with its state."""
+        self._step.close()
+        if self._is_tracing and step == self._last:
             jax.block_until_ready(state)
             self._trace.close()
             self._is_tracing = False

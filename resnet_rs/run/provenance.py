@@ -36,8 +36,8 @@ def check_same(
     for name, value in facts.items():
         if stored.get(name) != value:
             raise UserError(
-                f'{what} is not the one with which {workdir} was started: its {name} was '
-                f'{stored.get(name)} and is {value}; {remedy}, or use a new --workdir'
+                f'{what} is not the one with which {workdir} was started: its {name} changed from '
+                f'{stored.get(name)} to {value}; {remedy}, or use a new --workdir'
             )
 
 

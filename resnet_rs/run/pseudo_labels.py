@@ -57,8 +57,7 @@ def describe(config: ml_collections.ConfigDict, class_names: tuple[str, ...]) ->
     empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
     none = f'; WARNING: none of {count_of(len(empty), "class")}, as {empty[0]!r}' if empty else ''
     return (
-        f'learning from {count_of(images, "pseudo-labelled image")} of '
-        f'{len(source.labels.label):,} in {described.split} of {described.name}, in an epoch of '
-        f'{counts.sum():,}, of each class {counts.min():,} to {counts.max():,}{none}; the teacher: '
-        f'{described.teacher}'
+        f'learning from {images:,} of the {len(source.labels.label):,} pseudo-labelled images in '
+        f'{described.split} of {described.name}: {counts.sum():,} in an epoch, {counts.min():,} to '
+        f'{counts.max():,} per class{none}; the teacher: {described.teacher}'
     )

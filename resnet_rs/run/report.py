@@ -67,7 +67,7 @@ def write(
     for name, figure in figures.items():
         (directory / name).write_bytes(encode_figure(figure, 'png'))
     data = config.data
-    name = epath.Path(data.data_dir).name if data.source == 'image_folder' else data.name
+    name = data.name if data.source == 'tfds' else epath.Path(data.data_dir).name
     title = f'{config.model.name} on {data.eval_split} of {name}'
     page = evaluation_page(title, evaluation, class_names, on_page, pictures)
     (directory / PAGE_FILE).write_text(page)

@@ -20,11 +20,24 @@ from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.lock import RUN_LOCK, locked
 from resnet_rs.run.run_log import parameter_table
 from resnet_rs.run.source import open_source
+from resnet_rs.run.teacher import weights_digest
 from resnet_rs.training.sharding import shardings_of
 from resnet_rs.training.state import TrainState
 from resnet_rs.training.steps import Program
-from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError, count_of
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """The weights with which a run starts: those of a step in config.init_from.
+
+    step: of the checkpoint there.
+    columns, described: those of the HeadTransfer.
+    """
+
+    step: int
+    columns: tuple[int, ...] | None
+    described: str
 
 
 def lock_workdir(workdir: str, closing: contextlib.ExitStack) -> None:
@@ -55,18 +68,25 @@ def start_or_resume(
     program: Program,
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
-    head: HeadTransfer | None,
+    start: FineTuning | None,
 ) -> tuple[TrainState, RunMetadata]:
     """Returns the state of the last checkpoint, or a new one.
 
-    `head` says what a new one takes of the classifier in config.init_from, where that is set.
+    `start` says which weights of config.init_from a new one has, where that is set.
+    Raises UserError where it is None although config.init_from is set and there is no checkpoint.
     """
     group_size = program.model.architecture.batch_norm_group_size
     steps = checkpoints.steps()
     if not steps:
+        if config.init_from and start is None:  # the run would train from random weights
+            raise UserError(
+                f'{checkpoints.directory} holds something with the name of a step, but no complete '
+                f'checkpoint, so that this run would not start from init_from={config.init_from!r};'
+                ' remove it, or use a new --workdir'
+            )
         state = program.init()
-        if head:
-            state = fine_tuning_start(config.init_from, state, head)
+        if start:
+            state = fine_tuning_start(config.init_from, state, start)
         logging.info(
             '%s: %s, %s on %s',
             config.model.name,
@@ -98,28 +118,34 @@ def start_or_resume(
 
 def check_init_from(
     config: ml_collections.ConfigDict, info: DatasetInfo, workdir: str, program: Program
-) -> HeadTransfer | None:
-    """Returns what this run will take of the classifier in config.init_from, as find_head does.
+) -> FineTuning | None:
+    """Returns the weights with which this run will start; None as find_head does.
 
-    Raises UserError unless the last checkpoint there fits the network, and where hosts read
-    different commits of the Hub.
+    Raises UserError unless the last checkpoint there fits the network, and where hosts read other
+    weights than process 0.
     """
     head = preflight.find_head(config, info, workdir)
-    if head:
-        with open_source(config.init_from) as source:
-            source.check_fine_tuning(source.find('last'), program.state.variables, head.columns)
-        if is_hub_name(config.init_from):  # a branch may move between the downloads of two hosts
-            provenance.agree('weights', {'init_from': str(source.directory)})
-    return head
-
-
-def fine_tuning_start(directory: str, state: TrainState, head: HeadTransfer) -> TrainState:
-    """Returns `state` whose raw and EMA weights are the last EMA weights of another directory."""
-    with open_source(directory) as source:
+    if head is None:
+        return None
+    with open_source(config.init_from) as source:
         step = source.find('last')
-        variables = source.restore_for_fine_tuning(step, state.variables, head.columns)
+        source.check_fine_tuning(step, program.state.variables, head.columns)
+        facts = {'step of init_from': str(step)}
+        if is_hub_name(config.init_from):  # a branch may move between the downloads of two hosts
+            facts = {'init_from': str(source.directory)}
+        elif hosts.count() > 1:  # a local directory, or one that another run still writes
+            facts['weights of init_from'] = weights_digest(source.weights_on_host(step))
+    provenance.agree('weights', facts)
+    return FineTuning(step, head.columns, head.described)
+
+
+def fine_tuning_start(directory: str, state: TrainState, start: FineTuning) -> TrainState:
+    """Returns `state` whose raw and EMA weights are the EMA weights of another directory."""
+    with open_source(directory) as source:
+        step = source.find(str(start.step))
+        variables = source.restore_for_fine_tuning(step, state.variables, start.columns)
     logging.info(
-        'starting from the EMA weights of step %d in %s, %s', step, directory, head.described
+        'starting from the EMA weights of step %d in %s, %s', step, directory, start.described
     )
     ema = jax.device_put(jax.tree.map(jnp.copy, variables), shardings_of(state.ema))
     return state.replace(variables=variables, ema=ema)

@@ -76,10 +76,10 @@ def plan_inflation(stored: dict, wanted: dict) -> Inflation:
     ]
     if problems:
         raise UserError(
-            f'init_from has a network for images that the network for clips does not continue: '
-            f'{count_of(len(problems), "variable")} differ, the first {problems[0]}; use networks '
-            'of the same depth, width and squeeze-excite, such as resnet_rs_50 and '
-            'inflated_resnet_rs_50'
+            'the network for clips cannot start from the network for images in init_from: '
+            f'{count_of(len(problems), "variable")} {"has" if len(problems) == 1 else "have"} no '
+            f'counterpart, the first {problems[0]}; use networks of the same depth, width and '
+            'squeeze-excite, such as resnet_rs_50 and inflated_resnet_rs_50'
         )
     return Inflation(new, left_out)
 

@@ -150,10 +150,16 @@ def bytes_per_device(tree) -> int:
 
 
 def check_divides(name: str, batch_size: int, pieces: int, what: str) -> None:
-    """Raises UserError unless `batch_size` splits evenly into `pieces`."""
+    """Raises UserError unless `batch_size` splits evenly into `pieces`.
+
+    `name` is a setting, a quotient of settings, or a flag of a command, which begins with '--'.
+    """
     if batch_size % pieces or batch_size < pieces:
         below, above = batch_size // pieces * pieces, -(-batch_size // pieces) * pieces
         nearest = ' or '.join(str(size) for size in sorted({below, above}) if size)
-        # `name` may be a quotient of settings.
-        change = f'make it {nearest}' if '/' in name else f'use --config.{name}={nearest}'
+        if '/' in name:  # a quotient of settings
+            change = f'make it {nearest}'
+        else:
+            flag = name if name.startswith('--') else f'--config.{name}'
+            change = f'use {flag}={nearest}'
         raise UserError(f'{name} is {batch_size}, which does not divide over {what}; {change}')

@@ -128,6 +128,19 @@ def test_ignored_files_are_counted_by_kind_and_named_in_one_line(tmp_path, caplo
     assert '(labels.csv, lost.jpg, .cache/a.jpg' in message
 
 
+def test_a_class_folder_whose_name_is_not_utf8_is_named(tmp_path):
+    """No class_names.txt could hold it, which showed only after the compilation."""
+    write(tmp_path / 'train', 'cat/a.jpg')
+    folder = os.fsencode(tmp_path / 'train') + b'/caf\xe9'
+    os.mkdir(folder)
+    shutil.copy(tmp_path / 'train' / 'cat' / 'a.jpg', os.fsdecode(folder))
+    with pytest.raises(UserError, match=r"train has a class folder b'caf.xe9', whose name is not"):
+        find(tmp_path, eval_split='train')
+    shutil.rmtree(folder)
+    write(tmp_path / 'train', 'caf\u00e9/a.jpg')
+    assert find(tmp_path, eval_split='train').class_names == ('caf\u00e9', 'cat')
+
+
 def test_links_cannot_lead_in_circles(tmp_path, caplog):
     write(tmp_path / 'train', 'cat/a.jpg', 'cat/sub/b.jpg', 'dog/c.jpg', 'more/c2.jpg')
     (tmp_path / 'elsewhere').mkdir()

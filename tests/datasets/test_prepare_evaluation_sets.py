@@ -15,7 +15,7 @@ from resnet_rs.config import default_config
 from resnet_rs.datasets import locate
 from resnet_rs.datasets.prepare import prepare
 from resnet_rs.models import init_variables
-from resnet_rs.run import preflight
+from resnet_rs.run import class_names, preflight
 from resnet_rs.training.evaluation import evaluate
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_eval_step, model_of
@@ -199,11 +199,11 @@ def test_another_order_of_classes_is_refused(v2_config, tmp_path):
     info = locate.find_dataset(v2_config.data)
     names = list(info.class_names)
     (tmp_path / 'class_names.txt').write_text('\n'.join(names) + '\n')
-    preflight.check_class_order(info, tmp_path)
+    class_names.check_class_order(info, tmp_path)
     names[3], names[4] = names[4], names[3]
     (tmp_path / 'class_names.txt').write_text('\n'.join(names) + '\n')
     message = f'class 3 is {names[3]!r} .*but {names[4]!r} in imagenet_v2'
     with pytest.raises(UserError, match=message):
-        preflight.check_class_order(info, tmp_path)
+        class_names.check_class_order(info, tmp_path)
     (tmp_path / 'class_names.txt').write_text('\n'.join(map(str, range(1000))) + '\n')
-    preflight.check_class_order(info, tmp_path)
+    class_names.check_class_order(info, tmp_path)

@@ -1,6 +1,7 @@
 """Waiting for every process, over real sockets; a thread stands for a process."""
 
 import concurrent.futures
+import errno
 import socket
 import time
 
@@ -70,13 +71,23 @@ def test_strangers_and_a_process_that_died_waiting_do_not_count(address):
         assert waiting.result(30) == [None]
 
 
+def test_a_port_that_may_not_be_opened_is_named(address, monkeypatch):
+    def create_server(*arguments, **settings):
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(socket, 'create_server', create_server)  # as for a user who is not root
+    (told,) = arrive('localhost:80', (2, 0))
+    assert told.startswith('port 80 of ')
+    assert 'cannot be opened (Permission denied); choose another port' in told
+
+
 def test_a_taken_port_is_named(address):
     with socket.create_server(('', int(address.split(':')[1]))):
         (told,) = arrive(address, (2, 0))
     assert 'is taken' in told
 
 
-@pytest.mark.parametrize('wrong', ['host', 'host:', ':80', 'host:http'])
+@pytest.mark.parametrize('wrong', ['host', 'host:', ':80', 'host:http', 'h:0', 'h:99999'])
 def test_an_address_without_port_is_named(wrong):
     with pytest.raises(UserError, match='HOST:PORT'):
         wait_for_all(wrong, 2, 0, 1.0)

@@ -1,5 +1,6 @@
 """Two processes on one work directory: the second one names its owner, and nothing is lost."""
 
+import errno
 import json
 import os
 import signal
@@ -22,8 +23,8 @@ def test_a_second_process_is_told_who_is_at_work(tmp_path):
             with locked(tmp_path, RUN_LOCK):
                 pass
         assert str(error.value) == (
-            f'{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, or by a '
-            'process that it left behind (run.lock); wait, stop it first, or name another directory'
+            f'{tmp_path} is locked by process {os.getpid()} on {socket.gethostname()} or by a '
+            'process that it started (run.lock); wait for it, end it, or name another directory'
         )
         with locked(tmp_path, 'another.lock'):
             pass
@@ -44,7 +45,7 @@ def test_a_killed_process_leaves_the_lock_to_its_children_and_then_to_nobody(tmp
         child = int(owner.stdout.readline())
         owner.kill()
     try:
-        with pytest.raises(UserError, match=f'process {owner.pid} on .* left behind'):
+        with pytest.raises(UserError, match=f'process {owner.pid} on .* that it started'):
             with locked(tmp_path, RUN_LOCK):
                 pass
     finally:
@@ -69,7 +70,7 @@ def test_the_lock_of_a_bucket_is_renewed_and_ends_with_its_owner(tmp_path, quick
     path = epath.Path(tmp_path) / 'run' / RUN_LOCK
     with lock._renewed(path):
         first = json.loads(path.read_text())['time']
-        with pytest.raises(UserError, match=f'in use by process {os.getpid()} on'):
+        with pytest.raises(UserError, match=f'locked by process {os.getpid()} on'):
             with lock._renewed(path):
                 pass
         deadline = time.monotonic() + 20
@@ -89,6 +90,38 @@ def test_the_lock_of_a_bucket_is_taken_over_when_its_owner_is_gone(tmp_path, qui
     path.write_text('{')
     with pytest.raises(UserError, match='is damaged .* remove it if no run uses it'):
         with lock._renewed(path):
+            pass
+
+
+def test_a_start_waits_until_the_lock_of_a_lost_owner_is_stale(tmp_path, quick, caplog):
+    """A process that ends at once, as after the loss of another host, has just renewed its lock."""
+    caplog.set_level('INFO', 'absl')
+    path = epath.Path(tmp_path) / RUN_LOCK
+    left = {'owner': 'process 1 on x', 'token': 'a', 'time': time.time()}
+    path.write_text(json.dumps(left))
+    with lock._renewed(path):
+        assert time.time() - left['time'] >= 1
+        assert json.loads(path.read_text())['token'] != 'a'
+    assert 's ago by process 1 on x: waiting up to 1 s to see whether' in caplog.text
+
+
+def test_a_start_waits_no_longer_than_that_for_an_owner_whose_clock_is_ahead(tmp_path, quick):
+    path = epath.Path(tmp_path) / RUN_LOCK
+    ahead = {'owner': 'process 1 on x', 'token': 'a', 'time': time.time() + 3600}
+    path.write_text(json.dumps(ahead))
+    begun = time.monotonic()
+    lock._wait_for_end_of_owner(path)
+    assert 1 <= time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize('number', [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(number, tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.fcntl, 'flock', flock)
+    with pytest.raises(UserError, match=f'{tmp_path} is on a file system without locks .*; name a'):
+        with locked(tmp_path, RUN_LOCK):
             pass
 
 

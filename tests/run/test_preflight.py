@@ -1,12 +1,15 @@
 """Failed starts leave no file, and the first checkpoint fixes a work directory's configuration."""
 
+import errno
 import json
+import os
 import pathlib
 import re
 
 import numpy as np
 import PIL.Image
 import pytest
+from etils import epath
 from helpers import prepared
 
 import train_lib
@@ -14,6 +17,7 @@ from configs import digits, image_folder
 from resnet_rs.config import SETTINGS, may_change_on_resume
 from resnet_rs.config.stored import write_config
 from resnet_rs.datasets.image_folder import find_image_folder
+from resnet_rs.run import preflight
 from resnet_rs.run.preflight import check_config, check_durations, check_workdir
 from resnet_rs.run.start import start_workdir
 from resnet_rs.training.optimizer import create_schedule
@@ -81,6 +85,48 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
         ),
         tmp_path,
     )
+
+
+def test_a_partial_checkpoint_of_a_bucket_does_not_count(monkeypatch, tmp_path):
+    """There orbax writes into checkpoints/STEP itself and adds a file when all is there."""
+    assert preflight._has_commit_files(epath.Path('gs://bucket/run/checkpoints'))
+    for other in (tmp_path, 's3://bucket/run'):  # orbax renames there
+        assert not preflight._has_commit_files(epath.Path(other))
+    write_config(tmp_path, config_of(batch_size=32))
+    (tmp_path / 'checkpoints' / '100' / 'weights').mkdir(parents=True)
+    assert preflight.last_checkpoint(tmp_path) == 100
+    monkeypatch.setattr(preflight, '_has_commit_files', lambda path: True)
+    assert preflight.last_checkpoint(tmp_path) == -1
+    assert not preflight.has_checkpoint(tmp_path)
+    check_workdir(config_of(batch_size=16), tmp_path)
+    (tmp_path / 'checkpoints' / '50').mkdir()
+    (tmp_path / 'checkpoints' / '50' / 'commit_success.txt').touch()
+    assert preflight.last_checkpoint(tmp_path) == 50
+
+
+def test_a_workdir_below_a_closed_directory_is_named(monkeypatch, tmp_path):
+    def exists(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(preflight.pathlib.Path, 'exists', exists)  # as for a user who is not root
+    with pytest.raises(UserError, match=r'run cannot be written \(Permission denied\); name anoth'):
+        check_workdir(config_of(), tmp_path / 'closed' / 'run')
+
+
+def test_a_teacher_for_clips_is_named_with_its_setting(tmp_path):
+    teacher = config_of(**{'model.name': 'resnet_3d_rs_50', 'data.frames': 8})
+    write_config(tmp_path, teacher)
+    (tmp_path / 'checkpoints' / '6').mkdir(parents=True)
+    config = config_of(**{'objective': 'distillation', 'distillation.teacher': str(tmp_path)})
+    with pytest.raises(UserError) as error:
+        preflight.check_teacher(config, preflight.check_dataset(config))
+    assert str(error.value) == (
+        f"distillation.teacher is '{tmp_path}', with resnet_3d_rs_50 for clips of 8 frames, but "
+        'distillation takes images; name the work directory of a network for images with '
+        '--config.distillation.teacher'
+    )
+    write_config(tmp_path, config_of(**{'data.frames': 1}))  # for images: single frames
+    preflight.check_teacher(config, preflight.check_dataset(config))
 
 
 def test_the_flag_that_a_refusal_names_can_be_copied(tmp_path):

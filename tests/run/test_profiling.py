@@ -28,6 +28,7 @@ def test_ranges_of_steps(tmp_path):
     [
         ((3, 4), range(1, 7), [(3, 4)]),
         ((5, 6), range(1, 7), [(5, 6)]),  # until the end of the run
+        ((3, 6), range(1, 5), [(3, 'the run')]),  # stopped within
         ((2, 5), range(4, 7), [(4, 5)]),  # resumed within
         ((2, 3), range(4, 7), []),  # resumed after
         (None, range(1, 7), []),
@@ -44,7 +45,7 @@ def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, 
             log.append(f'begins before {step}')
 
         def __exit__(self, *exception):
-            log.append(f'ends before {step}')
+            log.append(f'ends after {step}')
             raise Ended
 
     class Ended(Exception):
@@ -54,14 +55,15 @@ def test_traces_begin_and_end_with_the_steps(monkeypatch, tmp_path, steps, run, 
     try:
         with Profile(steps, tmp_path, 6) as profile:
             for step in run:
-                profile.at(step, ())
-            step = 7
+                profile.before(step, ())
+                profile.after(step, ())
+            step = 'the run'
     except Ended:
         pass
     assert log == [
         line
         for first, last in expected
-        for line in (f'begins before {first}', f'ends before {last + 1}')
+        for line in (f'begins before {first}', f'ends after {last}')
     ]
 
 
@@ -78,5 +80,6 @@ def test_the_annotation_of_a_step_ends_with_it(monkeypatch, tmp_path):
     monkeypatch.setattr(profiling, '_written_into', lambda *_: contextlib.nullcontext())
     with Profile((2, 3), tmp_path, 3) as profile:
         for step in range(1, 4):
-            profile.at(step, ())
+            profile.before(step, ())
+            profile.after(step, ())
     assert log == ['step 2 begins', 'step 2 ends', 'step 3 begins', 'step 3 ends']

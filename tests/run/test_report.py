@@ -47,6 +47,31 @@ def test_the_page_of_a_run_on_clips_shows_four_frames_of_a_mistake(tmp_path):
     np.testing.assert_array_equal(shown, expected)
 
 
+@pytest.mark.parametrize(
+    'source, name',
+    [
+        ('tfds', 'imagenet2012'),
+        ('image_folder', 'flowers'),
+        ('video_folder', 'flowers'),
+        ('sequence_examples', 'flowers'),
+    ],
+)
+def test_the_title_of_the_page_names_the_data(source, name, monkeypatch, tmp_path):
+    config = default_config()
+    config.data.update(source=source, data_dir='/data/flowers', name='imagenet2012')
+    titles = []
+    monkeypatch.setattr(
+        report, 'evaluation_page', lambda title, *arguments: titles.append(title) or ''
+    )
+    right = np.array([True])
+    table = {'index': np.arange(1), 'label': np.zeros(1, np.int32)}
+    table |= {'ema_prediction': np.zeros(1, np.int32), 'ema_top1': right, 'ema_loss': right * 0.1}
+    (tmp_path / 'metrics.jsonl').write_text('')
+    monkeypatch.setattr(report, 'write_predictions', lambda *arguments: None)
+    report.write(tmp_path, config, Evaluation({}, 1, table), ('left', 'right'), lambda config: [])
+    assert titles == [f'{config.model.name} on {config.data.eval_split} of {name}']
+
+
 def test_curves_of_a_run_of_one_logged_step():
     """Single points have a marker, and the legend stands below both axes."""
     scores = {f'{weights}_{name}': 0.5 for weights in ('raw', 'ema') for name in ('loss', 'top1')}

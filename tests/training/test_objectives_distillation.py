@@ -247,7 +247,7 @@ def test_a_run_resumes_with_its_bits_and_with_its_teacher_alone(
         with pytest.raises(UserError) as error:
             train_lib.train_and_evaluate(config, str(workdir))
     message = str(error.value)
-    assert f'is not the one with which {workdir} was started: its weights was' in message
+    assert f'is not the one with which {workdir} was started: its weights changed from' in message
     shutil.rmtree(directory)
     shutil.move(tmp_path / 'kept', directory)
     resumed = train_lib.train_and_evaluate(config, str(workdir))

@@ -292,5 +292,5 @@ def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
 def test_a_check_says_what_a_run_learns_from(file, run_main, tmp_path):
     config = small_config(file)
     text = train_lib.check(config, str(tmp_path / 'run'))
-    assert 'learning from 737 pseudo-labelled images of 737 in train[700:] of digits' in text
+    assert 'learning from 737 of the 737 pseudo-labelled images in train[700:] of digits: ' in text
     assert 'or 0.03429 epochs, 700 training images' in text  # 6 steps of 4 labelled images

@@ -15,10 +15,9 @@ from configs import digits
 from resnet_rs.run.checkpoint import Checkpoints, RunMetadata
 from resnet_rs.run.preflight import check_workdir
 from resnet_rs.run.run_log import read_metrics
-from resnet_rs.run.start import fine_tuning_start
-from resnet_rs.training.sharding import create_mesh, partition, shardings_of
+from resnet_rs.run.start import FineTuning, fine_tuning_start
+from resnet_rs.training.sharding import check_divides, create_mesh, partition, shardings_of
 from resnet_rs.training.steps import create_program
-from resnet_rs.training.transfer import HeadTransfer
 from resnet_rs.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('one_stage', 'shared_programs')
@@ -53,6 +52,17 @@ def small_config(**settings):
 )
 def test_the_largest_dimension_that_divides_is_split(shape, expected):
     assert partition(shape, 8, 40) == expected
+
+
+def test_a_batch_that_does_not_divide_is_told_with_its_flag():
+    for name, said in (
+        ('eval.batch_size', 'use --config.eval.batch_size=96 or 104'),
+        ('--batch_size', 'use --batch_size=96 or 104'),
+        ('batch_size / accumulation', 'make it 96 or 104'),
+    ):
+        with pytest.raises(UserError) as error:
+            check_divides(name, 100, 8, '8 devices')
+        assert str(error.value) == (f'{name} is 100, which does not divide over 8 devices; {said}')
 
 
 def test_slices_are_the_first_axis():
@@ -161,7 +171,7 @@ def test_a_checkpoint_is_restored_under_any_strategy(saved_as, restored_as, tmp_
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
 
-    backwards = HeadTransfer(tuple(reversed(range(10))), '')
+    backwards = FineTuning(int(state.step), tuple(reversed(range(10))), '')
     tuned = fine_tuning_start(str(tmp_path), random_state(after), backwards)
     assert shardings_of(tuned) == shardings_of(after.state)
     expected = jax.device_get(state.ema)

@@ -16,9 +16,12 @@ from configs import digits
 from resnet_rs.config.stored import write_config
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.datasets.splits import DatasetInfo
-from resnet_rs.run import preflight
+from resnet_rs.multihost import consistency
+from resnet_rs.run import preflight, start
+from resnet_rs.run.checkpoint import Checkpoints
 from resnet_rs.run.class_names import stored_class_names
 from resnet_rs.run.run_log import read_metrics
+from resnet_rs.run.teacher import weights_digest
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.sharding import create_mesh
 from resnet_rs.training.steps import create_program, model_of
@@ -109,6 +112,52 @@ def test_another_class_makes_a_new_head(source, no_report, tmp_path, caplog):
         in record.getMessage()
         for record in caplog.records
     )
+
+
+def test_a_run_that_would_drop_its_init_from_does_not_start(source, tmp_path):
+    """Preflight may count what orbax does not, such as an interrupted copy."""
+    config = small_config(init_from=str(source[0]))
+    program = create_program(config, create_mesh(), 72)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match='no complete checkpoint, .* not start from init_from='):
+            start.start_or_resume(config, program, checkpoints, create_mesh(), None)
+
+
+def test_hosts_compare_the_weights_that_a_run_starts_from(source, monkeypatch, tmp_path):
+    """A directory of the same name may hold other weights on another host."""
+    agreed = []
+    monkeypatch.setattr(start.hosts, 'count', lambda: 2)
+    monkeypatch.setattr(start.provenance, 'agree', lambda what, facts: agreed.append(facts))
+    other = tmp_path / 'other'
+    ema = jax.tree.map(lambda leaf: leaf * 0.5, source[1])
+    write_workdir(other, small_config(), {'raw': ema, 'ema': ema})
+    for directory in (source[0], source[0], other):
+        config = small_config(init_from=str(directory))
+        program = create_program(config, create_mesh(), 72)
+        info = preflight.check_dataset(config)
+        assert start.check_init_from(config, info, str(tmp_path / 'run'), program).step == 0
+    first, again, differs = agreed
+    assert first == again
+    assert first['step of init_from'] == differs['step of init_from'] == '0'
+    assert first['weights of init_from'] == weights_digest(jax.device_get(source[1]))
+    assert 'weights of init_from is' in consistency.first_difference(differs, first)
+
+
+def test_a_run_starts_from_the_step_that_was_checked(source, tmp_path):
+    """The run in init_from may save another checkpoint in the meantime."""
+    directory = named(source[0], CLASSES, tmp_path / 'source')
+    config = small_config(init_from=str(directory))
+    program = create_program(config, create_mesh(), 72)
+    info = preflight.check_dataset(config)
+    checked = start.check_init_from(config, info, str(tmp_path / 'run'), program)
+    later = {'raw': program.init().variables, 'ema': program.init().variables}
+    write_workdir(tmp_path / 'later', small_config(), later)
+    shutil.copytree(tmp_path / 'later/checkpoints/0', directory / 'checkpoints/5')
+    state = start.fine_tuning_start(str(directory), program.init(), checked)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, source[1])
+    shutil.rmtree(directory / 'checkpoints/0')
+    with pytest.raises(UserError, match=r"no checkpoint '0' in .* and steps \[5\]"):
+        start.fine_tuning_start(str(directory), program.init(), checked)
 
 
 def test_mode_check_says_what_becomes_of_the_head(source, tmp_path, monkeypatch):
