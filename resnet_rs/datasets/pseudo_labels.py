@@ -46,6 +46,7 @@ class Description:
     data: digest of the images' files and classes (`data_digest`).
     class_names: of the teacher, in the order of the probabilities; () if unknown.
     num_classes: the number of the teacher's classes.
+    classes, label: data.classes and data.label of the images.
     """
 
     teacher: str
@@ -55,6 +56,8 @@ class Description:
     data: str
     class_names: tuple[str, ...]
     num_classes: int
+    classes: tuple[int, ...] = ()
+    label: str = ''
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +135,13 @@ class PseudoLabels:
 
 
 def _json(description: Description) -> str:
-    return json.dumps(dataclasses.asdict(description), sort_keys=True)
+    facts = dataclasses.asdict(description)
+    # Fields with a default are left out where they have it: so the digest of a file that was
+    # written without them, which runs have stored, stays the same.
+    for field in dataclasses.fields(description):
+        if facts[field.name] == field.default:
+            del facts[field.name]
+    return json.dumps(facts, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -143,6 +152,7 @@ def _read(path: str, modified: float, length: int) -> PseudoLabels:
             arrays = {name: stored[name] for name in stored.files}
         described = json.loads(arrays.pop('description').tobytes())
         described['class_names'] = tuple(described['class_names'])
+        described['classes'] = tuple(described.get('classes', ()))
         labels = PseudoLabels(Description(**described), **{'classes': None, **arrays})
         count, stored_classes = labels.probabilities.shape
         if not (labels.label.shape == labels.mask.shape == (count,)):

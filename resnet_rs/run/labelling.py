@@ -77,8 +77,9 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` are {name: value} in place of those of its configuration; a value of None replaces
-    nothing. Of other data it takes their own label. Raises UserError for settings that the table
-    does not allow, for data or a split that do not exist, and for a network for clips.
+    nothing. Of other data it takes their own label and all classes. Raises UserError for settings
+    that the table does not allow, for data or a split that do not exist, and for a network for
+    clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
     if config.data.frames > 1:
@@ -87,11 +88,12 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
             'labelling and probes are for networks for images; name another --workdir'
         )
     data = _kind_of(config.data)
-    config.update_from_flattened_dict(
-        {name: value for name, value in (settings or {}).items() if value is not None}
-    )
+    settings = {name: value for name, value in (settings or {}).items() if value is not None}
+    config.update_from_flattened_dict(settings)
     if data != _kind_of(config.data):
-        config.data.label = ''  # which is computed from features of one set
+        # A label is computed from features of one set, and classes are numbers in one set.
+        config.data.label = ''
+        config.data.classes = settings.get('data.classes', ())
     config.data.train_split = config.data.eval_split = split
     if config.data.cache == 'memory':
         config.data.cache = ''
@@ -224,6 +226,8 @@ def _describe(workdir, step: int, variables: dict, images: Images) -> Descriptio
         data=data_digest(images.info, images.split),
         class_names=stored_class_names(workdir, classes),
         num_classes=classes,
+        classes=tuple(data.classes),
+        label=data.label,
     )
 
 

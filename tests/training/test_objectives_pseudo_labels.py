@@ -153,6 +153,7 @@ def test_labels_are_the_probabilities_of_the_teacher(teacher, file):
 def test_settings_from_flags_are_checked(tmp_path):
     config = digits_config()
     directory, config.data.data_dir = config.data.data_dir, ''
+    config.data.classes, config.model.num_classes = (7, 12), 2
     config.data.name, config.data.label = 'dsprites', 'x_position'
     write_config(tmp_path, config)
     digits = {'data.name': 'digits', 'data.data_dir': directory}
@@ -165,6 +166,8 @@ def test_settings_from_flags_are_checked(tmp_path):
             labelling.find_images(tmp_path, 'train', settings)
     images = labelling.find_images(tmp_path, 'train', digits)
     assert images.config.data.label == '' and images.info.num_classes == 10
+    part = labelling.find_images(tmp_path, 'train', digits | {'data.classes': (7, 2)})
+    assert part.info.class_names == ('7', '2')
 
 
 def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatch, tmp_path):
