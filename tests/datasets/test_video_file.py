@@ -126,6 +126,12 @@ def test_bad_files(name, write, message, tmp_path):
         video_file.decode_whole(str(tmp_path / name))
 
 
+def test_a_broken_link_is_no_video(tmp_path):
+    (tmp_path / 'link.mp4').symlink_to(tmp_path / 'none.mp4')
+    with pytest.raises(VideoError, match='cannot be read .No such file'):
+        video_file.count_frames(str(tmp_path / 'link.mp4'))
+
+
 def test_frames_before_the_damage_are_read(tmp_path):
     damaged_in_the_middle(tmp_path / 'damaged.mp4')
     assert len(video_file.decode_frames(str(tmp_path / 'damaged.mp4'), range(4))) == 4
