@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         compilation_cache.enable()
         images = features.find_splits(options)
+        features.check_labels(*images)
         shots = options.shots if 'few_shot' in options.probes else []
         features.check_shots(images[0], shots, VALIDATION)
         rows = measure(features.compute(options, images, PIXELS), options)
