@@ -173,13 +173,19 @@ def data_digest(info: DatasetInfo, split: SplitInfo) -> str:
     They are names and the numbers of chosen records, not contents; the directory, which may differ
     between hosts, does not count.
     """
-    files = [file.removeprefix(info.directory) for file in split.images] or [
-        (shard.filename.removeprefix(info.directory), shard.skip, shard.take)
-        for shard in split.shards
+    files = [_below(info.directory, file) for file in split.images] or [
+        (_below(info.directory, shard.filename), shard.skip, shard.take) for shard in split.shards
     ]
     part = [split.records] if split.records else []
     text = json.dumps([info.class_names, files, *part])
     return hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]
+
+
+def _below(directory: str, file: str) -> str:
+    """Returns the path of a file in a directory, which begins with '/'."""
+    if directory == '.':  # pathlib writes the files in it without './'
+        return f'/{file.removeprefix("./")}'
+    return f'/{file.removeprefix(directory).lstrip("/")}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +193,7 @@ class Selection:
     """The examples that are learnt from, some of them several times.
 
     examples: numbers in the split, int64 [n], ascending.
-    copies: how many times the example stands before in `examples`, int64 [n].
+    copies: how many times the example occurs earlier in `examples`, int64 [n].
     per_class: how many of them have each class as their prediction, int64 [classes].
     """
 

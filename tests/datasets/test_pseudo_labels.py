@@ -188,6 +188,20 @@ def test_a_batch_holds_both_kinds_and_each_has_its_own_position(file):
         np.testing.assert_array_equal(joined, batches[198][name])
 
 
+def test_the_digest_of_data_depends_on_no_way_to_write_its_directory(tmp_path, monkeypatch):
+    config = folder_of(tmp_path, [good_file()] * 2)
+    monkeypatch.chdir(tmp_path)
+    found = set()
+    for directory in (tmp_path, '.', './', '../' + tmp_path.name, f'{tmp_path}/'):
+        config.data.data_dir = str(directory)
+        info = find_dataset(config.data)
+        found.add(data_digest(info, info.split('train')))
+    # As it was written before, for which files of pseudo-labels are refused otherwise.
+    files = [f'/train/a/{number:03d}.jpg' for number in range(2)]
+    text = json.dumps([['a'], files]).encode()
+    assert found == {hashlib.sha256(text).hexdigest()[:16]}
+
+
 def test_images_without_labels_are_a_folder_of_one_class(tmp_path):
     """The labels are of ten classes and the folder has one, as docs/objectives.md describes."""
     folder = folder_of(tmp_path, [good_file()] * 12)
