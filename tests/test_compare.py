@@ -84,6 +84,28 @@ def test_other_images_are_not_paired(tmp_path):
     assert 'Settings that differ:\n  none' in report
 
 
+@pytest.mark.parametrize(
+    'settings, others, paired',
+    [
+        ({}, {'data.name': 'fashion_mnist'}, False),
+        ({}, {'data.eval_split': 'train[:2]'}, False),
+        ({}, {'data.source': 'image_folder', 'data.data_dir': '/pets'}, False),
+        ({}, {'data.data_dir': '/elsewhere'}, True),
+        ({'data.data_dir': '/a/pets'}, {'data.data_dir': '/b/birds/'}, False),
+        ({'data.data_dir': '/a/pets'}, {'data.data_dir': '/b/pets/'}, True),
+    ],
+)
+def test_images_of_other_data_are_not_paired(settings, others, paired, tmp_path):
+    """Equal numbers and labels do not make two sets of one size the same."""
+    if settings:
+        settings, others = ({'data.source': 'image_folder'} | each for each in (settings, others))
+    runs = [
+        write_run(tmp_path / name, [1, 0], **each)
+        for name, each in (('a', settings), ('b', others))
+    ]
+    assert ('no paired test' not in compare.compare(*runs)) == paired
+
+
 def test_what_is_no_finished_run(tmp_path):
     a, b = write_run(tmp_path / 'a', [1, 0]), write_run(tmp_path / 'b', [1, 0])
     with pytest.raises(UserError, match='holds no config.json'):
