@@ -95,16 +95,16 @@ def test_images_without_one_class_are_told_before_computing(network, monkeypatch
     sets = dataclasses.replace(
         test, split=dataclasses.replace(test.split, label_set_feature='real_label')
     )
-    monkeypatch.setattr(
-        features,
-        'read_labels',
-        lambda split, form: np.full(split.num_examples, -1 if split.name == wrong else 3),
-    )
     for wrong, images, message in (
         ('', (train, sets), r'digits has sets of labels \(real_label\), and a probe takes one'),
         (train.split.name, (train, test), r'train\[:300\] of digits has 300 images of 300 without'),
         (test.split.name, (train, test), 'without a label; name a labelled split with --test'),
     ):
+
+        def labels_of(split, file_format, wrong=wrong):
+            return np.full(split.num_examples, -1 if split.name == wrong else 3)
+
+        monkeypatch.setattr(features, 'read_labels', labels_of)
         monkeypatch.setattr(features, 'find_splits', lambda options, images=images: images)
         with pytest.raises(SystemExit):
             probe.main(arguments_of(network))

@@ -1,10 +1,12 @@
 """Learning from pseudo-labels: the loss, the command that makes them, and whole runs."""
 
+import argparse
 import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from helpers import processes
@@ -15,7 +17,8 @@ from helpers.whole_runs import Killed, train_until_killed, without_time
 import train_lib
 from resnet_rs import pseudo_label
 from resnet_rs.config.stored import write_config
-from resnet_rs.datasets.pseudo_labels import PseudoLabels
+from resnet_rs.datasets.pseudo_labels import Description, PseudoLabels
+from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.models import init_variables
 from resnet_rs.run import labelling
 from resnet_rs.run.checkpoint import Checkpoints
@@ -261,6 +264,41 @@ def test_the_command_keeps_the_likeliest_classes_and_draws(teacher, file, tmp_pa
         error = capsys.readouterr().err
         assert stop.value.code == 2 and message in error
         assert error.splitlines()[-1].startswith('error: ')
+
+
+def report_of(monkeypatch, labels, images, data):
+    monkeypatch.setattr(pseudo_label, 'PAGE_IMAGES', 0)
+    monkeypatch.setattr('resnet_rs.run.certainty.write', lambda *arguments: [])
+    options = argparse.Namespace(least_confidence=0.0, per_class=0)
+    return pseudo_label._report(labels, images, 'FILE', options, data)
+
+
+def test_the_report_compares_classes_by_name_and_tells_why_images_are_left_out(monkeypatch):
+    """Classes of the same number alone are not the same classes."""
+    probabilities = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
+    description = Description('', 'tfds', 'pets', 'train', '', ('cat', 'dog', 'cow'), 3)
+    mask = np.array([True, True, True, False, False])
+    labels = PseudoLabels(description, probabilities, None, np.array([2, 0, 1, 0, -1]), mask)
+    data = ml_collections.ConfigDict(
+        {'source': 'tfds', 'name': 'pets', 'data_dir': '', 'classes': (), 'label': ''}
+    )
+
+    def images_of(*class_names, **changes):
+        info = DatasetInfo('pets', '/', 'tfrecord', class_names, {})
+        config = ml_collections.ConfigDict({'data': data.to_dict() | changes})
+        return labelling.Images(config, info, SplitInfo('train', 5))
+
+    text = report_of(monkeypatch, labels, images_of('dog', 'cow', 'cat'), data)
+    assert 'own labels agree with 100.00% of the predictions' in text
+    assert '1 image cannot be decoded and will not' in text
+    assert '1 image without a right class will not be chosen' in text
+    assert 'agree' not in report_of(monkeypatch, labels, images_of('a', 'b', 'c'), data)
+    numbers = dataclasses.replace(description, class_names=('0', '1', '2'))
+    labels = dataclasses.replace(labels, description=numbers)
+    text = report_of(monkeypatch, labels, images_of('0', '1', '2'), data)
+    assert 'agree with 0.00%' in text
+    others = images_of('0', '1', '2', name='others')
+    assert 'agree' not in report_of(monkeypatch, labels, others, data)
 
 
 def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
