@@ -9,8 +9,8 @@ reads FILE by --config.objective=pseudo_labels --config.pseudo_labels.file=FILE.
 """
 
 import argparse
-import pathlib
 
+from resnet_rs.datasets.locate import as_path
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -28,8 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
     with one_line_errors(UserError, OSError):
-        path = pathlib.Path(options.output)
-        if path.suffix != '.npz' or not path.parent.is_dir():
+        path = as_path(options.output)
+        # A folder of a bucket exists as soon as it holds a file.
+        if path.suffix != '.npz' or not ('://' in options.output or path.parent.is_dir()):
             raise UserError(
                 f'--output={path} must be an .npz file in a directory that exists; name another'
             )

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from etils import epath
 
 from configs import digits
 from resnet_rs import compare
@@ -82,6 +83,17 @@ def test_other_images_are_not_paired(tmp_path):
     report = compare.compare(a, b)
     assert 'evaluated on different images: no paired test' in report and 'p =' not in report
     assert 'Settings that differ:\n  none' in report
+
+
+def test_runs_on_a_bucket(tmp_path, monkeypatch):
+    """pathlib would read gs://bucket as gs:/bucket; a folder stands in for the bucket."""
+    for name in 'ab':
+        write_run(tmp_path / name, [1, 0])
+    path_of = epath.Path
+    monkeypatch.setattr(
+        epath, 'Path', lambda path: path_of(str(path).replace('gs://bucket', str(tmp_path)))
+    )
+    assert 'p = 1' in compare.compare('gs://bucket/a', 'gs://bucket/b')
 
 
 @pytest.mark.parametrize(

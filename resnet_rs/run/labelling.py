@@ -19,7 +19,7 @@ from absl import logging
 from resnet_rs.config import eval_image_size
 from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets.file_cache import check_cache
-from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.locate import as_path, find_dataset
 from resnet_rs.datasets.pipeline import EvalBatches
 from resnet_rs.datasets.pseudo_labels import Description, PseudoLabels, data_digest
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
@@ -138,15 +138,15 @@ def label_images(
     check_divides('--batch_size', batch_size, mesh.size, count_of(mesh.size, 'device'))
     variables, step = load_network(workdir, checkpoint, mesh)
     description = _describe(workdir, step, variables, images)
-    path = pathlib.Path(output)
+    path = as_path(os.fspath(output))
     if path.exists():
         found = PseudoLabels.read(path)
         stored = found.probabilities.shape[1]
         if found.description != description or stored != (top or classes):
             raise UserError(
-                f'{path} holds the probabilities of {stored} classes by {found.description.teacher}'
-                f', for {found.description.split} of {found.description.name}, and not those that '
-                f'are asked for; {REMEDY}'
+                f'{path} holds other probabilities than this command would write: of {stored} '
+                f'classes by {found.description.teacher}, for {found.description.split} of '
+                f'{found.description.name}; {REMEDY}'
             )
         return found
     parts = path.with_name(f'{path.name}.parts')
@@ -271,7 +271,8 @@ def _joined(parts: pathlib.Path, description: Description, examples: int) -> Pse
     """
     arrays, seen = {}, np.zeros(examples, np.int64)
     for first, stop in _ranges(parts):
-        with np.load(parts / f'{first:08d}-{stop:08d}.npz') as part:
+        name = f'{first:08d}-{stop:08d}.npz'
+        with (parts / name).open('rb') as file, np.load(file) as part:
             rows = {name: part[name] for name in part.files}
         index = rows.pop('index')
         real = index >= 0  # the last batches are filled up

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from etils import epath
 from helpers import processes
 from helpers.input_batches import batch_of
 from helpers.random_network import digits_config, write_network
@@ -203,7 +204,10 @@ def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatc
     assert labels.digest == PseudoLabels.read(file).digest
     labelling.label_images(teacher, 'last', images, path)
     assert len(counted) == 4  # it is there already
-    with pytest.raises(UserError, match='and not those that are asked for; delete it'):
+    with pytest.raises(
+        UserError,
+        match='holds other probabilities than this command would write: of 10 .*; delete it',
+    ):
         labelling.label_images(teacher, 'last', images, path, top=2)
 
 
@@ -220,6 +224,24 @@ def test_parts_without_their_facts_are_refused(tmp_path):
     with pytest.raises(UserError, match=f'{labelling.FACTS}.*delete it to begin'):
         labelling._resume(tmp_path, {'top': 0})
     assert not (tmp_path / labelling.FACTS).exists()
+
+
+def test_labels_are_written_to_a_bucket(teacher, file, tmp_path, monkeypatch):
+    """pathlib would write gs://bucket as gs:/bucket; a folder stands in for the bucket."""
+    path_of = epath.Path
+    monkeypatch.setattr(
+        epath, 'Path', lambda path: path_of(str(path).replace('gs://bucket', str(tmp_path)))
+    )
+    monkeypatch.chdir(tmp_path)
+    pseudo_label.main(
+        [f'--workdir={teacher}', f'--split={SPLIT}', '--output=gs://bucket/labels.npz']
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'labels.npz',
+        'labels_histogram.png',
+        'labels_images.png',
+    }
+    assert PseudoLabels.read(tmp_path / 'labels.npz').digest == PseudoLabels.read(file).digest
 
 
 def test_two_hosts_label_as_one(teacher, file, tmp_path):
