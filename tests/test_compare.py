@@ -118,13 +118,22 @@ def test_images_of_other_data_are_not_paired(settings, others, paired, tmp_path)
     assert ('no paired test' not in compare.compare(*runs)) == paired
 
 
-def test_what_is_no_finished_run(tmp_path):
+def test_what_is_no_finished_run(tmp_path, monkeypatch, capsys):
     a, b = write_run(tmp_path / 'a', [1, 0]), write_run(tmp_path / 'b', [1, 0])
     with pytest.raises(UserError, match='holds no config.json'):
         compare.compare(a, tmp_path)
     (tmp_path / 'b' / 'predictions.npz').write_bytes(b'PK\x03\x04nonsense')
     with pytest.raises(UserError, match='b/predictions.npz is damaged'):
         compare.compare(a, b)
+
+    def refuse(run):
+        raise PermissionError(13, 'Permission denied', run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, 'read_config', refuse)
+        with pytest.raises(SystemExit):
+            compare.main([a, b])
+    assert capsys.readouterr().err == f"error: [Errno 13] Permission denied: '{a}'\n"
     (tmp_path / 'b' / 'predictions.npz').unlink()
     with pytest.raises(UserError, match='finish the run first'):
         compare.compare(a, b)
