@@ -40,7 +40,7 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     lines = [f'A: {first}', f'B: {second}', '', 'Settings that differ:']
     differences = config_differences(*(config.to_dict() for config in configs))
     lines += [f'  {name}: {a!r} | {b!r}' for name, (a, b) in differences.items()] or ['  none']
-    same_images = all(
+    same_images = _evaluated_data(configs[0]) == _evaluated_data(configs[1]) and all(
         np.array_equal(tables[0][name], tables[1][name]) for name in ('index', 'label')
     )
     for weights in WEIGHTS:
@@ -57,6 +57,18 @@ def compare(first: str | os.PathLike, second: str | os.PathLike) -> str:
     if not same_images:
         lines += ['', 'The runs were evaluated on different images: no paired test.']
     return '\n'.join(lines)
+
+
+def _evaluated_data(config) -> tuple[str, str, str]:
+    """Returns the source, the name and the split of the data that a run was evaluated on.
+
+    The name is without its version; that of a folder is its last part, because hosts may have it in
+    different places.
+    """
+    data = config.data
+    is_named = data.source == 'tfds'
+    name = data.name.partition(':')[0] if is_named else os.path.basename(data.data_dir.rstrip('/'))
+    return data.source, name, data.eval_split
 
 
 def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:
@@ -85,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('runs', nargs=2, metavar='RUN', help='a work directory')
 
     options = parser.parse_args(arguments)
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         print(compare(*options.runs))
 
 

@@ -5,10 +5,9 @@
 The command fits both classifiers on the pixels of the same split of scikit-learn's digits.
 """
 
-import pathlib
-
 import numpy as np
 
+from resnet_rs.datasets.locate import as_path
 from resnet_rs.run.run_log import PAGE_FILE, read_metrics
 from resnet_rs.utils.errors import CommandParser, UserError, one_line_errors
 
@@ -17,7 +16,7 @@ def main() -> None:
     """Runs the command."""
     parser = CommandParser(prog='python -m resnet_rs.demo', description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run of configs/digits.py')
-    workdir = pathlib.Path(parser.parse_args().workdir)
+    workdir = as_path(parser.parse_args().workdir)
     evaluations = read_metrics(workdir, 'eval', ('ema_top1', 'raw_top1'))
     if not evaluations:
         raise UserError(f'{workdir} holds no evaluated run; train configs/digits.py there first')
@@ -60,5 +59,5 @@ def baselines() -> dict[str, float]:
 
 
 if __name__ == '__main__':
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         main()

@@ -20,6 +20,7 @@ files.
 import argparse
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
     skip_absent_tpu()
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         if options.grid:
             _check_grid(options.grid)
         download(options.workdir)
@@ -186,10 +187,13 @@ def main(arguments: list[str] | None = None) -> None:
             network = dataclasses.replace(network, preprocessing=clips)
         batch_size = options.batch_size or (1 if clips else 16)
         predictions = _predict_readable(network, good, options.top, batch_size)
+    write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='surrogateescape')  # names of files are bytes of any kind
+    write(predictions)
+    with one_line_errors(UserError, OSError):
         if options.grid:
             _write_grid(options.grid, predictions, network.preprocessing)
-    write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
-    write(predictions)
     if bad:
         sys.exit(1)
 
@@ -199,6 +203,8 @@ def _check_grid(path: pathlib.Path) -> None:
         raise UserError(f'--grid is {str(path)!r}; the picture is written as .png')
     if not path.parent.is_dir():
         raise UserError(f'--grid={path}: there is no folder {path.parent}; create it first')
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f'--grid={path}: {path.parent} cannot be written to; name another folder')
     check_absent(path, '--grid')
 
 

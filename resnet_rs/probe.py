@@ -10,8 +10,8 @@ a tenth of the training images.
 """
 
 import json
-import pathlib
 
+from resnet_rs.datasets.locate import as_path
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -31,9 +31,10 @@ PIXELS = 32  # side to which images are reduced for the classifiers of pixels
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
-    with one_line_errors(UserError):
-        output = pathlib.Path(options.output) if options.output else None
-        if output and (output.exists() or not output.parent.is_dir()):
+    with one_line_errors(UserError, OSError):
+        output = as_path(options.output) if options.output else None
+        on_bucket = '://' in (options.output or '')  # where a folder exists once it holds a file
+        if output and (output.exists() or not (on_bucket or output.parent.is_dir())):
             raise UserError(
                 f'--output={output} must be a new file in a directory that exists; name another'
             )
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         compilation_cache.enable()
         images = features.find_splits(options)
+        features.check_labels(*images)
         shots = options.shots if 'few_shot' in options.probes else []
         features.check_shots(images[0], shots, VALIDATION)
         rows = measure(features.compute(options, images, PIXELS), options)

@@ -9,8 +9,8 @@ reads FILE by --config.objective=pseudo_labels --config.pseudo_labels.file=FILE.
 """
 
 import argparse
-import pathlib
 
+from resnet_rs.datasets.locate import as_path
 from resnet_rs.utils.errors import (
     CommandParser,
     UserError,
@@ -27,9 +27,10 @@ PAGE_IMAGES = 16  # of the most certain ones, and as many of the least certain
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a user error prints one line and exits with status 2."""
     options = _parser().parse_args(arguments)
-    with one_line_errors(UserError):
-        path = pathlib.Path(options.output)
-        if path.suffix != '.npz' or not path.parent.is_dir():
+    with one_line_errors(UserError, OSError):
+        path = as_path(options.output)
+        # A folder of a bucket exists as soon as it holds a file.
+        if path.suffix != '.npz' or not ('://' in options.output or path.parent.is_dir()):
             raise UserError(
                 f'--output={path} must be an .npz file in a directory that exists; name another'
             )
@@ -58,11 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         import jax
 
         if jax.process_index() == 0:
-            print(_report(labels, images, path, options.least_confidence, options.per_class))
+            print(_report(labels, images, path, options, config.data))
 
 
-def _report(labels, images, path, least_confidence, per_class) -> str:
+def _report(labels, images, path, options, teacher_data) -> str:
     """Writes the pictures beside the file; returns a text on the labels and their selection."""
+    least_confidence, per_class = options.least_confidence, options.per_class
     import numpy as np
 
     from resnet_rs.datasets.pseudo_labels import select
@@ -74,8 +76,14 @@ def _report(labels, images, path, least_confidence, per_class) -> str:
         f'{count_of(len(labels.label), "image")} of {images.split.name} of {images.info.name}, '
         f'labelled by {labels.description.teacher}: {path}, digest {labels.digest}'
     ]
-    if skipped := int((~labels.mask).sum()):
-        lines.append(f'{count_of(skipped, "image")} cannot be decoded and will not be chosen')
+    # An image that cannot be decoded has no label; one with a set of labels may have no right one.
+    undecodable = ~labels.mask & (labels.label < 0)
+    for left_out, why in (
+        (undecodable, 'cannot be decoded and will not be chosen'),
+        (~labels.mask & ~undecodable, 'without a right class will not be chosen'),
+    ):
+        if left_out.any():
+            lines.append(f'{count_of(int(left_out.sum()), "image")} {why}')
     confidence = labels.confidence[labels.mask]
     quantiles = np.quantile(confidence, (0.1, 0.5, 0.9)) if len(confidence) else (0, 0, 0)
     lines.append(
@@ -89,14 +97,36 @@ def _report(labels, images, path, least_confidence, per_class) -> str:
         f'{count_of(chosen, "image")}, {counts.sum():,} in an epoch, of each class '
         f'{counts.min():,} to {counts.max():,}'
     )
-    if images.info.num_classes == labels.description.num_classes:
-        right = labels.predicted[labels.mask] == labels.label[labels.mask]
-        lines.append(
-            f"the data's own labels agree with {right.mean():.2%} of the predictions (where the "
-            'data have labels)'
-        )
+    lines += _agreement(labels, images, teacher_data)
     lines += [f'wrote {each}' for each in certainty.write(labels, images, path, PAGE_IMAGES)]
     return '\n'.join(lines)
+
+
+def _agreement(labels, images, teacher_data) -> list[str]:
+    """Returns a line on how many predictions are the data's own labels; [] for other classes.
+
+    The classes are the teacher's if they have its names, or if the data are the teacher's own.
+    """
+    import numpy as np
+
+    from resnet_rs.training.transfer import are_comparable
+
+    own, names = images.info.class_names, labels.description.class_names
+    if are_comparable(own, names):
+        if not set(own) <= set(names):
+            return []
+        number_of = np.array([names.index(name) for name in own])
+    else:
+        data = images.config.data
+        of_teacher = ('source', 'name', 'data_dir', 'classes', 'label')
+        if any(data[name] != teacher_data[name] for name in of_teacher):
+            return []
+        number_of = np.arange(len(own))
+    labelled = labels.mask & (labels.label >= 0)
+    if not labelled.any():
+        return []
+    right = labels.predicted[labelled] == number_of[labels.label[labelled]]
+    return [f"the data's own labels agree with {right.mean():.2%} of the predictions"]
 
 
 def _parser():
@@ -116,11 +146,13 @@ def _parser():
         '--top', type=positive_integer, default=0, help='likeliest classes to keep (default: all)'
     )
     parser.add_argument(
-        '--least_confidence', type=_probability, default=0.0, help='of the printed selection'
-    )
+        '--least_confidence', type=_probability, default=0.0,
+        help='least confidence of the selection that the command prints; changes nothing in FILE',
+    )  # fmt: skip
     parser.add_argument(
-        '--per_class', type=positive_integer, default=0, help='of the printed selection'
-    )
+        '--per_class', type=positive_integer, default=0,
+        help='images per class of the selection that the command prints; changes nothing in FILE',
+    )  # fmt: skip
     return parser
 
 

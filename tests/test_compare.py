@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from etils import epath
 
 from configs import digits
 from resnet_rs import compare
@@ -84,13 +85,55 @@ def test_other_images_are_not_paired(tmp_path):
     assert 'Settings that differ:\n  none' in report
 
 
-def test_what_is_no_finished_run(tmp_path):
+def test_runs_on_a_bucket(tmp_path, monkeypatch):
+    """pathlib would read gs://bucket as gs:/bucket; a folder stands in for the bucket."""
+    for name in 'ab':
+        write_run(tmp_path / name, [1, 0])
+    path_of = epath.Path
+    monkeypatch.setattr(
+        epath, 'Path', lambda path: path_of(str(path).replace('gs://bucket', str(tmp_path)))
+    )
+    assert 'p = 1' in compare.compare('gs://bucket/a', 'gs://bucket/b')
+
+
+@pytest.mark.parametrize(
+    'settings, others, paired',
+    [
+        ({}, {'data.name': 'fashion_mnist'}, False),
+        ({}, {'data.eval_split': 'train[:2]'}, False),
+        ({}, {'data.source': 'image_folder', 'data.data_dir': '/pets'}, False),
+        ({}, {'data.data_dir': '/elsewhere'}, True),
+        ({'data.data_dir': '/a/pets'}, {'data.data_dir': '/b/birds/'}, False),
+        ({'data.data_dir': '/a/pets'}, {'data.data_dir': '/b/pets/'}, True),
+    ],
+)
+def test_images_of_other_data_are_not_paired(settings, others, paired, tmp_path):
+    """Equal numbers and labels do not make two sets of one size the same."""
+    if settings:
+        settings, others = ({'data.source': 'image_folder'} | each for each in (settings, others))
+    runs = [
+        write_run(tmp_path / name, [1, 0], **each)
+        for name, each in (('a', settings), ('b', others))
+    ]
+    assert ('no paired test' not in compare.compare(*runs)) == paired
+
+
+def test_what_is_no_finished_run(tmp_path, monkeypatch, capsys):
     a, b = write_run(tmp_path / 'a', [1, 0]), write_run(tmp_path / 'b', [1, 0])
     with pytest.raises(UserError, match='holds no config.json'):
         compare.compare(a, tmp_path)
     (tmp_path / 'b' / 'predictions.npz').write_bytes(b'PK\x03\x04nonsense')
     with pytest.raises(UserError, match='b/predictions.npz is damaged'):
         compare.compare(a, b)
+
+    def refuse(run):
+        raise PermissionError(13, 'Permission denied', run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, 'read_config', refuse)
+        with pytest.raises(SystemExit):
+            compare.main([a, b])
+    assert capsys.readouterr().err == f"error: [Errno 13] Permission denied: '{a}'\n"
     (tmp_path / 'b' / 'predictions.npz').unlink()
     with pytest.raises(UserError, match='finish the run first'):
         compare.compare(a, b)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import prepared, processes
-from helpers.input_batches import SOURCES, assert_same, folder_of, indices, png, take
+from helpers.input_batches import SOURCES, assert_same, folder_of, good_file, indices, png, take
 
 import input_pipeline
 from resnet_rs.config.stored import write_config
@@ -119,6 +119,17 @@ def test_an_evaluation_may_be_repeated_and_resized():
     for batch, other in zip(once, again, strict=True):
         assert batch['image'].shape == (10, 48, 48, 3)
         assert_same(batch, other)
+
+
+def test_a_folder_that_no_setting_names_is_evaluated(tmp_path):
+    config = folder_of(tmp_path, [good_file()] * 3)
+    (tmp_path / 'val').rename(tmp_path / 'test')
+    config.lock()
+    batches = list(input_pipeline.eval_batches(config, split='test', batch_size=4))
+    assert indices(batches).tolist() == [0, 1, 2, -1]
+    assert config.data.eval_split == 'validation'
+    with pytest.raises(UserError, match="has no split 'tset'"):
+        input_pipeline.eval_batches(config, split='tset')
 
 
 def test_evaluation_image_equals_numpy(tmp_path):

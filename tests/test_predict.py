@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import os
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -135,6 +137,36 @@ def test_grid(network, workdir, folder, tmp_path, capsys):
         status, out, err = run(capsys, *command[:2], f'--grid={wrong}')
         assert (status, out) == (2, '') and message in err
     assert grid.read_bytes() == written
+
+
+def test_a_grid_that_cannot_be_written_loses_no_predictions(
+    workdir, folder, tmp_path, capsys, monkeypatch
+):
+    command = (f'--workdir={workdir}', folder / '0.png', f'--grid={tmp_path / "grid.png"}')
+
+    def full_disk(*arguments):
+        raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, '_write_grid', full_disk)
+        status, out, err = run(capsys, *command)
+    assert status == 2 and str(folder / '0.png') in out
+    assert err == 'error: [Errno 28] No space left on device\n'
+    monkeypatch.setattr(predict.os, 'access', lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(predict, '_predict_readable', lambda *arguments: pytest.fail('computed'))
+    status, out, err = run(capsys, *command)
+    assert (status, out) == (2, '') and 'cannot be written to; name another folder' in err
+
+
+def test_names_that_are_not_utf_8_are_printed_as_they_are(workdir, folder, tmp_path, monkeypatch):
+    name = os.fsencode(tmp_path) + b'/caf\xe9.png'
+    shutil.copy(folder / '0.png', name)
+    for form in ([], ['--csv']):
+        buffer = io.BytesIO()
+        monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(buffer, 'utf-8'))
+        predict.main([f'--workdir={workdir}', os.fsdecode(name), *form])
+        sys.stdout.flush()
+        assert name in buffer.getvalue()
 
 
 def test_names_of_the_dataset(network, folder, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """The command that probes a network: its features, its rows, and wrong arguments."""
 
 import argparse
+import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +85,31 @@ def test_wrong_arguments_are_one_line_before_compiling(network, more, message, m
         probe.main(arguments_of(network, *more))
     error = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 2 and message in error and error.startswith('error: ')
+
+
+def test_images_without_one_class_are_told_before_computing(network, monkeypatch, capsys):
+    """ImageNet-ReaL has sets of classes, and tfds labels the images of some test splits -1."""
+    monkeypatch.setattr(features, 'compute', lambda *arguments: pytest.fail('computed'))
+    options = probe._parser().parse_args(arguments_of(network))
+    train, test = features.find_splits(options)
+    sets = dataclasses.replace(
+        test, split=dataclasses.replace(test.split, label_set_feature='real_label')
+    )
+    for wrong, images, message in (
+        ('', (train, sets), r'digits has sets of labels \(real_label\), and a probe takes one'),
+        (train.split.name, (train, test), r'train\[:300\] of digits has 300 images of 300 without'),
+        (test.split.name, (train, test), 'without a label; name a labelled split with --test'),
+    ):
+
+        def labels_of(split, file_format, wrong=wrong):
+            return np.full(split.num_examples, -1 if split.name == wrong else 3)
+
+        monkeypatch.setattr(features, 'read_labels', labels_of)
+        monkeypatch.setattr(features, 'find_splits', lambda options, images=images: images)
+        with pytest.raises(SystemExit):
+            probe.main(arguments_of(network))
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith('error: ') and re.search(message, error)
 
 
 def test_an_interval_over_seeds_is_students(network):

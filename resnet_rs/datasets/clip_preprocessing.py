@@ -11,10 +11,15 @@ import numpy as np
 
 from resnet_rs.config import eval_image_size
 from resnet_rs.datasets import video_file
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES
+from resnet_rs.datasets.image_folder import (
+    IMAGE_SUFFIXES,
+    identity,
+    is_hidden_folder,
+    read_entries,
+)
 from resnet_rs.datasets.splits import SplitInfo
 from resnet_rs.datasets.video_file import VIDEO_SUFFIXES
-from resnet_rs.datasets.video_folder import frames_in
+from resnet_rs.datasets.video_folder import frames_in, video_files_in
 from resnet_rs.utils.errors import UserError
 from resnet_rs.utils.natural_order import natural_key
 from resnet_rs.utils.platforms import keep_devices_from_tensorflow
@@ -170,13 +175,14 @@ def frame_count(path: str | os.PathLike) -> int:
 def find_videos(paths: Sequence[str]) -> list[pathlib.Path]:
     """Returns the named videos, and those in the named folders and their subfolders, sorted.
 
-    A video is a file, or a folder that holds images, its frames. Raises UserError for a path that
-    does not exist, for a folder without videos and for an image.
+    A video is a file, or a folder that holds images, its frames, and no file of a video. Hidden
+    files and folders are left out, as in training. Raises UserError for a path that does not exist,
+    for a folder without videos and for an image.
     """
     videos = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            found = _videos_below(path)
+            found = _videos_below(path, set(map(identity, path.absolute().parents)))
             if not found:
                 raise UserError(
                     f'{path} holds no video; a video is a folder of frames '
@@ -195,15 +201,19 @@ def find_videos(paths: Sequence[str]) -> list[pathlib.Path]:
     return videos
 
 
-def _videos_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    if frames_in(os.listdir(folder)):
+def _videos_below(folder: pathlib.Path, above: set) -> list[pathlib.Path]:
+    if (here := identity(folder)) in above:  # a link to a folder around it
+        return []
+    files, folders = read_entries(folder)
+    videos = video_files_in(files)
+    if frames_in(files) and not videos:
         return [folder]
+    folders = {name for name in folders if not is_hidden_folder(name)}
     found = []
-    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        if path.is_dir():
-            found += _videos_below(path)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            found.append(path)
+    for name in sorted([*videos, *folders], key=natural_key):
+        found += (
+            _videos_below(folder / name, above | {here}) if name in folders else [folder / name]
+        )
     return found
 
 

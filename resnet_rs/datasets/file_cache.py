@@ -28,9 +28,13 @@ _BUFFER_BYTES = 16 * 2**20
 
 
 def check_cache(info: DatasetInfo, data) -> None:
-    """Raises UserError if the files of both splits of config.data do not fit into the cache."""
+    """Raises UserError if the files of both splits of config.data do not fit into the cache.
+
+    It also does if data.cache_dir cannot be made.
+    """
     memory_bytes(info.split(data.train_split), data)
     if data.cache == 'disk':
+        _check_directory(data)
         names = (data.train_split, data.eval_split)
         _missing({file for name in names for file in _files(info.split(name))}, info, data)
 
@@ -96,6 +100,7 @@ def _on_disk(split: SplitInfo, info: DatasetInfo, data, files: tuple[str, ...]) 
     Existing copies are kept. One process of a host copies at a time; a copy gets its name when it
     is complete and on the disk. Raises UserError if the disk is too small.
     """
+    _check_directory(data)
     directory = _directory(info, data)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / 'lock').open('w') as lock:
@@ -154,6 +159,21 @@ def _directory(info: DatasetInfo, data) -> pathlib.Path:
     return pathlib.Path(data.cache_dir).expanduser() / key
 
 
+def _existing(data) -> pathlib.Path:
+    """Returns data.cache_dir, or what exists of the path to it."""
+    cache_dir = pathlib.Path(data.cache_dir).expanduser().absolute()
+    return next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
+
+
+def _check_directory(data) -> None:
+    existing = _existing(data)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(
+            f'data.cache_dir={data.cache_dir} cannot be written: {existing} is not a folder that '
+            'this user may write to; name another with --config.data.cache_dir'
+        )
+
+
 def _place(file: str, info: DatasetInfo, data) -> pathlib.Path:
     return _directory(info, data) / file.removeprefix(info.directory).lstrip('/')
 
@@ -170,9 +190,7 @@ def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, in
         if found is None or (found.st_size, int(found.st_mtime)) != (size, modified):
             missing[file] = place, size, modified
     needed = sum(size for _, size, _ in missing.values())
-    cache_dir = pathlib.Path(data.cache_dir).expanduser().absolute()
-    existing = next(path for path in (cache_dir, *cache_dir.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(data)).free
     arithmetic = (
         f'{count_of(len(files), "file")} of {info.name}, '
         f'{len(files) - len(missing):,} of them copied before, '
@@ -185,7 +203,7 @@ def _missing(files, info: DatasetInfo, data) -> dict[str, tuple[pathlib.Path, in
             '--config.data.cache_dir, or use --config.data.cache= for no cache'
         )
     if missing:
-        logging.info('Cache: %s: %s', cache_dir, arithmetic)
+        logging.info('Cache: %s: %s', _directory(info, data).parent, arithmetic)
     return missing
 
 

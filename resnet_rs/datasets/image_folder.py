@@ -82,10 +82,10 @@ class _Split:
         self.name = name
         self._directory = root / name
         above = (self._directory, root, *root.absolute().parents) if '://' not in str(root) else ()
-        self._above = {_identity(directory) for directory in above}
+        self._above = {identity(directory) for directory in above}
         self._ignored = []  # (kind, path) of every file that is not read
         files, folders = read_entries(self._directory)
-        self.classes = [folder for folder in folders if not _is_hidden_folder(folder)]
+        self.classes = [folder for folder in folders if not is_hidden_folder(folder)]
         if not self.classes:
             raise UserError(f'{self._directory} has no class folders: it must hold CLASS/*.jpg')
         if all(folder.isdecimal() for folder in self.classes):
@@ -114,29 +114,8 @@ class _Split:
         return SplitInfo(self.name, len(images), (), tuple(images), tuple(labels))
 
     def _images(self, top, *, hidden: bool = False) -> list[str]:
-        """Returns the images below `top`: those of a folder by name, then those of its subfolders.
-
-        Each folder is read once, and no folder that contains `top`, so links cannot form a cycle.
-        """
-        images = []
-        visited = set(self._above)
-        stack = [(top, hidden)]
-        while stack:
-            folder, hidden = stack.pop()
-            place = os.path.relpath(folder, self._directory)
-            if (identity := _identity(folder)) in visited:
-                self._ignore('links to a folder that is read already', place)
-                continue
-            visited.update({identity} - {None})
-            files, folders = read_entries(folder)
-            for file in files:
-                if kind := 'in hidden folders' if hidden else _kind(file):
-                    self._ignore(kind, os.path.join(place, file))
-                else:
-                    images.append(os.path.join(folder, file))
-            stack += [
-                (folder / name, hidden or _is_hidden_folder(name)) for name in reversed(folders)
-            ]
+        images, ignored = _images_below(top, self._directory, self._above, hidden=hidden)
+        self._ignored += ignored
         return images
 
     def _ignore(self, kind: str, place: str) -> None:
@@ -170,7 +149,36 @@ class _Split:
             )
 
 
-def _identity(directory) -> tuple[int, int] | None:
+def _images_below(
+    top, root, above: set, *, hidden: bool = False
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Returns the images below `top`: those of a folder by name, then those of its subfolders.
+
+    Each folder is read once, and none of `above`, the identities of those that contain `top`, so
+    links cannot form a cycle. Returns also (why, path below `root`) of every ignored file; all of
+    a hidden folder are.
+    """
+    images, ignored = [], []
+    visited = set(above)
+    stack = [(top, hidden)]
+    while stack:
+        folder, hidden = stack.pop()
+        place = os.path.relpath(folder, root)
+        if (found := identity(folder)) in visited:
+            ignored.append(('links to a folder that is read already', place))
+            continue
+        visited.update({found} - {None})
+        files, folders = read_entries(folder)
+        for file in files:
+            if kind := 'in hidden folders' if hidden else _kind(file):
+                ignored.append((kind, os.path.join(place, file)))
+            else:
+                images.append(os.path.join(folder, file))
+        stack += [(folder / name, hidden or is_hidden_folder(name)) for name in reversed(folders)]
+    return images, ignored
+
+
+def identity(directory) -> tuple[int, int] | None:
     """Returns a unique identity of a local folder; None for a bucket, which has no links."""
     if '://' in str(directory):
         return None
@@ -208,7 +216,7 @@ def _kind(file: str) -> str:
     return suffix or 'without a suffix'
 
 
-def _is_hidden_folder(name: str) -> bool:
+def is_hidden_folder(name: str) -> bool:
     return name.startswith('.') or name in _HIDDEN_FOLDERS
 
 
@@ -237,23 +245,20 @@ def _difference(first: _Split, second: _Split) -> str:
 
 
 def find_images(paths: Sequence[str]) -> list[pathlib.Path]:
-    """Returns the named files, and the images of the named folders and their subfolders, sorted.
+    """Returns the named files, and the images of the named folders and their subfolders.
 
-    Images in folders are recognised by their suffix.
+    Of a folder it takes the files that training would, in the same order.
 
     Raises UserError for a path that does not exist and for a folder without images.
     """
     files = []
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            found = [
-                file
-                for file in path.rglob('*')
-                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-            ]
+            found, ignored = _images_below(path, path, set(map(identity, path.absolute().parents)))
             if not found:
-                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)})')
-            files += sorted(found)
+                holds = f'; it holds {_count_kinds(ignored)}' if ignored else ''
+                raise UserError(f'{path} holds no image ({", ".join(IMAGE_SUFFIXES)}){holds}')
+            files += map(pathlib.Path, found)
         elif path.exists():
             files.append(path)
         else:

@@ -102,10 +102,10 @@ def image_shape(encoded):
 def random_box(shape, fraction, *, area, ratio, seed, attempts=10):
     """Draws a random (y, x, height, width), int32 [4], for Inception-style cropping.
 
-    `area` is the range of the box's fraction of the image, of which boxes below LEAST_CROP_AREA are
-    never drawn, `ratio` that of width / height. After
-    `attempts` that failed TensorFlow's op returns the whole image; like the authors' code this
-    function then returns the centre crop (Szegedy et al. 2015), unless `fraction` is None.
+    `area` is the range of the box's share of the image; shares below LEAST_CROP_AREA are never
+    drawn. `ratio` is the range of width / height. After `attempts` that failed TensorFlow's op
+    returns the whole image; like the authors' code this function then returns the centre crop
+    (Szegedy et al. 2015), unless `fraction` is None.
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,

@@ -61,14 +61,20 @@ def find_dataset(data) -> DatasetInfo:
 
     Sets for evaluation, such as imagenet_v2, have no training split, so only training checks it.
     Raises UserError, without importing TensorFlow, if the directory, the dataset, the split or one
-    of its files is missing; the message names the command that prepares it. The result is cached
-    in the process.
+    of its files is missing or cannot be read; where it is missing the message names the command
+    that prepares it. The result is cached in the process.
     """
-    if data.source == 'tfds':
-        info = find_prepared(str(data_dir(data)), data.name, prepare_command(data), data.label)
-    else:
-        names = (subsets.parse(name)[0] for name in (data.train_split, data.eval_split))
-        info = FIND[data.source](as_path(data.data_dir), tuple(names))
+    try:
+        if data.source == 'tfds':
+            info = find_prepared(str(data_dir(data)), data.name, prepare_command(data), data.label)
+        else:
+            names = (subsets.parse(name)[0] for name in (data.train_split, data.eval_split))
+            info = FIND[data.source](as_path(data.data_dir), tuple(names))
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or data_dir(data)} cannot be read ({error.strerror or error}); let '
+            'this user read it, or name another directory with --config.data.data_dir'
+        ) from error
     info = dataclasses.replace(info, read_labels=read_labels).of_classes(tuple(data.classes))
     split = info.split(data.eval_split)
     if split.video_form and not data.frames:

@@ -116,7 +116,9 @@ class EvalBatches:
 
     def __init__(self, config, split, batch_size, image_size, process_index, process_count):
         keep_devices_from_tensorflow()
-        data = config.data
+        # Of a folder only the splits that config.data names are read.
+        data = config.data.copy_and_resolve_references().unlock()
+        data.eval_split = split
         info = find_dataset(data)
         split = info.split(split)
         local = local_batch_size(batch_size, process_count, 'eval.batch_size')

@@ -8,7 +8,13 @@ import shutil
 import types
 
 from resnet_rs.datasets import locate
-from resnet_rs.utils.errors import CommandParser, UserError, count_of, one_line_errors
+from resnet_rs.utils.errors import (
+    CommandParser,
+    UserError,
+    count_of,
+    one_line_errors,
+    positive_integer,
+)
 from resnet_rs.utils.files import allow_open_files
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow
@@ -40,12 +46,12 @@ def prepare(
         or 'tfrecord'.
       num_shards: files per split; by default tfds chooses from the size.
 
-    Raises UserError if the set is unknown, archives are missing, the disk is too small, the
-    download fails, or the set exists in another format.
+    Raises UserError if the set is unknown, archives are missing, the disk is too small or not
+    writable, the download fails, or the set exists in another format.
     """
     data = types.SimpleNamespace(data_dir=data_dir, name=name)
     root = locate.data_dir(data)
-    if prepared := _already_prepared(root, data, file_format):
+    if prepared := _already_prepared(root, data, file_format, num_shards):
         return prepared
 
     base = name.partition(':')[0].partition('/')[0]
@@ -56,7 +62,8 @@ def prepare(
     import_tensorflow()
     import requests
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download import downloader
+    from tensorflow_datasets.core.download import download_manager, downloader
+    from tensorflow_datasets.core.download.util import DownloadError
 
     import resnet_rs.datasets.digits
     import resnet_rs.datasets.moving_digits  # noqa: F401  these register their builders
@@ -83,7 +90,7 @@ def prepare(
         ) from error
     configuration = f'/{builder.builder_config.name}' if builder.builder_config else ''
     data.name = f'{builder.name}{configuration}:{builder.version}'
-    if prepared := _already_prepared(root, data, file_format):
+    if prepared := _already_prepared(root, data, file_format, num_shards):
         return prepared
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
         raise UserError(
@@ -105,10 +112,27 @@ def prepare(
             f'{name} cannot be downloaded from here: {error}'
             + (by_hand if base == 'fashion_mnist' else '')
         ) from error
+    except download_manager.NonMatchingChecksumError as error:
+        raise UserError(
+            f'{name} cannot be prepared: a downloaded file is not the one that tfds knows '
+            f'({error}); delete {root / "downloads"} and try again, or take a newer tfds'
+        ) from error
+    except (requests.exceptions.RequestException, DownloadError) as error:
+        raise UserError(
+            f'{name} cannot be downloaded: {error}; try again later, or take a newer tfds if the '
+            'files have moved'
+        ) from error
+    except OSError as error:  # of the disk: too little space, or a folder that is not writable
+        raise UserError(
+            f'{name} cannot be prepared in {root}: {error}; choose another directory with '
+            '--data_dir'
+        ) from error
     return locate.find_prepared(str(root), data.name, locate.prepare_command(data), None)
 
 
-def _already_prepared(root, data, file_format: str) -> locate.DatasetInfo | None:
+def _already_prepared(
+    root, data, file_format: str, num_shards: int | None
+) -> locate.DatasetInfo | None:
     """Returns the set if it is there; raises UserError if it is there in another format."""
     if not locate.prepared_versions(root, data.name):
         return None
@@ -119,6 +143,11 @@ def _already_prepared(root, data, file_format: str) -> locate.DatasetInfo | None
             f'it as {file_format}, delete that directory or use another --data_dir'
         )
     print(f'{data.name} was already prepared.')
+    if num_shards and any(len(split.shards) != num_shards for split in found.splits.values()):
+        print(
+            f'--num_shards={num_shards} changes nothing: for other files delete '
+            f'{found.directory} or use another --data_dir'
+        )
     return found
 
 
@@ -162,9 +191,9 @@ def main(arguments=None):
     parser.add_argument(
         '--file_format', default='', choices=locate.FILE_FORMATS, help='default: array_record'
     )
-    parser.add_argument('--num_shards', type=int, help='files per split')
+    parser.add_argument('--num_shards', type=positive_integer, help='files per split')
     flags = parser.parse_args(arguments)
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         info = prepare(**vars(flags))
     for split in info.splits.values():
         print(

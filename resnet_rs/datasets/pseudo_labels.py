@@ -46,6 +46,7 @@ class Description:
     data: digest of the images' files and classes (`data_digest`).
     class_names: of the teacher, in the order of the probabilities; () if unknown.
     num_classes: the number of the teacher's classes.
+    classes, label: data.classes and data.label of the images.
     """
 
     teacher: str
@@ -55,6 +56,8 @@ class Description:
     data: str
     class_names: tuple[str, ...]
     num_classes: int
+    classes: tuple[int, ...] = ()
+    label: str = ''
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +135,13 @@ class PseudoLabels:
 
 
 def _json(description: Description) -> str:
-    return json.dumps(dataclasses.asdict(description), sort_keys=True)
+    facts = dataclasses.asdict(description)
+    # Fields with a default are left out where they have it: so the digest of a file that was
+    # written without them, which runs have stored, stays the same.
+    for field in dataclasses.fields(description):
+        if facts[field.name] == field.default:
+            del facts[field.name]
+    return json.dumps(facts, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -143,6 +152,7 @@ def _read(path: str, modified: float, length: int) -> PseudoLabels:
             arrays = {name: stored[name] for name in stored.files}
         described = json.loads(arrays.pop('description').tobytes())
         described['class_names'] = tuple(described['class_names'])
+        described['classes'] = tuple(described.get('classes', ()))
         labels = PseudoLabels(Description(**described), **{'classes': None, **arrays})
         count, stored_classes = labels.probabilities.shape
         if not (labels.label.shape == labels.mask.shape == (count,)):
@@ -163,13 +173,19 @@ def data_digest(info: DatasetInfo, split: SplitInfo) -> str:
     They are names and the numbers of chosen records, not contents; the directory, which may differ
     between hosts, does not count.
     """
-    files = [file.removeprefix(info.directory) for file in split.images] or [
-        (shard.filename.removeprefix(info.directory), shard.skip, shard.take)
-        for shard in split.shards
+    files = [_below(info.directory, file) for file in split.images] or [
+        (_below(info.directory, shard.filename), shard.skip, shard.take) for shard in split.shards
     ]
     part = [split.records] if split.records else []
     text = json.dumps([info.class_names, files, *part])
     return hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]
+
+
+def _below(directory: str, file: str) -> str:
+    """Returns the path of a file in a directory, which begins with '/'."""
+    if directory == '.':  # pathlib writes the files in it without './'
+        return f'/{file.removeprefix("./")}'
+    return f'/{file.removeprefix(directory).lstrip("/")}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +193,7 @@ class Selection:
     """The examples that are learnt from, some of them several times.
 
     examples: numbers in the split, int64 [n], ascending.
-    copies: how many times the example stands before in `examples`, int64 [n].
+    copies: how many times the example occurs earlier in `examples`, int64 [n].
     per_class: how many of them have each class as their prediction, int64 [classes].
     """
 

@@ -65,6 +65,7 @@ def sources_of(config: ml_collections.ConfigDict) -> list[Source]:
     pseudo.data.source = described.source
     pseudo.data.name = described.name
     pseudo.data.data_dir = settings.data_dir or config.data.data_dir
+    pseudo.data.classes, pseudo.data.label = described.classes, described.label
     pseudo.data.train_split = pseudo.data.eval_split = described.split
     find_images(labels, find_dataset(pseudo.data))
     return [Source(labelled.lock()), Source(pseudo.lock(), labels, selection)]

@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.validation + options.test >= 1:
         parser.error('--validation and --test together must be less than 1')
-    with one_line_errors(UserError):
+    with one_line_errors(UserError, OSError):
         counts, copied = split_folder(**vars(options))
     total = sum(counts.values())
     parts = ', '.join(f'{part}: {count_of(count, "image")}' for part, count in counts.items())

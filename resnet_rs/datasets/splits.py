@@ -141,7 +141,7 @@ class DatasetInfo:
       file_format: 'array_record', 'tfrecord', 'image_folder' or 'video_folder'.
       class_names: one per class, in label order.
       splits: whole splits by name, of all classes.
-      classes: the numbers of those classes of the set that `class_names` are of; () for all.
+      classes: the set's own numbers of the classes in `class_names`; () for all.
       computable_labels: the values of data.label that the features of a tfds set allow.
       read_labels: (split, file_format) -> the labels of its examples, int64 [examples].
     """

@@ -1,7 +1,7 @@
 """TFRecord files, which can only be read forward: streams in training order, ranges in file order.
 
-Some records may be left out, and some read several times in a row (`Repeats`). The position of a
-stream counts what remains, so that it is a function of the step as that of a whole set.
+Some records may be left out, and some read several times in a row (`Repeats`). A stream's position
+counts only the records that are read, so it follows from the step, as in a whole set.
 """
 
 from collections.abc import Callable

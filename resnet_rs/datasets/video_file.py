@@ -94,7 +94,10 @@ def _decoded(path: str, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray
 
 
 def _index_of(path: str) -> Index:
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except OSError as error:  # a broken link, for instance
+        raise VideoError(f'it cannot be read ({error.strerror})') from error
     return _read_index(path, status.st_size, status.st_mtime_ns)
 
 

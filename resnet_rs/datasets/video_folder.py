@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
 
-from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES, read_entries
+from resnet_rs.datasets.image_folder import IMAGE_SUFFIXES, is_hidden_folder, read_entries
 from resnet_rs.datasets.splits import (
     MINIVAL,
     TRAIN_WITHOUT_MINIVAL,
@@ -92,12 +92,15 @@ def _videos(folder: pathlib.Path) -> list[tuple[str, str]]:
     """Returns (name, 'folder' or 'file') of the videos of a class, in natural order."""
     files, _ = read_entries(folder)
     videos = [(name, 'folder') for name in _folders(folder)]
-    videos += [
-        (name, 'file')
-        for name in files
-        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith('.')
-    ]
+    videos += [(name, 'file') for name in video_files_in(files)]
     return sorted(videos, key=lambda video: natural_key(video[0]))
+
+
+def video_files_in(names: Iterable[str]) -> list[str]:
+    """Returns the names of files of videos among `names` in their order, without hidden ones."""
+    return [
+        name for name in names if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith('.')
+    ]
 
 
 def frames_in(names: Iterable[str]) -> list[str]:
@@ -185,5 +188,5 @@ def _check_exists(directory: pathlib.Path) -> None:
 
 def _folders(directory: pathlib.Path) -> list[str]:
     """Returns the names of the folders in a directory that are not hidden, in natural order."""
-    folders = [name for name in read_entries(directory)[1] if not name.startswith('.')]
+    folders = [name for name in read_entries(directory)[1] if not is_hidden_folder(name)]
     return sorted(folders, key=natural_key)

@@ -18,6 +18,23 @@ def find_splits(options) -> tuple[Images, Images]:
     )
 
 
+def check_labels(train: Images, test: Images) -> None:
+    """Raises UserError for a split in which not every image has one class."""
+    for images, flag in ((train, '--train'), (test, '--test')):
+        split = images.split
+        if split.label_set_feature:
+            raise UserError(
+                f'{images.info.name} has sets of labels ({split.label_set_feature}), and a probe '
+                'takes one class of each image; name another set with --data'
+            )
+        labels = read_labels(split, images.info.file_format)
+        if unlabelled := int((labels < 0).sum()):
+            raise UserError(
+                f'{split.name} of {images.info.name} has {count_of(unlabelled, "image")} of '
+                f'{len(labels):,} without a label; name a labelled split with {flag}'
+            )
+
+
 def check_shots(train: Images, shots: list[int], validation: float) -> None:
     """Raises UserError where a class has fewer images than the most shots.
 

@@ -19,7 +19,7 @@ from absl import logging
 from resnet_rs.config import eval_image_size
 from resnet_rs.config.validation import check_settings
 from resnet_rs.datasets.file_cache import check_cache
-from resnet_rs.datasets.locate import find_dataset
+from resnet_rs.datasets.locate import as_path, find_dataset
 from resnet_rs.datasets.pipeline import EvalBatches
 from resnet_rs.datasets.pseudo_labels import Description, PseudoLabels, data_digest
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
@@ -77,9 +77,9 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
     """Returns the images of a split, preprocessed as the network in `workdir` was evaluated.
 
     `settings` are {name: value} in place of those of its configuration; a value of None replaces
-    nothing. Of other data it takes their own label, and they are images even where the network
-    learnt from single frames of videos. Raises UserError for settings that the table does not
-    allow, for data or a split that do not exist, for videos, and for a network for clips.
+    nothing. Of other data it takes their own label and all classes, and they are images even where
+    the network learnt from single frames of videos. Raises UserError for settings that the table
+    does not allow, for data or a split that do not exist, for videos, and for a network for clips.
     """
     config = source_config(workdir).copy_and_resolve_references().unlock()
     if config.data.frames > 1:
@@ -88,11 +88,12 @@ def find_images(workdir: str | os.PathLike, split: str, settings: dict | None = 
             'labelling and probes are for networks for images; name another --workdir'
         )
     data = _kind_of(config.data)
-    config.update_from_flattened_dict(
-        {name: value for name, value in (settings or {}).items() if value is not None}
-    )
+    settings = {name: value for name, value in (settings or {}).items() if value is not None}
+    config.update_from_flattened_dict(settings)
     if data != _kind_of(config.data):
-        config.data.label = ''  # which is computed from features of one set
+        # A label is computed from features of one set, and classes are numbers in one set.
+        config.data.label = ''
+        config.data.classes = settings.get('data.classes', ())
         config.data.update(frames=0, frame_stride=1)
         config.eval.update(clips=1, crops=1)
     if config.data.frames:
@@ -144,15 +145,15 @@ def label_images(
     check_divides('--batch_size', batch_size, mesh.size, count_of(mesh.size, 'device'))
     variables, step = load_network(workdir, checkpoint, mesh)
     description = _describe(workdir, step, variables, images)
-    path = pathlib.Path(output)
+    path = as_path(os.fspath(output))
     if path.exists():
         found = PseudoLabels.read(path)
         stored = found.probabilities.shape[1]
         if found.description != description or stored != (top or classes):
             raise UserError(
-                f'{path} holds the probabilities of {stored} classes by {found.description.teacher}'
-                f', for {found.description.split} of {found.description.name}, and not those that '
-                f'are asked for; {REMEDY}'
+                f'{path} holds other probabilities than this command would write: of {stored} '
+                f'classes by {found.description.teacher}, for {found.description.split} of '
+                f'{found.description.name}; {REMEDY}'
             )
         return found
     parts = path.with_name(f'{path.name}.parts')
@@ -232,6 +233,8 @@ def _describe(workdir, step: int, variables: dict, images: Images) -> Descriptio
         data=data_digest(images.info, images.split),
         class_names=stored_class_names(workdir, classes),
         num_classes=classes,
+        classes=tuple(data.classes),
+        label=data.label,
     )
 
 
@@ -275,7 +278,8 @@ def _joined(parts: pathlib.Path, description: Description, examples: int) -> Pse
     """
     arrays, seen = {}, np.zeros(examples, np.int64)
     for first, stop in _ranges(parts):
-        with np.load(parts / f'{first:08d}-{stop:08d}.npz') as part:
+        name = f'{first:08d}-{stop:08d}.npz'
+        with (parts / name).open('rb') as file, np.load(file) as part:
             rows = {name: part[name] for name in part.files}
         index = rows.pop('index')
         real = index >= 0  # the last batches are filled up

@@ -1,10 +1,10 @@
 """Reading of predictions.npz, the results of a finished run for every evaluation image."""
 
 import os
-import pathlib
 import zipfile
 
 import numpy as np
+from etils import epath
 
 from resnet_rs.run.run_log import PREDICTIONS_FILE
 from resnet_rs.utils.errors import UserError
@@ -25,11 +25,11 @@ def read_predictions(run: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises UserError for an unfinished run and for a damaged file.
     """
-    path = pathlib.Path(run) / PREDICTIONS_FILE
+    path = epath.Path(run) / PREDICTIONS_FILE
     if not path.exists():
         raise UserError(f'{path} is missing: a run writes it at its end; finish the run first')
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open('rb') as file, zipfile.ZipFile(file) as archive:
             there = [name for name in OPTIONAL_COLUMNS if f'{name}.npy' in archive.namelist()]
             table = {name: _read_column(archive, f'{name}.npy') for name in (*COLUMNS, *there)}
     # The archive, its compression and NumPy's headers raise different errors.

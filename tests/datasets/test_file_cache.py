@@ -191,6 +191,18 @@ def test_what_does_not_fit_is_refused_before_it_is_copied(source, monkeypatch):
         file_cache.check_cache(info, data)
 
 
+def test_a_directory_that_cannot_be_made_is_told_at_the_check(source, tmp_path):
+    (tmp_path / 'file').touch()
+    split, info, data = source
+    data.cache, data.cache_dir = 'disk', str(tmp_path / 'file' / 'cache')
+    for refuse in (
+        file_cache.check_cache,
+        lambda info, data: file_cache.cached_split(split, info, data),
+    ):
+        with pytest.raises(UserError, match='cache cannot be written: .*/file is not a folder'):
+            refuse(info, data)
+
+
 def test_more_files_may_be_open_than_usual():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

@@ -90,6 +90,32 @@ def test_subfolders_are_read_after_the_files_and_the_log_says_so(tmp_path, caplo
     assert not warnings(caplog)
 
 
+def test_named_folders_have_the_images_that_training_reads(tmp_path):
+    write(
+        tmp_path / 'train' / 'cat',
+        'z.jpg',
+        'sub/a.png',
+        '._a.jpg',
+        '.hid.png',
+        '@eaDir/t.jpg',
+        '__MACOSX/z.jpg',
+        'notes.txt',
+    )
+    write(tmp_path / 'elsewhere', 'b.gif')
+    folder = tmp_path / 'train' / 'cat'
+    (folder / 'linked').symlink_to(tmp_path / 'elsewhere')
+    (folder / 'cycle').symlink_to(tmp_path / 'train')
+    found = image_folder.find_images([str(folder)])
+    assert [str(file) for file in found] == list(
+        find(tmp_path, eval_split='train').splits['train'].images
+    )
+    assert [file.name for file in found] == ['z.jpg', 'b.gif', 'a.png']
+    for file in found:
+        file.unlink()
+    with pytest.raises(UserError, match='holds no image .*; it holds 6 files: 2 hidden, 2 in hid'):
+        image_folder.find_images([str(folder)])
+
+
 def test_flat_folder_without_other_files_logs_nothing(tmp_path, caplog):
     caplog.set_level(logging.INFO, 'absl')
     one_split(tmp_path, 'cat/a.jpg', 'dog/b.jpg')

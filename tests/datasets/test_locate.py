@@ -1,5 +1,6 @@
 """Finding datasets by their metadata, quickly, with messages that say what to do."""
 
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -216,6 +217,17 @@ def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv('TFDS_DATA_DIR')
     monkeypatch.setenv('HOME', str(tmp_path))
     assert locate.data_dir(data()) == tmp_path / 'tensorflow_datasets'
+
+
+@pytest.mark.parametrize('source', ['tfds', 'image_folder'])
+def test_a_directory_that_cannot_be_read_is_named(source, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    monkeypatch.setattr(pathlib.Path, 'iterdir', refuse)  # chmod does not stop root
+    found = data(data_dir=str(tmp_path), source=source)
+    with pytest.raises(UserError, match=f'{tmp_path} cannot be read .Permission denied.; let this'):
+        locate.find_dataset(found)
 
 
 def test_buckets_keep_their_scheme():

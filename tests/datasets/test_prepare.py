@@ -6,8 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+import requests
 import tensorflow_datasets as tfds
 from helpers import prepared
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError
 
 from resnet_rs.config import default_config
 from resnet_rs.datasets import locate, prepare
@@ -79,6 +82,37 @@ def test_unknown_dataset(tmp_path):
 def test_unknown_version_or_configuration(name, reason, tmp_path):
     with pytest.raises(UserError, match=f'tfds cannot build {name!r}: .*{reason}'):
         prepare.prepare(name, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    'error, message',
+    [
+        (requests.exceptions.ConnectionError('no route'), 'cannot be downloaded from here: no ro'),
+        (requests.exceptions.RetryError('too many'), 'cannot be downloaded: too many; try again'),
+        (requests.exceptions.ChunkedEncodingError('cut off'), 'cannot be downloaded: cut off'),
+        (DownloadError('HTTP code: 404.'), 'cannot be downloaded: HTTP code: 404.; try again'),
+        (NonMatchingChecksumError('sha256'), 'is not the one that tfds knows .sha256.; delete'),
+        (OSError('Not enough disk space.'), 'cannot be prepared in .*: Not enough disk space'),
+    ],
+)
+def test_a_failed_download_is_one_line(error, message, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(Objects, 'download_and_prepare', fail)
+    monkeypatch.setattr(tfds, 'builder', lambda name, **options: Objects(**options))
+    with pytest.raises(UserError, match=message):
+        prepare.prepare('clevr', data_dir=str(tmp_path))
+
+
+def test_the_number_of_files_is_positive_and_of_a_new_set(tmp_path, capsys):
+    command = ['digits', f'--data_dir={prepared.data_dir("digits", "array_record")}']
+    prepare.main([*command, '--num_shards=7'])
+    assert '--num_shards=7 changes nothing: for other files delete ' in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        prepare.main([*command, '--num_shards=-1'])
+    assert stop.value.code == 2
+    assert "'-1' is not a positive whole number" in capsys.readouterr().err
 
 
 def test_another_version_than_the_one_there(tmp_path):

@@ -1,6 +1,8 @@
 """Files of pseudo-labels, their selection, and batches of labelled and pseudo-labelled images."""
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -186,6 +188,20 @@ def test_a_batch_holds_both_kinds_and_each_has_its_own_position(file):
         np.testing.assert_array_equal(joined, batches[198][name])
 
 
+def test_the_digest_of_data_depends_on_no_way_to_write_its_directory(tmp_path, monkeypatch):
+    config = folder_of(tmp_path, [good_file()] * 2)
+    monkeypatch.chdir(tmp_path)
+    found = set()
+    for directory in (tmp_path, '.', './', '../' + tmp_path.name, f'{tmp_path}/'):
+        config.data.data_dir = str(directory)
+        info = find_dataset(config.data)
+        found.add(data_digest(info, info.split('train')))
+    # As it was written before, for which files of pseudo-labels are refused otherwise.
+    files = [f'/train/a/{number:03d}.jpg' for number in range(2)]
+    text = json.dumps([['a'], files]).encode()
+    assert found == {hashlib.sha256(text).hexdigest()[:16]}
+
+
 def test_images_without_labels_are_a_folder_of_one_class(tmp_path):
     """The labels are of ten classes and the folder has one, as docs/objectives.md describes."""
     folder = folder_of(tmp_path, [good_file()] * 12)
@@ -206,6 +222,59 @@ def test_images_without_labels_are_a_folder_of_one_class(tmp_path):
     own = batch['index'][batch['is_pseudo']]
     assert sorted(own) == list(range(12))
     np.testing.assert_array_equal(batch['label'][batch['is_pseudo']], own % 10)
+
+
+def test_classes_and_a_computed_label_belong_to_their_own_data(tmp_path):
+    """The labelled images and the pseudo-labelled ones may have other classes and labels."""
+    folder = folder_of(tmp_path, [good_file()] * 4)
+    folder.data.train_split = folder.data.eval_split = 'train'
+    info = find_dataset(folder.data)
+    of_folder = {'source': 'image_folder', 'name': '', 'split': 'train', 'num_classes': 2}
+    of_folder |= {'data': data_digest(info, info.split('train'))}
+    path = tmp_path / 'labels.npz'
+    labels_of(certain(np.arange(4) % 2, np.full(4, 0.9), 2), **of_folder).write(path)
+    settings = {'pseudo_labels.data_dir': str(tmp_path), 'data.classes': (7, 2)}
+    config = small_config(path, **settings)
+    check_pseudo_labels(config, find_dataset(config.data))
+    assert len(find_dataset(sources_of(config)[1].config.data).split('train').labels) == 4
+
+    path = tmp_path / 'digits.npz'
+    part = small_config('', **{'data.classes': (7, 2)})
+    info = find_dataset(part.data)
+    split = info.split(SPLIT)
+    found = labels_of(np.full((split.num_examples, 10), 0.1), data=data_digest(info, split))
+    description = dataclasses.replace(found.description, classes=(7, 2))
+    dataclasses.replace(found, description=description).write(path)
+    assert PseudoLabels.read(path).description.classes == (7, 2)
+    own = {'data.name': 'dsprites', 'data.label': 'x_position'}
+    own |= {'pseudo_labels.data_dir': part.data.data_dir}
+    data = sources_of(small_config(path, **own))[1].config.data
+    assert (data.name, data.classes, data.label) == ('digits', (7, 2), '')
+
+
+def test_a_file_without_classes_keeps_its_digest(tmp_path):
+    """The description had neither classes nor a label; runs stored the digest of such files."""
+    labels = labels_of(np.full((3, 10), 0.1))
+    text = json.dumps(
+        {
+            'teacher': 'a teacher',
+            'source': 'tfds',
+            'name': 'digits',
+            'split': SPLIT,
+            'data': 'digest',
+            'class_names': list(map(str, range(10))),
+            'num_classes': 10,
+        },
+        sort_keys=True,
+    ).encode()
+    digest = hashlib.sha256(text)
+    for name, array in {n: getattr(labels, n) for n in ('probabilities', 'label', 'mask')}.items():
+        digest.update(f'{name} {array.dtype} {array.shape}\n'.encode() + array.tobytes())
+    assert labels.digest == digest.hexdigest()[:16]
+    labels.write(tmp_path / 'labels.npz')
+    stored = dict(np.load(tmp_path / 'labels.npz'))
+    assert stored['description'].tobytes() == text
+    assert PseudoLabels.read(tmp_path / 'labels.npz').description == labels.description
 
 
 def test_every_micro_batch_has_both_kinds_in_the_ratio(file):

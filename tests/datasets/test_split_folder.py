@@ -178,3 +178,15 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         split_folder.split_folder(source, tmp_path / 'out', validation=0.3)
     assert os.listdir(tmp_path) == ['source']
+
+
+def test_an_error_of_the_file_system_is_one_line(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise PermissionError(13, 'Permission denied', str(tmp_path))
+
+    monkeypatch.setattr(split_folder, 'read_classes', refuse)
+    with pytest.raises(SystemExit) as stop:
+        split_folder.main([str(tmp_path), f'--output={tmp_path}-parts'])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error == f"error: [Errno 13] Permission denied: '{tmp_path}'\n"

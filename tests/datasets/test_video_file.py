@@ -1,12 +1,14 @@
 """Frames of video files, chosen by seeking, against all frames of a file decoded in order."""
 
 import fractions
+import shutil
 
 import numpy as np
 import pytest
 from helpers.videos import HEIGHT, WIDTH, frame_of, write_file
 
 from resnet_rs.datasets import video_file
+from resnet_rs.datasets.clip_preprocessing import find_videos
 from resnet_rs.datasets.video_file import VideoError
 from resnet_rs.datasets.video_folder import find_video_folder
 from resnet_rs.utils.errors import UserError
@@ -126,6 +128,12 @@ def test_bad_files(name, write, message, tmp_path):
         video_file.decode_whole(str(tmp_path / name))
 
 
+def test_a_broken_link_is_no_video(tmp_path):
+    (tmp_path / 'link.mp4').symlink_to(tmp_path / 'none.mp4')
+    with pytest.raises(VideoError, match='cannot be read .No such file'):
+        video_file.count_frames(str(tmp_path / 'link.mp4'))
+
+
 def test_frames_before_the_damage_are_read(tmp_path):
     damaged_in_the_middle(tmp_path / 'damaged.mp4')
     assert len(video_file.decode_frames(str(tmp_path / 'damaged.mp4'), range(4))) == 4
@@ -138,6 +146,23 @@ def test_without_the_decoder(tmp_path, monkeypatch):
     monkeypatch.setattr(video_file.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='one.mp4 is a video file, which PyAV reads; .*pip install'):
         find_video_folder(tmp_path, ('train', 'validation'))
+
+
+def test_named_folders_have_the_videos_that_training_reads(tmp_path):
+    """A thumbnail beside files of videos is no frame, and hidden files and folders do not count."""
+    folder = tmp_path / 'train' / 'a'
+    (folder / '@eaDir').mkdir(parents=True)
+    for name in ('9.mp4', '10.MOV', '._9.mp4', 'thumbnail.jpg', '@eaDir/t.mp4'):
+        (folder / name).touch()
+    (folder / 'cycle').symlink_to(tmp_path / 'train')
+    assert find_videos([str(folder)]) == [folder / '9.mp4', folder / '10.MOV']
+    (folder / 'cycle').unlink()
+    (folder / 'frames').mkdir()
+    (folder / 'frames' / '1.jpg').touch()
+    assert find_videos([str(folder)])[-1] == folder / 'frames'
+    shutil.rmtree(folder / 'frames')
+    found = find_video_folder(tmp_path, ('train',)).splits['train'].images
+    assert found == (str(folder / '9.mp4'), str(folder / '10.MOV'))
 
 
 def test_a_split_has_one_kind_of_videos(tmp_path):

@@ -1,12 +1,15 @@
 """Learning from pseudo-labels: the loss, the command that makes them, and whole runs."""
 
+import argparse
 import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
+from etils import epath
 from helpers import processes
 from helpers.input_batches import batch_of
 from helpers.random_network import digits_config, write_network
@@ -15,7 +18,8 @@ from helpers.whole_runs import Killed, train_until_killed, without_time
 import train_lib
 from resnet_rs import pseudo_label
 from resnet_rs.config.stored import write_config
-from resnet_rs.datasets.pseudo_labels import PseudoLabels
+from resnet_rs.datasets.pseudo_labels import Description, PseudoLabels
+from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
 from resnet_rs.models import init_variables
 from resnet_rs.run import labelling
 from resnet_rs.run.checkpoint import Checkpoints
@@ -153,6 +157,7 @@ def test_labels_are_the_probabilities_of_the_teacher(teacher, file):
 def test_settings_from_flags_are_checked(tmp_path):
     config = digits_config()
     directory, config.data.data_dir = config.data.data_dir, ''
+    config.data.classes, config.model.num_classes = (7, 12), 2
     config.data.name, config.data.label = 'dsprites', 'x_position'
     write_config(tmp_path, config)
     digits = {'data.name': 'digits', 'data.data_dir': directory}
@@ -165,6 +170,8 @@ def test_settings_from_flags_are_checked(tmp_path):
             labelling.find_images(tmp_path, 'train', settings)
     images = labelling.find_images(tmp_path, 'train', digits)
     assert images.config.data.label == '' and images.info.num_classes == 10
+    part = labelling.find_images(tmp_path, 'train', digits | {'data.classes': (7, 2)})
+    assert part.info.class_names == ('7', '2')
 
 
 def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatch, tmp_path):
@@ -197,7 +204,10 @@ def test_labelling_resumes_and_refuses_another_teacher(teacher, file, monkeypatc
     assert labels.digest == PseudoLabels.read(file).digest
     labelling.label_images(teacher, 'last', images, path)
     assert len(counted) == 4  # it is there already
-    with pytest.raises(UserError, match='and not those that are asked for; delete it'):
+    with pytest.raises(
+        UserError,
+        match='holds other probabilities than this command would write: of 10 .*; delete it',
+    ):
         labelling.label_images(teacher, 'last', images, path, top=2)
 
 
@@ -214,6 +224,24 @@ def test_parts_without_their_facts_are_refused(tmp_path):
     with pytest.raises(UserError, match=f'{labelling.FACTS}.*delete it to begin'):
         labelling._resume(tmp_path, {'top': 0})
     assert not (tmp_path / labelling.FACTS).exists()
+
+
+def test_labels_are_written_to_a_bucket(teacher, file, tmp_path, monkeypatch):
+    """pathlib would write gs://bucket as gs:/bucket; a folder stands in for the bucket."""
+    path_of = epath.Path
+    monkeypatch.setattr(
+        epath, 'Path', lambda path: path_of(str(path).replace('gs://bucket', str(tmp_path)))
+    )
+    monkeypatch.chdir(tmp_path)
+    pseudo_label.main(
+        [f'--workdir={teacher}', f'--split={SPLIT}', '--output=gs://bucket/labels.npz']
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'labels.npz',
+        'labels_histogram.png',
+        'labels_images.png',
+    }
+    assert PseudoLabels.read(tmp_path / 'labels.npz').digest == PseudoLabels.read(file).digest
 
 
 def test_two_hosts_label_as_one(teacher, file, tmp_path):
@@ -258,6 +286,41 @@ def test_the_command_keeps_the_likeliest_classes_and_draws(teacher, file, tmp_pa
         error = capsys.readouterr().err
         assert stop.value.code == 2 and message in error
         assert error.splitlines()[-1].startswith('error: ')
+
+
+def report_of(monkeypatch, labels, images, data):
+    monkeypatch.setattr(pseudo_label, 'PAGE_IMAGES', 0)
+    monkeypatch.setattr('resnet_rs.run.certainty.write', lambda *arguments: [])
+    options = argparse.Namespace(least_confidence=0.0, per_class=0)
+    return pseudo_label._report(labels, images, 'FILE', options, data)
+
+
+def test_the_report_compares_classes_by_name_and_tells_why_images_are_left_out(monkeypatch):
+    """Classes of the same number alone are not the same classes."""
+    probabilities = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
+    description = Description('', 'tfds', 'pets', 'train', '', ('cat', 'dog', 'cow'), 3)
+    mask = np.array([True, True, True, False, False])
+    labels = PseudoLabels(description, probabilities, None, np.array([2, 0, 1, 0, -1]), mask)
+    data = ml_collections.ConfigDict(
+        {'source': 'tfds', 'name': 'pets', 'data_dir': '', 'classes': (), 'label': ''}
+    )
+
+    def images_of(*class_names, **changes):
+        info = DatasetInfo('pets', '/', 'tfrecord', class_names, {})
+        config = ml_collections.ConfigDict({'data': data.to_dict() | changes})
+        return labelling.Images(config, info, SplitInfo('train', 5))
+
+    text = report_of(monkeypatch, labels, images_of('dog', 'cow', 'cat'), data)
+    assert 'own labels agree with 100.00% of the predictions' in text
+    assert '1 image cannot be decoded and will not' in text
+    assert '1 image without a right class will not be chosen' in text
+    assert 'agree' not in report_of(monkeypatch, labels, images_of('a', 'b', 'c'), data)
+    numbers = dataclasses.replace(description, class_names=('0', '1', '2'))
+    labels = dataclasses.replace(labels, description=numbers)
+    text = report_of(monkeypatch, labels, images_of('0', '1', '2'), data)
+    assert 'agree with 0.00%' in text
+    others = images_of('0', '1', '2', name='others')
+    assert 'agree' not in report_of(monkeypatch, labels, others, data)
 
 
 def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
