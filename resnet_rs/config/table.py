@@ -1,8 +1,7 @@
 """The table of settings: default, allowed values, meaning, and what changing a value means.
 
 The defaults are the recipe of the paper (Bello et al. 2021, section 4; docs/fidelity.md compares
-it with the public implementations). A config file starts from `default_config()` and changes the
-settings of its experiment.
+it with the public implementations). A config file starts from `default_config()`.
 """
 
 from collections.abc import Mapping
