@@ -202,8 +202,9 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
         for plan in plans
         for name, step in plan.steps.items()
     ]
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # steps differ in some
     with open(paths[1], 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ['step'], lineterminator='\n')
+        writer = csv.DictWriter(file, columns or ['step'], lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
     return paths
