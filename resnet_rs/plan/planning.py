@@ -63,9 +63,9 @@ def make_plan(
         except DoesNotFit as error:
             if options.verbose:
                 print(error.message, file=sys.stderr)
-            plan.fit = fit_record(which, error)
+            plan.failures.append(fit_record(which, error))
             if which == 'train' and options.search:
-                look_for_fit(plan.fit, config, devices, error, compile_one)
+                look_for_fit(plan.failures[-1], config, devices, error, compile_one)
             continue
         times[which] = estimate.step_time(config, topology, step)
         plan.steps[which] = report.step_record(step, times[which], topology)

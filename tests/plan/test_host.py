@@ -171,7 +171,7 @@ def test_the_comparison_fits_80_columns():
     step['noun'] = 'image'
     cost = {'vcpus_needed': 319.8, 'vcpus': 112, 'bound_by_input': True}
     plan = report.Plan(
-        topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, None, cost
+        topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, host=cost
     )
     short = report.Plan(topology, {'train': step}, {'days': 2e-5, 'chip_hours': 0.00198})
     assert report.sentence(short).endswith('1.7 seconds, 0.002 chip-hours')

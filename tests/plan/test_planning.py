@@ -56,3 +56,22 @@ def test_the_table_has_the_columns_of_all_steps(monkeypatch, tmp_path):
         ('eval', ''),
         ('train', '0'),
     ]
+
+
+def test_a_later_step_does_not_hide_the_remedies_of_the_training_step(monkeypatch):
+    plan = plan_of(monkeypatch, [], ['train', 'eval', 'inference'])
+    assert [failure['step'] for failure in plan.failures] == ['train', 'eval', 'inference']
+    assert plan.fit['step'] == 'train' and plan.fit['searched'] and plan.fit['options']
+    lines = report.describe(plan).splitlines()
+    assert '  no smaller batch fits either' in lines
+    assert sum('step does not fit: 20.00 GiB are needed' in line for line in lines) == 3
+
+
+def test_figures_are_those_of_the_training_step_or_named(monkeypatch):
+    million_cycles = '1.06 ms a step'  # of 940 MHz
+    failed = report.sentence(plan_of(monkeypatch, ['eval'], ['train', 'eval']))
+    assert failed.endswith(': does not fit')
+    alone = report.sentence(plan_of(monkeypatch, ['eval'], ['eval']))
+    assert f': fits, the eval step 1.0 of 15.5 GiB, {million_cycles}' in alone
+    trains = report.sentence(plan_of(monkeypatch, ['train'], ['train', 'eval']))
+    assert f': does not fit, 1.0 of 15.5 GiB, {million_cycles}' in trains
