@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 
-from resnet_rs.plan.estimate import EXCLUDED, RunTime, StepTime, sent_bytes
+from resnet_rs.plan.estimate import RunTime, StepTime, sent_bytes
 from resnet_rs.plan.hlo import Operation
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import GIB, Topology
@@ -99,7 +99,7 @@ def run_record(run: RunTime, duration: str) -> dict:
         'eval_seconds': run.eval_seconds,
         'days': run.days,
         'chip_hours': run.chip_hours,
-        'without': EXCLUDED,
+        'without': list(run.without),
     }
 
 
@@ -124,7 +124,9 @@ def sentence(plan: Plan) -> str:
     if name and not (plan.fit and plan.fit['step'] == 'train'):
         step = plan.steps[name]
         of_it = '' if name == 'train' else f'the {name} step '
-        parts[0] += f', {of_it}{step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
+        parts[0] += (
+            f', {of_it}{step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
+        )
         if step['seconds']:
             parts += [
                 f'{_milliseconds(step["seconds"])} a step',
@@ -195,9 +197,13 @@ def _all_details(plan):
         lines.append(host_line(plan.host))
     if plan.run:
         run = plan.run
+        counts = [count_of(run['steps'], 'step')]
+        if run['evaluations']:
+            counts.append(count_of(run['evaluations'], 'evaluation'))
+        *others, last = run['without']
         lines.append(
-            f'  {run["duration"]}: {count_of(run["steps"], "step")} and '
-            f'{count_of(run["evaluations"], "evaluation")}; {run["without"]}'
+            f'  {run["duration"]}: {" and ".join(counts)}; {", ".join(others)} and {last} are not '
+            'included'
         )
     return lines
 
