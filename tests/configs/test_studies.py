@@ -10,6 +10,7 @@ import pytest
 from configs import (
     additive_study,
     bag_of_tricks,
+    distillation,
     resnest,
     resnet_rs,
     scaling_study,
@@ -130,6 +131,19 @@ def test_bag_of_tricks():
         (91, 4e-4),
     ):
         assert float(schedule(round(epoch * 1_281_167 / 1024))) == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    'row, without', [('bag_of_tricks', 'label_smoothing'), ('bag_of_tricks_mixup', 'mixup')]
+)
+def test_distillation_adds_the_teacher_alone_to_bag_of_tricks(row, without):
+    student, alone = distillation.get_config(row), bag_of_tricks.get_config(without)
+    student, alone = flatten(student.to_dict()), flatten(alone.to_dict())
+    assert {name for name in student if student[name] != alone[name]} == {
+        'objective',
+        'distillation.form',
+        'distillation.temperature',
+    }
 
 
 def test_rows_of_resnest():
