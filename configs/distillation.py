@@ -19,8 +19,8 @@ from resnet_rs.utils.errors import UserError
 
 # He et al. 2019 (arXiv 1812.01187), table 6, and GluonCV's scripts. Student ResNet-50-D, teacher
 # ResNet-152-D; with mixup, the teacher was trained with mixup too. All else is as in the rows
-# 'label_smoothing' and 'mixup' of configs/bag_of_tricks.py. The script's loss is half of the labels'
-# and half of the teacher's; the paper has their sum, which is twice as large.
+# 'label_smoothing' and 'mixup' of configs/bag_of_tricks.py. The script's loss is half of that of
+# the labels and half of the teacher's; the paper has their sum, which is twice as large.
 BAG_OF_TRICKS = {
     'distillation.form': 'cross_entropy',
     'distillation.temperature': 20.0,

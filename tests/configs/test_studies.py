@@ -159,7 +159,7 @@ def test_rows_of_resnest():
 
 
 def test_splits_and_schedules_of_transfer(monkeypatch):
-    """VTAB-1k: 800 and 200 images, then both; SimCLR: its momentum of batch norm."""
+    """VTAB-1k: 800 and 200 images, then both."""
     monkeypatch.setattr(transfer, '_examples', lambda task: task.examples or 4_000)
     for name, task in transfer.TASKS.items():
         for protocol in ('vtab',) if task.label else transfer.PROTOCOLS:
@@ -198,9 +198,29 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
     schedule = create_schedule(config, 1000, 800)
     for step, rate in ((0, 0), (40, 0.005), (100, 0.01), (301, 1e-3), (601, 1e-4), (901, 1e-5)):
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
-    config = transfer.get_config('simclr/cifar100')
-    assert config.model.batch_norm_momentum == pytest.approx(1 - 10 / (50_000 / 256))
-    assert transfer.get_config('simclr/dtd').model.batch_norm_momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    'variant, trained_on',
+    [
+        ('cifar100', 45_000),
+        ('cifar100/final', 50_000),
+        ('svhn_cropped', 65_931),
+        ('svhn_cropped/final', 73_257),
+        ('dmlab', 65_550),
+        ('dmlab/final', 65_550 + 22_628),
+        ('sun397', 76_128),
+        ('patch_camelyon', 262_144),
+        ('diabetic_retinopathy/final', 35_126 + 10_906),
+        ('eurosat/final', 21_600),  # of 27,000: the last 20 % are for testing
+        ('resisc45', 18_900),
+        ('dtd', 1_880),
+    ],
+)
+def test_momentum_of_batch_norm_follows_the_images_that_train(variant, trained_on):
+    """SimCLR, appendix B.8: max(1 - 10 / s, 0.9) with s steps of 256 images per epoch."""
+    found = transfer.get_config(f'simclr/{variant}').model.batch_norm_momentum
+    assert found == pytest.approx(max(1 - 10 / (trained_on / 256), 0.9))
 
 
 def test_rows_of_the_transfer_study():
