@@ -195,6 +195,7 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
         'vtab/dsprites_orientation/final': ('train[:800]+train[3200:3400]', 'train[90%:]'),
     }
     config = transfer.get_config('vtab/cifar100')
+    assert config.optimizer.weight_decay == 0  # their loss has no such term
     schedule = create_schedule(config, 1000, 800)
     for step, rate in ((0, 0), (40, 0.005), (100, 0.01), (301, 1e-3), (601, 1e-4), (901, 1e-5)):
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
