@@ -31,8 +31,8 @@ def get_config(directory: str = '') -> ConfigDict:
     if family_of(source.model.name).clips:
         raise UserError(
             f'the network in {directory!r} is {source.model.name}, which takes clips of videos; '
-            'configs/fine_tune.py is for images: continue it on videos with --config.init_from in a '
-            'configuration such as configs/resnet_3d_rs.py'
+            'configs/fine_tune.py is for images: continue it on videos with --config.init_from and '
+            'a configuration such as configs/resnet_3d_rs.py'
         )
     config = image_folder.get_config().unlock()
     config.init_from = directory
