@@ -26,7 +26,7 @@ VCPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class InputCost:
-    """CPU milliseconds that the input pipeline spends on one training image, and who says so."""
+    """The CPU milliseconds of the input pipeline for a training image, and where the figure is from."""
 
     milliseconds: float
     source: str
