@@ -26,7 +26,7 @@ VCPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class InputCost:
-    """The CPU milliseconds of the input pipeline for a training image, and where the figure is from."""
+    """The input pipeline's CPU milliseconds for a training image, and where the figure is from."""
 
     milliseconds: float
     source: str
