@@ -41,6 +41,10 @@ def main():
     flags = parse_flags()
     prepare_environment()
     topology = open_topology(flags.topology, 1)
+    if not topology.hardware.clock_hz:  # after minutes of compiling, there would be no time
+        sys.exit(
+            f'--topology={flags.topology}: its clock is not known; take v2, v3, v4, v5e or v5p'
+        )
     print(f'| {" | ".join(HEADER)} |\n|{" --- |" * len(HEADER)}', flush=True)
     for row in flags.rows.split(','):
         name, _, batch = row.partition(':')

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import image_folder
 from resnet_rs.config.stored import CONFIG_FILE
 from resnet_rs.hub.timm_repository import find_source_config
+from resnet_rs.models.families import family_of
 from resnet_rs.utils.errors import UserError
 
 KEPT = ('image_size', 'resize', 'eval_crop', 'mean_rgb', 'std_rgb')
@@ -26,6 +27,12 @@ def get_config(directory: str = '') -> ConfigDict:
         raise UserError(
             f'{directory!r} holds no {CONFIG_FILE}; write configs/fine_tune.py:RUN, where RUN is '
             'the work directory of a trained or converted network'
+        )
+    if family_of(source.model.name).clips:
+        raise UserError(
+            f'the network in {directory!r} is {source.model.name}, which takes clips of videos; '
+            'configs/fine_tune.py is for images: continue it on videos with --config.init_from and '
+            'a configuration such as configs/resnet_3d_rs.py'
         )
     config = image_folder.get_config().unlock()
     config.init_from = directory

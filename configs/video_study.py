@@ -15,7 +15,7 @@ Ours: not run. The paper does not print the baseline's settings: here it has 200
 decay of 1e-4 and crops of 49 to 100 % of the area, as Model Garden's R3D-50; the first two are
 assumptions, and so is the momentum of batch norm in the rows without an EMA. The rows have no
 self-gates, of which the paper says nothing; Model Garden's network of 78.2 has them
-(configs/resnet_3d_rs.py).
+(configs/resnet_3d_rs.py, which also says what memory and batch the thirty views take).
 """
 
 from ml_collections import ConfigDict

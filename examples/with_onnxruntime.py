@@ -13,10 +13,12 @@ from PIL import Image, ImageOps
 
 folder = pathlib.Path(sys.argv[1])
 about = json.loads((folder / 'export.json').read_text())
-size = about['preprocessing']['image_size']
+size, part = (about['preprocessing'][name] for name in ('image_size', 'crop_fraction'))
 session = onnxruntime.InferenceSession(folder / 'model.onnx')
 images = [Image.open(name).convert('RGB') for name in sys.argv[2:]]
-pixels = np.stack([np.asarray(ImageOps.fit(image, (size, size))) for image in images])
+if part:  # else the whole image is squashed
+    images = [ImageOps.fit(image, (size, size), bleed=(1 - part) / 2) for image in images]
+pixels = np.stack([np.asarray(image.resize((size, size))) for image in images])
 (logits,) = session.run(['logits'], {'images': pixels})
 for name, number in zip(sys.argv[2:], logits.argmax(-1), strict=True):
     print(f'{name}: {about["class_names"][number]}')

@@ -3,6 +3,7 @@
 # after preemption. It was not run on a real slice yet; the tests replace gcloud by a program that
 # executes what it would send to the workers.
 set -euo pipefail
+QUICK_ENDS=3 QUICK_SECONDS=300
 
 usage() {
     cat <<'EOF'
@@ -21,7 +22,9 @@ install  copies the committed state of this checkout to every worker and install
 start    starts COMMAND on every worker, in ~/resnet-rs, and returns; its output is added to run.log
 logs     copies run.log of every worker to DIRECTORY/worker-N.log (default: logs/NAME)
 watch    does create, install and start if necessary, checks every SECONDS (60), repeats them after
-         preemption or a lost host, and ends when COMMAND has succeeded on every worker
+         preemption, a lost host or a failure of gcloud, and ends when COMMAND has succeeded on every
+         worker, ended with status 2, or ended three times in a row with the same status within five
+         minutes of its start
 delete   deletes the TPU
 EOF
 }
@@ -204,8 +207,29 @@ statuses() {
         cat run.status 2> /dev/null || echo absent'
 }
 
+# Runs an action of this script by itself. Its failure does not end the caller, and still ends the
+# action where it happened, which bash's errexit does not do in a function called in a condition.
+alone() {
+    bash "$0" "$1" "$name" --zone="$zone" --type="$type" --version="$version" --poll="$poll" \
+        ${queued:+--queued} ${spot:+--spot} -- "${command[@]}" ||
+        { echo "$1 failed; retrying" >&2 && return 1; }
+}
+
+# Fails if COMMAND has ended as often as QUICK_ENDS, each time with the statuses $1 and soon after
+# its start: another start would end so too.
+count_quick_end() {
+    if [[ $1 == "$last" ]] && ((SECONDS - begun < QUICK_SECONDS + poll)); then
+        ends=$((ends + 1))
+    else
+        ends=1
+    fi
+    last=$1
+    ((ends < QUICK_ENDS)) || fail "the command ended $ends times soon after its start, with" \
+        "status $1; see: scripts/tpu.sh logs $name --zone=$zone"
+}
+
 watch() {
-    local now seen
+    local now seen last='' ends=0 begun=0
     while true; do
         if ! now=$(state); then
             echo 'gcloud does not answer; retrying' >&2
@@ -219,20 +243,16 @@ watch() {
                         *running*) ;;
                         *\?*) echo 'some workers do not answer; retrying' >&2 ;;
                         *absent*)
-                            install
-                            start ;;
+                            alone install && alone start && begun=$SECONDS ;;
                         *)
+                            count_quick_end "$seen"
                             echo "workers ended with status $seen; restarting"
-                            start ;;
+                            alone start && begun=$SECONDS ;;
                     esac ;;
-                MISSING)
-                    create
-                    continue ;;
+                MISSING) alone create && continue ;;
                 PREEMPTED | TERMINATED | SUSPENDED | FAILED)
                     echo "$name is $now; creating it again"
-                    delete
-                    create
-                    continue ;;
+                    alone delete && alone create && continue ;;
                 *) echo "$name is $now" ;;
             esac
         fi

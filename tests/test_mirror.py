@@ -102,7 +102,6 @@ ELSEWHERE = {
     'models/rules.py': 'models/test_efficientnet.py',
     'models/variants.py': 'models/test_cost.py',
     'plan/hlo_text.py': 'plan/test_flops.py',
-    'plan/planning.py': 'plan/test_fit.py',
     'plan/report.py': 'plan/test_program.py',
     'run/certainty.py': 'run/test_evaluation_page.py',
     'run/features.py': 'test_probe.py',

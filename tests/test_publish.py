@@ -122,6 +122,9 @@ def test_card_has_the_measured_figures_alone(published):
     assert 'another step' not in text
     assert 'python main.py --config=DIR/c.py:DIR --workdir=DIR\n' in text and '/home' not in text
     assert '| `optimizer.weight_decay` | `0.125` |' in text
+    folder = os.path.basename(prepared.image_folder())
+    assert f'; trained on {folder}; ' in text and f'Data: {folder}, split' in text
+    assert 'imagenet2012' not in text
     assert 'commit abcdef' in text and 'of 72 images' in text and '](curves.png)' in text
 
 
@@ -133,6 +136,7 @@ def test_results_that_training_logged(workdir, tmp_path):
     def logged(right, examples):
         write(json.dumps({'step': 3, 'kind': 'eval', 'ema_top1': right / examples}) + '\n')
         (result,) = card.results(network, tmp_path)
+        assert result['evaluation'].startswith(f'{os.path.basename(config.data.data_dir)} val')
         return result.get('right'), result.get('examples')
 
     assert card.results(network, tmp_path / 'none') == []

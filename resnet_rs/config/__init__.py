@@ -4,8 +4,8 @@ table.py holds every setting with its default, rule and meaning, as setting.py d
 relations.py says which values go together; trainable.py has the notation of config.trainable;
 mixture.py says what a batch with pseudo-labels consists of; validation.py checks a configuration
 against all of them; evaluations.py gives the configuration of each of a run's evaluations;
-stored.py reads and writes a run's config.json; command_line.py reads --config and its settings;
-durations.py turns '350 epochs' into steps.
+dataset.py names its data; stored.py reads and writes a run's config.json; command_line.py reads
+--config and its settings; durations.py turns '350 epochs' into steps.
 """
 
 from resnet_rs.config.augmentations import AUGMENTATIONS, RANDAUGMENT_OPERATIONS

@@ -24,6 +24,13 @@ def evaluation_names(config: ml_collections.ConfigDict, only: str = '') -> tuple
     return (only,)
 
 
+def deciding_setting(config: ml_collections.ConfigDict, name: str, key: str) -> str:
+    """Returns the setting that `key` of the evaluation `name` comes from: eval.batch_size, say."""
+    if name != DEFAULT_EVALUATION and config.evals[name].get(key):
+        return f'evals.{name}.{key}'
+    return f'eval.{key}'
+
+
 def with_image_size(
     config: ml_collections.ConfigDict, size: int | None
 ) -> ml_collections.ConfigDict:

@@ -88,6 +88,26 @@ def repeated_augmentation(settings: Mapping[str, Any]) -> str:
     return _divides(settings, 'data.repeated_augmentation', settings['batch_size'], 'batch_size')
 
 
+def network(settings: Mapping[str, Any]) -> str:
+    """Returns which setting of residual networks has no effect on this one."""
+    name = settings['model.name']
+    family = family_of(name)
+    parts = family.names[name]
+    shortcut = parts.get('shortcut', 'projection' if family.clips else '')
+    if settings['model.pool_unstrided_shortcut'] and shortcut == 'projection':
+        return (
+            f'model.pool_unstrided_shortcut is True, but the shortcuts of {name} have no pool; '
+            'use --config.model.pool_unstrided_shortcut=False'
+        )
+    divisor = settings['model.squeeze_excite_divisor']
+    if divisor > 1 and 'stem' in parts and not parts.get('squeeze_excite_ratio'):
+        return (
+            f'model.squeeze_excite_divisor is {divisor}, but {name} has no squeeze-excite; use '
+            '--config.model.squeeze_excite_divisor=1'
+        )
+    return ''
+
+
 def remat(settings: Mapping[str, Any]) -> str:
     names, network = settings['model.remat'].split(','), settings['model.name']
     stages = len(family_of(network).names[network].get('stage_sizes', ()))

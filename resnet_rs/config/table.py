@@ -56,7 +56,7 @@ SETTINGS = {
         'stored: modules that do not learn run as in evaluation; batch: as in training, so that '
         'their statistics change'),
 
-    'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network'),
+    'model.name': Setting('resnet_rs_50', NETWORK['name'], 'network', relation=relations.network),
     'model.num_classes': Setting(
         1000, NETWORK['num_classes'], "classes of the head; 0: the dataset's number of classes"),
     'model.width_multiplier': Setting(

@@ -32,6 +32,12 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f'the configuration lacks {missing[0]}; start from resnet_rs.config.default_config()'
         )
+    check_relations(config)
+
+
+def check_relations(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings that conflict, where each of them is valid by itself."""
+    settings = flatten(config.to_dict())
     for setting in SETTINGS.values():
         if setting.relation and (problem := setting.relation(settings)):
             raise UserError(problem)

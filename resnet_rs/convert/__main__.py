@@ -84,8 +84,9 @@ def import_weights(options: argparse.Namespace) -> None:
     except UserError as error:  # names tensors, but not the file
         raise UserError(f'{options.path}: {error}') from error
     image_size, why = choose_image_size(options.path, network, options.image_size)
-    config = network_config(network, image_size, source.data)
-    notes = (f'data.image_size is {image_size}: {why}', *source.notes, *notes)
+    data, more = reader.preprocessing(network) if options.source == 'timm' else ({}, ())
+    config = network_config(network, image_size, data | source.data)
+    notes = (f'data.image_size is {image_size}: {why}', *more, *source.notes, *notes)
     _write(options.output, config, weights, network.settings, notes)
 
 

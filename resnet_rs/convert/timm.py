@@ -19,16 +19,19 @@ from resnet_rs.convert import efficientnet, resnest
 from resnet_rs.convert.torch_file import read_torch_file
 from resnet_rs.convert.weights import (
     Arrays,
+    Network,
     Source,
     candidate_paths,
     check_known,
 )
+from resnet_rs.models.efficientnet_table import EFFICIENTNETS
 from resnet_rs.models.layers import squeeze_excite_width
 from resnet_rs.models.residual import ResidualArchitecture
+from resnet_rs.models.variants import VARIANTS
 from resnet_rs.utils.errors import UserError
 
 AnyArchitecture = ResidualArchitecture | efficientnet.Architecture
-# Settings at whose defaults alone timm can build a network.
+# timm can build a network only if these settings have their defaults.
 NOT_IN_TIMM = (
     'activation',
     'padding',
@@ -36,7 +39,27 @@ NOT_IN_TIMM = (
     'width_multiplier',
     'stride_in',
 )
+# The preprocessing of most networks that timm trained itself.
+PREPROCESSING = {'resize': 'bicubic_antialias', 'eval_crop': 'fraction 0.875'}
 NORM_LEAVES = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def preprocessing(network: Network) -> tuple[dict, tuple[str, ...]]:
+    """Returns the settings of config.data for a network that timm itself trained, and a note.
+
+    Both are empty for others: ResNet-RS, ResNeSt and the authors' form of EfficientNet, which pads
+    as TensorFlow does.
+    """
+    is_resnet = network.name in VARIANTS and not network.name.startswith('resnet_rs_')
+    is_efficientnet = network.name in EFFICIENTNETS and network.settings.get('padding') != 'same'
+    if not (is_resnet or is_efficientnet):
+        return {}, ()
+    note = (
+        "images are resized with Pillow's bicubic kernel and cropped to 0.875, as timm's defaults "
+        "are; if the weights' crop_pct or interpolation is another, or they were trained here, set "
+        '--config.data.eval_crop and --config.data.resize, or take them with --source=hf'
+    )
+    return PREPROCESSING, (note,)
 
 
 def state_key(path: str, architecture: AnyArchitecture) -> str:

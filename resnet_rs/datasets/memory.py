@@ -107,11 +107,18 @@ def plan_memory(
     return MemoryPlan(windows, batches, scratch, cache, prefetch, text)
 
 
-def check_evaluation(config: ml_collections.ConfigDict, local_batch: int, image_size: int) -> None:
+def check_evaluation(
+    config: ml_collections.ConfigDict,
+    local_batch: int,
+    image_size: int,
+    batch_size_setting: str = 'eval.batch_size',
+    clips_setting: str = 'eval.clips',
+) -> None:
     """Raises UserError if data.host_memory_gib is too small for the videos of an evaluation.
 
     A video is as large as all its views. `local_batch` is the number of examples of a batch in this
-    process, `image_size` their side in pixels.
+    process, `image_size` their side in pixels; the last two are the settings of the evaluation that
+    the message names.
     """
     data = config.data
     if not data.frames:
@@ -122,8 +129,9 @@ def check_evaluation(config: ml_collections.ConfigDict, local_batch: int, image_
         raise UserError(
             f'the evaluation needs {needed / GIB:.3g} GiB of memory for batches of {local_batch}, '
             f'each of {example_bytes / 2**20:.3g} MiB, but data.host_memory_gib is '
-            f'{data.host_memory_gib}: use a smaller --config.eval.batch_size, fewer '
-            '--config.eval.clips, or a larger --config.data.host_memory_gib if the host has it'
+            f'{data.host_memory_gib}: use a smaller --config.{batch_size_setting}, '
+            f'fewer --config.{clips_setting}, or a larger --config.data.host_memory_gib if the '
+            'host has it'
         )
 
 

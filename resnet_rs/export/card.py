@@ -7,6 +7,7 @@ import shlex
 import numpy as np
 
 from resnet_rs.config import SETTINGS, experiment_settings
+from resnet_rs.config.dataset import dataset_name
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.export.check import Agreement
 from resnet_rs.export.network import Network
@@ -63,7 +64,7 @@ def text(
     config = network.config
     environment = _environment(workdir)
     parameters = count_parameters(network.variables['params'])
-    data = 'a folder of images' if config.data.source == 'image_folder' else config.data.name
+    data = dataset_name(config)
     origin = f'trained on {data}' if environment else 'converted from another implementation'
     return '\n'.join(
         [
@@ -160,7 +161,7 @@ def _logged_results(network: Network, workdir: pathlib.Path):
         if (value := lines[-1].get(f'{network.weights}_{metric}')) is not None:
             column = f'{network.weights}_{metric}'
             yield {
-                'evaluation': f'{data.name} {data.eval_split}, {data.eval_crop}',
+                'evaluation': f'{dataset_name(network.config)} {data.eval_split}, {data.eval_crop}',
                 'size': network.image_size,
                 'metric': metric,
                 'value': value,

@@ -58,9 +58,9 @@ def images_for(
 ) -> np.ndarray:
     """Returns up to `count` images for the check, uint8 [number, *clip, size, size, 3].
 
-    They are evaluation's crops of the image files that `paths` names, files and folders, or
-    without them images of the evaluation split; of videos the centre of the middle clip. Raises
-    UserError if they cannot be read.
+    They are the files and folders in `paths`, cropped as in evaluation; without `paths`, images of
+    the evaluation split. Of a video it is the centre crop of the middle clip. Raises UserError if
+    they cannot be read.
     """
     count = count or (MOST_CLIPS if network.clip else MOST_IMAGES)
     if paths and network.clip:
@@ -94,7 +94,7 @@ def _evaluation_images(network: Network, count: int) -> np.ndarray:
 
     count = min(count, split.num_examples)
     places = np.linspace(0, split.num_examples - 1, count).round().astype(int).tolist()
-    if network.clip:
+    if split.video_form:
         views = clips.evaluation_transform(data, split, network.image_size, 1, 1)
 
         def transform(frames):

@@ -9,18 +9,25 @@ import pathlib
 from resnet_rs.export.check import Agreement
 from resnet_rs.export.network import Network
 from resnet_rs.utils.environment import git_commit
+from resnet_rs.utils.rules import crop_fraction
 
 FILE = 'export.json'
 PACKAGES = ('jax', 'jaxlib', 'flax', 'tensorflow-cpu', 'numpy')
 
 
 def preprocessing(network: Network) -> dict:
-    """Returns how an image or a video becomes the input of the network."""
+    """Returns how an image or a video becomes the input of the network.
+
+    'crop_fraction' is the side of the centre square as a part of the shorter side; None for the
+    whole image, which is squashed.
+    """
     data = network.config.data
+    fraction = crop_fraction(data.eval_crop, network.image_size)
     clip = {'frames': data.frames, 'frame_stride': data.frame_stride} if network.clip else {}
     return clip | {
         'image_size': network.image_size,
         'crop': data.eval_crop,
+        'crop_fraction': float(fraction) if fraction else None,
         'kernel': data.resize,
         'mean': list(data.mean_rgb),
         'deviation': list(data.std_rgb),

@@ -1,8 +1,8 @@
 """Convolutions in the form that each platform computes fastest.
 
-On TPUs and GPUs that is XLA's convolution. On a CPU XLA's convolution is fast where a kernel of
-3x3 or more meets large images, and in the gradient of such images. Elsewhere products and sums of
-shifted images are two to a hundred times as fast (benchmarks/cpu_step.py):
+On TPUs and GPUs that is XLA's convolution. On a CPU XLA's convolution is fast for kernels of 3x3 or
+more on large images, and for the gradient with respect to such images. Elsewhere products and sums
+of shifted images are two to a hundred times as fast (benchmarks/cpu_step.py):
 
 - 1x1 kernels, and images that are smaller than the kernel: one product with the patch around each
   position;

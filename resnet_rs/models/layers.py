@@ -163,8 +163,9 @@ def group_count(x: jax.Array, group_size: int | None) -> int:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over groups of consecutive examples (epsilon 1e-5 in all networks).
+    """Batch normalisation over groups of consecutive examples.
 
+    Epsilon is 1e-5; EfficientNet has a setting for it.
     With `group_size` examples to a group each group is normalised by its own statistics, as the
     cores of the authors' TPU code do; None takes the whole batch, over all devices.
     The running statistics are `momentum * old + (1 - momentum) * new`, where new is the mean over

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from resnet_rs.models.families import family_of, network_names
-from resnet_rs.models.rules import RULES
+from resnet_rs.models.rules import ARGUMENTS, RULES
 from resnet_rs.utils.errors import UserError
 
 
@@ -27,9 +27,9 @@ def create_model(name: str, *, num_classes: int | None = 1000, dtype='bfloat16',
     fields = settings_of(name)
     if unknown := sorted(set(overrides) - set(fields)):
         raise UserError(f'network {name!r} has no setting {unknown[0]!r}; it has {sorted(fields)}')
-    for setting, value in overrides.items():
-        if setting in RULES and value is not None:
-            RULES[setting].check(setting, value)
+    for setting, value in {'num_classes': num_classes, **overrides}.items():
+        if setting in ARGUMENTS and value is not None:
+            ARGUMENTS[setting].check(setting, value)
     family = family_of(name)
     settings = family.names[name] | overrides
     module = importlib.import_module(family.module)

@@ -186,9 +186,9 @@ class Block(ArchitectureModule):
 
     A branch ends in the tail (fused_tail.py): a convolution, a norm whose scale starts at zero,
     squeeze-excite, and stochastic depth, which draws with `key` and drops nothing without it.
-    `features` is the width of the stage, `stage` its number and `number` that of the block in it;
-    `first_dilation` is that of the convolution that is strided in a first block, which keeps the
-    dilation of the stage before.
+    `features` is the width of the stage, `stage` its number and `number` that of the block in it.
+    `first_dilation` is the dilation of the convolution that carries the stride: in the first block
+    of a stage that of the stage before, elsewhere `dilation`.
     """
 
     features: int

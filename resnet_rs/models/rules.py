@@ -26,3 +26,11 @@ RULES = {
     'scan_blocks': flag(),
     'remat': per_stage(('', 'conv_outputs', 'block')),
 }
+# Of the arguments of `create_model`. In config.model 0 classes are those of the data.
+ARGUMENTS = RULES | {
+    'num_classes': whole(1),
+    'stem': choice('deep_strided', 'deep', 'conv7'),
+    'block': choice('bottleneck', 'basic'),
+    'shortcut': choice('average_pool', 'projection'),
+    'stride_in': choice('conv2', 'conv1'),
+}

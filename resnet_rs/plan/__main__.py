@@ -151,7 +151,7 @@ def split_sizes(config, examples: int | None, eval_examples: int | None) -> tupl
     Raises UserError if the sizes are neither in the flags, nor known, nor in a prepared dataset.
     """
     known = {}
-    if config.data.source == 'tfds':
+    if config.data.source == 'tfds' and not config.data.classes:  # these leave images out
         known = KNOWN_SIZES.get(config.data.name.partition(':')[0].partition('/')[0], {})
 
     def size(given, split, flag):

@@ -8,12 +8,13 @@ import ml_collections
 from resnet_rs.config import eval_image_size
 from resnet_rs.config.clips import clip_shape, example_noun
 from resnet_rs.config.durations import to_steps
+from resnet_rs.config.evaluations import evaluation_names
 from resnet_rs.models.cost import count_cost
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import Topology
 from resnet_rs.training.networks import model_of
 
-EXCLUDED = 'input, checkpoints, start-up, logging and waiting for other hosts are not included'
+EXCLUDED = ('input', 'checkpoints', 'start-up', 'logging', 'waiting for other hosts')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class StepTime:
       links; 0 without collectives, None if the bandwidth is unknown.
     model_flops: FLOPs of convolutions and dense layers for the batch, on one device; a training
       step counts three times the forward pass.
-    noun: an example, 'image', 'clip', or 'video' where a step sees several clips or crops of each.
+    noun: what one example is: 'image', 'clip', or 'video' if a step sees several views of it.
     """
 
     images: int
@@ -106,13 +107,18 @@ def sent_bytes(kind: str, size: int, group: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class RunTime:
-    """The time of a run for training steps and evaluations; EXCLUDED names the rest."""
+    """The time of a run for its training steps and the default evaluation.
+
+    evaluations: those in the time; 0 if the time of the evaluation step is unknown.
+    without: what is not in the time.
+    """
 
     steps: int
     evaluations: int
     train_seconds: float
     eval_seconds: float
     chips: int
+    without: tuple[str, ...] = EXCLUDED
 
     @property
     def days(self) -> float:
@@ -137,7 +143,7 @@ def run_time(
     lengths = dict(batch_size=config.batch_size, examples_per_epoch=examples)
     steps = to_steps(config.duration, **lengths)
     every = max(to_steps(config.eval.every, **lengths), 1)
-    evaluations = math.ceil(steps / every)
+    evaluations = math.ceil(steps / every) if evaluate else 0
     batches = math.ceil(eval_examples / config.eval.batch_size)
     return RunTime(
         steps=steps,
@@ -145,4 +151,9 @@ def run_time(
         train_seconds=steps * train.seconds,
         eval_seconds=evaluations * batches * evaluate.seconds if evaluate else 0.0,
         chips=topology.chips,
+        without=(
+            *EXCLUDED,
+            *(() if evaluate else ('evaluations',)),
+            *(f'evals.{name}' for name in evaluation_names(config)[1:]),
+        ),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import ml_collections
 
-from resnet_rs.config import flatten
+from resnet_rs.config import flatten, validation
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.training.steps import batch_norm_group_size
 from resnet_rs.utils.errors import UserError, count_of
@@ -53,7 +53,7 @@ def largest_batch(
     """
     whole = config.batch_size // devices
     sizes = [size for size in range(1, whole) if whole % size == 0]
-    sizes = [size for size in sizes if _divides(with_batch(config, devices, size), devices)]
+    sizes = [size for size in sizes if _is_accepted(with_batch(config, devices, size), devices)]
     fits, fails = -1, len(sizes)
     guess = None
     if error.needed:
@@ -82,7 +82,7 @@ def options_that_fit(
         changed = with_settings(config, settings)
         if changed is None or changed == config or set(settings) & solved:
             continue
-        if not _divides(changed, devices):
+        if not _is_accepted(changed, devices):
             continue
         try:
             attempt(changed, name)
@@ -93,8 +93,10 @@ def options_that_fit(
     return found
 
 
-def _divides(config, devices):
+def _is_accepted(config, devices):
+    """Returns whether a run has these settings: the parts of its batch divide, for instance."""
     try:
+        validation.check_relations(config)
         batch_norm_group_size(config, devices)
     except UserError:
         return False

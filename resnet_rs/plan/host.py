@@ -26,7 +26,7 @@ VCPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class InputCost:
-    """CPU milliseconds that the input pipeline spends on one training image, and who says so."""
+    """The input pipeline's CPU milliseconds for a training image, and where the figure is from."""
 
     milliseconds: float
     source: str

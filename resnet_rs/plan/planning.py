@@ -8,6 +8,11 @@ from collections.abc import Callable, Sequence
 
 import ml_collections
 
+from resnet_rs.config.evaluations import (
+    deciding_setting,
+    evaluation_config,
+    evaluation_names,
+)
 from resnet_rs.plan import estimate, fit, report
 from resnet_rs.plan.cache import DoesNotFit, PlanCache
 from resnet_rs.plan.program import compile_step, teacher_bytes
@@ -48,7 +53,10 @@ def make_plan(
     """
     devices = len(topology.devices)
     check_divides('batch_size', config.batch_size, devices, count_of(devices, 'device'))
-    check_divides('eval.batch_size', config.eval.batch_size, devices, count_of(devices, 'device'))
+    for name in evaluation_names(config):
+        size = evaluation_config(config, name).eval.batch_size
+        setting = deciding_setting(config, name, 'batch_size')
+        check_divides(setting, size, devices, count_of(devices, 'device'))
     cache = PlanCache(options.cache_dir)
     plan = report.Plan(report.topology_record(topology), {})
 
@@ -63,9 +71,9 @@ def make_plan(
         except DoesNotFit as error:
             if options.verbose:
                 print(error.message, file=sys.stderr)
-            plan.fit = fit_record(which, error)
+            plan.failures.append(fit_record(which, error))
             if which == 'train' and options.search:
-                look_for_fit(plan.fit, config, devices, error, compile_one)
+                look_for_fit(plan.failures[-1], config, devices, error, compile_one)
             continue
         times[which] = estimate.step_time(config, topology, step)
         plan.steps[which] = report.step_record(step, times[which], topology)

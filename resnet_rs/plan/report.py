@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 
-from resnet_rs.plan.estimate import EXCLUDED, RunTime, StepTime, sent_bytes
+from resnet_rs.plan.estimate import RunTime, StepTime, sent_bytes
 from resnet_rs.plan.hlo import Operation
 from resnet_rs.plan.program import CompiledStep
 from resnet_rs.plan.topology import GIB, Topology
@@ -20,15 +20,22 @@ ROOT = f'{pathlib.Path(__file__).resolve().parents[2]}{os.sep}'
 class Plan:
     """The results for a topology, as plain values for JSON.
 
-    steps: {name: step_record}. run: run_record, None if the time is unknown. fit: None if all
-    steps fit, else fit_record. host: host.host_record, None without a training step.
+    steps: {name: step_record} of the steps that fit. run: run_record, None if the time is unknown.
+    failures: fit_record of every step that does not fit. host: host.host_record, None without a
+    training step.
     """
 
     topology: dict
     steps: dict[str, dict]
     run: dict | None = None
-    fit: dict | None = None
+    failures: list[dict] = dataclasses.field(default_factory=list)
     host: dict | None = None
+
+    @property
+    def fit(self) -> dict | None:
+        """Returns the failure of the training step, else the first one; None if all steps fit."""
+        training = [each for each in self.failures if each['step'] == 'train']
+        return next(iter(training + self.failures), None)
 
 
 def topology_record(topology: Topology) -> dict:
@@ -92,7 +99,7 @@ def run_record(run: RunTime, duration: str) -> dict:
         'eval_seconds': run.eval_seconds,
         'days': run.days,
         'chip_hours': run.chip_hours,
-        'without': EXCLUDED,
+        'without': list(run.without),
     }
 
 
@@ -101,16 +108,25 @@ def describe(plan: Plan, details: bool = False) -> str:
 
     `details` adds a table of all steps, the collectives and the costliest fusions.
     """
-    lines = [sentence(plan), *_fit(plan.fit)]
+    lines = [sentence(plan), *(line for failure in plan.failures for line in _failure(failure))]
     return '\n'.join(lines + (_all_details(plan) if details else []))
 
 
 def sentence(plan: Plan) -> str:
-    """Returns whether the plan fits its topology, and the time of a run there."""
+    """Returns whether the plan fits its topology, and the time of a run there.
+
+    The figures are those of the training step, or of another step whose name they have; a training
+    step that does not fit has none.
+    """
     topology = plan.topology
     parts = ['does not fit' if plan.fit else 'fits']
-    if step := plan.steps.get('train') or next(iter(plan.steps.values()), None):
-        parts[0] += f', {step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
+    name = 'train' if 'train' in plan.steps else next(iter(plan.steps), None)
+    if name and not (plan.fit and plan.fit['step'] == 'train'):
+        step = plan.steps[name]
+        of_it = '' if name == 'train' else f'the {name} step '
+        parts[0] += (
+            f', {of_it}{step["peak_bytes"] / GIB:.1f} of {topology["hbm_bytes"] / GIB:.1f} GiB'
+        )
         if step['seconds']:
             parts += [
                 f'{_milliseconds(step["seconds"])} a step',
@@ -181,9 +197,13 @@ def _all_details(plan):
         lines.append(host_line(plan.host))
     if plan.run:
         run = plan.run
+        counts = [count_of(run['steps'], 'step')]
+        if run['evaluations']:
+            counts.append(count_of(run['evaluations'], 'evaluation'))
+        *others, last = run['without']
         lines.append(
-            f'  {run["duration"]}: {count_of(run["steps"], "step")} and '
-            f'{count_of(run["evaluations"], "evaluation")}; {run["without"]}'
+            f'  {run["duration"]}: {" and ".join(counts)}; {", ".join(others)} and {last} are not '
+            'included'
         )
     return lines
 
@@ -202,8 +222,9 @@ def write(directory: str | os.PathLike, plans: list[Plan], settings: dict) -> li
         for plan in plans
         for name, step in plan.steps.items()
     ]
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # steps differ in some
     with open(paths[1], 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ['step'], lineterminator='\n')
+        writer = csv.DictWriter(file, columns or ['step'], lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
     return paths
@@ -280,18 +301,16 @@ def host_line(host: dict) -> str:
     return f'  input of each host: {cost}; {needs}; {has}'
 
 
-def _fit(fit):
-    if fit is None:
-        return []
-    lines = [f'  the {fit["step"]} step does not fit: {fit["missing"]}']
-    if fit['largest_batch']:
+def _failure(failure):
+    lines = [f'  the {failure["step"]} step does not fit: {failure["missing"]}']
+    if failure['largest_batch']:
         lines.append(
-            f'  largest batch that does: {count_of(fit["largest_batch"], "image")} per device '
-            f'(--batch_per_device={fit["largest_batch"]})'
+            f'  largest batch that does: {count_of(failure["largest_batch"], "image")} per device '
+            f'(--batch_per_device={failure["largest_batch"]})'
         )
-    elif fit['searched']:
+    elif failure['searched']:
         lines.append('  no smaller batch fits either')
-    for name, settings in fit['options'].items():
+    for name, settings in failure['options'].items():
         flags = ' '.join(f'--config.{key}={value}' for key, value in (settings or {}).items())
         lines.append(f'  {name}: {"fits, with " + flags if settings else "does not fit"}')
     return lines

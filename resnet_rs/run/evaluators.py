@@ -9,7 +9,7 @@ from absl import logging
 
 from resnet_rs.config import DEFAULT_EVALUATION
 from resnet_rs.config.durations import to_steps
-from resnet_rs.config.evaluations import evaluation_config
+from resnet_rs.config.evaluations import deciding_setting, evaluation_config
 from resnet_rs.datasets.locate import find_dataset
 from resnet_rs.datasets.memory import check_evaluation
 from resnet_rs.datasets.splits import DatasetInfo, SplitInfo
@@ -115,12 +115,18 @@ def create_evaluators(
         of_this = evaluation_config(config, name)
         info = find_dataset(of_this.data)
         of_this = with_smaller_eval_batch(of_this, info, mesh)
-        setting = batch_size_setting(config, name)
+        setting = deciding_setting(config, name, 'batch_size')
         devices = count_of(mesh.size, 'device')
         check_divides(setting, of_this.eval.batch_size, mesh.size, devices)
         with naming_evaluation(name):
             size = of_this.eval.image_size or of_this.data.image_size
-            check_evaluation(of_this, of_this.eval.batch_size // jax.process_count(), size)
+            check_evaluation(
+                of_this,
+                of_this.eval.batch_size // jax.process_count(),
+                size,
+                setting,
+                deciding_setting(config, name, 'clips'),
+            )
         every = to_steps(
             of_this.eval.every,
             batch_size=config.batch_size,
@@ -128,13 +134,6 @@ def create_evaluators(
         )
         evaluators.append(Evaluator(name, of_this, info, setting, max(every, 1), step))
     return evaluators
-
-
-def batch_size_setting(config: ml_collections.ConfigDict, name: str) -> str:
-    """Returns the setting that the batch size of an evaluation comes from."""
-    if name != DEFAULT_EVALUATION and config.evals[name].get('batch_size'):
-        return f'evals.{name}.batch_size'
-    return 'eval.batch_size'
 
 
 def with_smaller_eval_batch(

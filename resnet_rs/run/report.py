@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from resnet_rs.config.dataset import dataset_name
 from resnet_rs.datasets.imagenet_classes import imagenet_names
 from resnet_rs.run.evaluation_page import evaluation_page
 from resnet_rs.run.run_log import PAGE_FILE, PREDICTIONS_FILE, read_metrics
@@ -66,9 +67,7 @@ def write(
         )
     for name, figure in figures.items():
         (directory / name).write_bytes(encode_figure(figure, 'png'))
-    data = config.data
-    name = data.name if data.source == 'tfds' else epath.Path(data.data_dir).name
-    title = f'{config.model.name} on {data.eval_split} of {name}'
+    title = f'{config.model.name} on {config.data.eval_split} of {dataset_name(config)}'
     page = evaluation_page(title, evaluation, class_names, on_page, pictures)
     (directory / PAGE_FILE).write_text(page)
     write_predictions(directory / PREDICTIONS_FILE, evaluation)  # last: it says that all is there

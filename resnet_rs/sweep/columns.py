@@ -3,19 +3,12 @@
 import functools
 import hashlib
 import json
-import os
 import re
 
 import ml_collections
 
 from resnet_rs.config import experiment_settings
 from resnet_rs.utils.rules import DURATION
-
-
-def dataset_of(config: ml_collections.ConfigDict) -> str:
-    """Returns the name of a tfds set, or that of the folder of an image folder."""
-    data = config.data
-    return data.name if data.source == 'tfds' else os.path.basename(data.data_dir.rstrip('/'))
 
 
 def depth_of(config: ml_collections.ConfigDict) -> int | None:

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from resnet_rs.config.dataset import dataset_name
 from resnet_rs.config.stored import CONFIG_FILE, read_config
 from resnet_rs.run.run_log import ENVIRONMENT_FILE, METRICS_FILE, read_metrics
-from resnet_rs.sweep.columns import cost_of, dataset_of, depth_of, epochs_of, settings_digest
+from resnet_rs.sweep.columns import cost_of, depth_of, epochs_of, settings_digest
 from resnet_rs.utils.errors import UserError, count_of, first_of
 from resnet_rs.utils.files import read_json, replacing
 
@@ -123,7 +124,7 @@ def row_of(workdir: str | os.PathLike) -> dict | None:
     row = {
         'run': workdir.name,
         'config': config.model.name,
-        'dataset': dataset_of(config),
+        'dataset': dataset_name(config),
         'depth': depth_of(config),
         'width': config.model.width_multiplier,
         'resolution': config.data.image_size,

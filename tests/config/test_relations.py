@@ -27,6 +27,22 @@ from resnet_rs.utils.errors import UserError
             'one for each of the 4 stages',
         ),
         (
+            {'model.name': 'resnet_50', 'model.pool_unstrided_shortcut': True},
+            'is True, but the shortcuts of resnet_50 have no pool; use',
+        ),
+        (
+            {
+                'model.name': 'resnet_3d_50',
+                'data.frames': 8,
+                'model.pool_unstrided_shortcut': True,
+            },
+            'is True, but the shortcuts of resnet_3d_50 have no pool; use',
+        ),
+        (
+            {'model.name': 'resnet_50d', 'model.squeeze_excite_divisor': 8},
+            'is 8, but resnet_50d has no squeeze-excite; use',
+        ),
+        (
             {'data.augment': 'autoaugment_v0', 'data.randaugment_operations': ('Rotate',)},
             'autoaugment_v0 has a fixed table',
         ),
@@ -39,3 +55,17 @@ def test_settings_that_disagree_are_refused(settings, message):
     with pytest.raises(UserError) as error:
         check_settings(config)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'model.name': 'resnet_rs_50', 'model.pool_unstrided_shortcut': True},
+        {'model.name': 'resnest_50', 'model.pool_unstrided_shortcut': True},
+        {'model.name': 'se_resnet_18', 'model.squeeze_excite_divisor': 8},
+    ],
+)
+def test_parts_that_a_network_has_can_be_set(settings):
+    config = default_config()
+    config.update_from_flattened_dict(settings)
+    check_settings(config)

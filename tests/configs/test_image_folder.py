@@ -5,7 +5,7 @@ import types
 import pytest
 from helpers import prepared
 
-from configs import digits, fine_tune, image_folder
+from configs import digits, fine_tune, image_folder, moving_digits
 from resnet_rs.config.stored import write_config
 from resnet_rs.run import preflight
 from resnet_rs.utils.errors import UserError
@@ -60,6 +60,12 @@ def test_fine_tuning_takes_the_network_of_the_other_run(tmp_path):
     for name in ('image_size', 'resize', 'mean_rgb', 'std_rgb', 'eval_crop'):
         assert config.data[name] == source.data[name]
     assert config.data.source == 'image_folder'
+
+
+def test_a_network_for_clips_is_refused(tmp_path):
+    write_config(tmp_path, moving_digits.get_config())
+    with pytest.raises(UserError, match='resnet_3d_rs_14, which takes clips of videos'):
+        fine_tune.get_config(str(tmp_path))
 
 
 @pytest.mark.parametrize(

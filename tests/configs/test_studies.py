@@ -10,6 +10,7 @@ import pytest
 from configs import (
     additive_study,
     bag_of_tricks,
+    distillation,
     resnest,
     resnet_rs,
     scaling_study,
@@ -132,6 +133,19 @@ def test_bag_of_tricks():
         assert float(schedule(round(epoch * 1_281_167 / 1024))) == pytest.approx(rate, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    'row, without', [('bag_of_tricks', 'label_smoothing'), ('bag_of_tricks_mixup', 'mixup')]
+)
+def test_distillation_adds_the_teacher_alone_to_bag_of_tricks(row, without):
+    student, alone = distillation.get_config(row), bag_of_tricks.get_config(without)
+    student, alone = flatten(student.to_dict()), flatten(alone.to_dict())
+    assert {name for name in student if student[name] != alone[name]} == {
+        'objective',
+        'distillation.form',
+        'distillation.temperature',
+    }
+
+
 def test_rows_of_resnest():
     published = {'50': (27_483_240, 3.2), '101': (48_275_016, 1.6), '200': (70_201_544, 0.8)}
     for row, (size, rate) in published.items():
@@ -145,7 +159,7 @@ def test_rows_of_resnest():
 
 
 def test_splits_and_schedules_of_transfer(monkeypatch):
-    """VTAB-1k: 800 and 200 images, then both; SimCLR: its momentum of batch norm."""
+    """VTAB-1k: 800 and 200 images, then both."""
     monkeypatch.setattr(transfer, '_examples', lambda task: task.examples or 4_000)
     for name, task in transfer.TASKS.items():
         for protocol in ('vtab',) if task.label else transfer.PROTOCOLS:
@@ -181,12 +195,33 @@ def test_splits_and_schedules_of_transfer(monkeypatch):
         'vtab/dsprites_orientation/final': ('train[:800]+train[3200:3400]', 'train[90%:]'),
     }
     config = transfer.get_config('vtab/cifar100')
+    assert config.optimizer.weight_decay == 0  # their loss has no such term
     schedule = create_schedule(config, 1000, 800)
     for step, rate in ((0, 0), (40, 0.005), (100, 0.01), (301, 1e-3), (601, 1e-4), (901, 1e-5)):
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
-    config = transfer.get_config('simclr/cifar100')
-    assert config.model.batch_norm_momentum == pytest.approx(1 - 10 / (50_000 / 256))
-    assert transfer.get_config('simclr/dtd').model.batch_norm_momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    'variant, trained_on',
+    [
+        ('cifar100', 45_000),
+        ('cifar100/final', 50_000),
+        ('svhn_cropped', 65_931),
+        ('svhn_cropped/final', 73_257),
+        ('dmlab', 65_550),
+        ('dmlab/final', 65_550 + 22_628),
+        ('sun397', 76_128),
+        ('patch_camelyon', 262_144),
+        ('diabetic_retinopathy/final', 35_126 + 10_906),
+        ('eurosat/final', 21_600),  # of 27,000: the last 20 % are for testing
+        ('resisc45', 18_900),
+        ('dtd', 1_880),
+    ],
+)
+def test_momentum_of_batch_norm_follows_the_images_that_train(variant, trained_on):
+    """SimCLR, appendix B.8: max(1 - 10 / s, 0.9) with s steps of 256 images per epoch."""
+    found = transfer.get_config(f'simclr/{variant}').model.batch_norm_momentum
+    assert found == pytest.approx(max(1 - 10 / (trained_on / 256), 0.9))
 
 
 def test_rows_of_the_transfer_study():

@@ -119,6 +119,7 @@ def test_from_timm_and_back(tmp_path, name, padding, mean):
     assert config.model.padding == model.architecture.padding == padding
     assert config.model.batch_norm_epsilon == (1e-3 if padding == 'same' else 1e-5)
     assert config.data.mean_rgb[0] == pytest.approx(mean)
+    assert config.data.resize == ('bicubic_tf1' if padding == 'same' else 'bicubic_antialias')
     main(['--to=timm', f'--workdir={output}', f'--output={back}'])
     written = safetensors.numpy.load_file(back)
     counters = {key for key in written if key.endswith('num_batches_tracked')}

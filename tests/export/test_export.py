@@ -3,8 +3,11 @@
 import functools
 import hashlib
 import json
+import sys
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import prepared
@@ -15,6 +18,7 @@ from PIL import Image
 
 from resnet_rs.export import __main__ as export
 from resnet_rs.export import reader
+from resnet_rs.export.description import preprocessing
 from resnet_rs.export.network import Network
 from resnet_rs.run.workdir import write_workdir
 from resnet_rs.training.steps import model_of
@@ -103,6 +107,35 @@ def test_stablehlo(workdir, picture, tmp_path, capsys, example):
     path, pixels = picture
     likeliest = CLASSES[logits_of(workdir, pixels).argmax()]
     assert example('with_jax.py', output, path) == [f'{path}: {likeliest}']
+
+
+@pytest.mark.parametrize('name', ['with_jax.py', 'with_onnxruntime.py'])
+@pytest.mark.parametrize(
+    'crop, shape', [('padding 32', (64, 80)), ('fraction 0.8', (40, 40)), ('squash', (32, 32))]
+)
+def test_examples_crop_as_the_evaluation_does(name, crop, shape, tmp_path, monkeypatch, example):
+    """The centre of the picture is as large as the input, so nothing is resized."""
+    network = small_network('resnet_rs_14', {})
+    network.config.data.eval_crop = crop
+    description = {'class_names': ['no', 'yes'], 'preprocessing': preprocessing(network)}
+    (tmp_path / 'export.json').write_text(json.dumps(description))
+    (tmp_path / 'model.stablehlo').write_bytes(b'')
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'picture.png')
+    top, left = ((side - SIZE) // 2 for side in shape)
+    centre = pixels[top : top + SIZE, left : left + SIZE]
+
+    def logits(images):
+        is_centre = (images[0] == centre).all()
+        return jnp.stack([1.0 - is_centre, 0.0 + is_centre])[None]
+
+    program = types.SimpleNamespace(call=logits)
+    monkeypatch.setattr(jax.export, 'deserialize', lambda content: program)
+    session = types.SimpleNamespace(run=lambda names, feed: [np.asarray(logits(feed['images']))])
+    runtime = types.SimpleNamespace(InferenceSession=lambda path: session)
+    monkeypatch.setitem(sys.modules, 'onnxruntime', runtime)
+    path = tmp_path / 'picture.png'
+    assert example(name, tmp_path, path) == [f'{path}: yes']
 
 
 def test_stablehlo_of_any_size_with_separate_weights(workdir, tmp_path):

@@ -11,7 +11,8 @@ from helpers.videos import write_folder
 
 from resnet_rs import publish
 from resnet_rs.export import __main__ as export
-from resnet_rs.export import reader
+from resnet_rs.export import check, reader
+from resnet_rs.export.network import Network
 from resnet_rs.run.workdir import write_workdir
 
 SIZE, FRAMES = 32, 4
@@ -75,3 +76,15 @@ def test_what_is_for_images_alone(network, tmp_path, capsys):
         assert f'takes clips of {FRAMES} frames, and --format={format} is for networks for' in line
     assert '--format=stablehlo' in error_of(capsys, publish.main, *arguments)
     assert not (tmp_path / 'exported').exists()
+
+
+def test_the_images_of_a_network_for_single_frames_are_those_of_videos(tmp_path):
+    """The check of configs/moving_digits.py:frames: the middle frame of each video, 32 pixels."""
+    write_folder(tmp_path, {'train': (9,), 'validation': (10, 5)})
+    config = clip_networks.small_config(image_size=SIZE)
+    config.data.update({'data_dir': str(tmp_path), 'frames': 1, 'frame_stride': 1})
+    config.eval.image_size = SIZE
+    network = Network(config, None, {}, (), 0, 'ema', 'float32')
+    images = check.images_for(network, None)
+    assert images.shape == (4, SIZE, SIZE, 3) and images.dtype == np.uint8
+    assert len(np.unique(images.reshape(4, -1), axis=0)) == 4

@@ -180,3 +180,21 @@ def test_training_uses_both_random_streams():
     np.testing.assert_array_equal(base, logits(0, 0))
     assert np.any(base != logits(1, 0))
     assert np.any(base != logits(0, 1))
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(stem='shallow'), "stem is 'shallow'; it takes 'deep_strided', 'deep' or 'conv7'"),
+        (dict(block='wide'), "block is 'wide'; it takes 'bottleneck' or 'basic'"),
+        (dict(shortcut='pool'), "shortcut is 'pool'; it takes 'average_pool' or 'projection'"),
+        (dict(stride_in='conv3'), "stride_in is 'conv3'; it takes 'conv2' or 'conv1'"),
+        (dict(num_classes=-1), 'num_classes is -1; it takes a whole number, 1 or more'),
+        (dict(num_classes='10'), "num_classes is '10'; it takes a whole number, 1 or more"),
+        (dict(num_classes=0), 'num_classes is 0; it takes a whole number, 1 or more'),
+    ],
+)
+def test_arguments_that_no_network_has_are_one_line(arguments, message):
+    with pytest.raises(UserError) as error:
+        create_model('resnet_rs_50', **arguments)
+    assert str(error.value).startswith(message)

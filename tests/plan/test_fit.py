@@ -3,6 +3,7 @@
 import pytest
 from helpers.tpu import small_config
 
+from resnet_rs.config import validation
 from resnet_rs.plan import fit
 from resnet_rs.plan.cache import DoesNotFit
 from resnet_rs.plan.program import does_not_fit
@@ -49,6 +50,29 @@ def test_options_are_those_that_the_configuration_has():
     assert found[two] is None and found[four] == {'optimizer.accumulation_steps': 4}
     assert eight not in found  # not needed once four are enough
     assert fit.with_settings(config, {'model.no_such_setting': 1}) is None
+
+
+@pytest.mark.parametrize(
+    'settings, divisor',
+    [
+        # A quarter of a batch has labels, and the whole batch is a multiple of four.
+        ({'objective': 'pseudo_labels', 'pseudo_labels.file': 'F', 'pseudo_labels.ratio': 3}, 4),
+        ({'data.repeated_augmentation': 3}, 3),
+    ],
+)
+def test_only_what_a_run_accepts_is_tried(settings, divisor):
+    """A batch of 24 on one device; nothing fits."""
+    config, tried = small_config(batch_size=24, **settings), []
+    validation.check_relations(config)
+
+    def attempt(changed, what):
+        validation.check_relations(changed)
+        tried.append(changed.batch_size)
+        raise DoesNotFit('full', None, None)
+
+    assert fit.largest_batch(config, 1, DoesNotFit('full', None, None), attempt) is None
+    assert tried and all(size % divisor == 0 for size in tried)
+    fit.options_that_fit(config, 1, attempt)
 
 
 def test_messages_of_the_compiler():

@@ -170,9 +170,7 @@ def test_the_comparison_fits_80_columns():
     step = {'peak_bytes': 15.7 * 2**30, 'seconds': 0.1, 'images_per_second': 9_999_999.0}
     step['noun'] = 'image'
     cost = {'vcpus_needed': 319.8, 'vcpus': 112, 'bound_by_input': True}
-    plan = report.Plan(
-        topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, None, cost
-    )
+    plan = report.Plan(topology, {'train': step}, {'days': 11.2, 'chip_hours': 12_920.1}, host=cost)
     short = report.Plan(topology, {'train': step}, {'days': 2e-5, 'chip_hours': 0.00198})
     assert report.sentence(short).endswith('1.7 seconds, 0.002 chip-hours')
     header, row = report.comparison([plan]).splitlines()

@@ -15,6 +15,9 @@ from resnet_rs.utils.errors import UserError
 def test_sizes_need_no_dataset():
     config = small_config(**{'data.name': 'imagenet2012', 'data.data_dir': '/nowhere'})
     assert command.split_sizes(config, None, None) == (1281167, 50000)
+    config.data.classes = (3, 5)  # how many images they have is not known
+    with pytest.raises(UserError, match='give --examples'):
+        command.split_sizes(config, None, None)
     config.data.name = 'caltech101'
     assert command.split_sizes(config, 10, 20) == (10, 20)
     with pytest.raises(UserError, match='give --eval_examples'):

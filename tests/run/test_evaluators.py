@@ -69,6 +69,12 @@ def test_videos_that_the_memory_does_not_hold_are_told_before_the_run(monkeypatc
     assert str(error.value).startswith(
         f'evals.views: the evaluation needs {needed:.3g} GiB of memory for batches of 64'
     )
+    assert 'use a smaller --config.eval.batch_size, fewer --config.evals.views.clips' in str(
+        error.value
+    )
+    config.evals.views.batch_size = 64
+    with pytest.raises(UserError, match='use a smaller --config.evals.views.batch_size, fewer'):
+        create_evaluators(config, ('views',), mesh, None)
     config.data.host_memory_gib = needed + 1
     assert len(create_evaluators(config, ('eval', 'views'), mesh, None)) == 2
 

@@ -242,6 +242,28 @@ def test_watch_starts_again_after_a_lost_host(cloud):
     assert not cloud.calls('create', 'delete')
 
 
+@pytest.mark.parametrize('broken', ['create', 'delete', 'scp'])
+def test_watch_survives_an_action_that_fails(cloud, broken):
+    (cloud.path / 'vm').write_text('PREEMPTED')
+    (cloud.path / f'broken-{broken}').write_text('1')
+    result = cloud.run('watch', 'slice-1', *TPU, '--poll=1', '--', *cloud.command)
+    assert result.returncode == 0, result.stderr
+    failed = 'install' if broken == 'scp' else broken
+    assert f'{failed} failed; retrying' in result.stderr
+    for home in cloud.homes:
+        assert (home / 'arguments').read_text() == '[]\n'
+
+
+def test_watch_gives_up_a_command_that_always_ends_soon(cloud):
+    cloud.install()
+    for home in cloud.homes:
+        (home / 'ends').write_text('75 1 1 1 1')
+    result = cloud.run('watch', 'slice-1', *TPU, '--poll=0', '--', *cloud.command)
+    assert result.returncode == 1
+    assert 'ended 3 times soon after its start, with status 1' in result.stderr
+    assert (cloud.homes[0] / 'arguments').read_text() == '[]\n' * 4
+
+
 def test_watch_stops_at_a_mistake(cloud):
     cloud.install()
     for home in cloud.homes:
