@@ -57,7 +57,7 @@ def publish(options: argparse.Namespace) -> None:
     print(f'{network.config.model.name} at step {network.step} ({network.weights}): {agreement}')
     print(f'written to {options.output}; read README.md there, and then upload it:')
     print('  hf repos create NAME/REPOSITORY')
-    print(f'  hf upload NAME/REPOSITORY {shlex.quote(options.output)} .')
+    print(f'  hf upload NAME/REPOSITORY {shlex.quote(str(options.output))} .')
 
 
 def _parser():

@@ -336,7 +336,7 @@ def test_a_run_resumes_with_its_bits_and_with_its_labels_alone(
     config.pseudo_labels.file = str(other)
     with monkeypatch.context() as patch:
         patch.setattr(train_lib, 'compile_steps', lambda *arguments: pytest.fail('compiled'))
-        with pytest.raises(UserError, match='is not the one with which .* its labels was'):
+        with pytest.raises(UserError, match='is not the one with which .* its labels changed'):
             train_lib.train_and_evaluate(config, str(workdir))
     moved = tmp_path / 'moved.npz'  # the same labels elsewhere
     moved.write_bytes(file.read_bytes())
