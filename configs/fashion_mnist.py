@@ -9,8 +9,10 @@ Settings are chosen on the validation images, the last 5,000 of the training spl
 the network of the studies that need many runs (configs/sweeps/fashion_*.py): ResNet-RS-14 with a
 quarter of the width at 28 pixels, evaluated on the test images at the end alone.
 
-Expected result: not run. Others report a top-1 of 95.6 % for ResNet-20 (Zhong et al. 2017, "Random
-Erasing Data Augmentation") and 94.9 % for ResNet-18 (README of the dataset).
+Expected result: 94.8 % of the test images for `all`, seed 0, by the EMA weights, after 83 minutes
+on one core (docs/studies/network); `choose` has not been run to its end. Others report a top-1 of
+95.6 % for ResNet-20 (Zhong et al. 2017, "Random Erasing Data Augmentation") and 94.9 % for
+ResNet-18 (README of the dataset).
 """
 
 from ml_collections import ConfigDict

@@ -137,13 +137,15 @@ def test_records_hold_together(steps, v3_core, tmp_path):
         plan.topology,
         {},
         None,
-        {
-            'step': 'train',
-            'missing': '5.00 GiB are missing',
-            'largest_batch': 4,
-            'searched': True,
-            'options': {},
-        },
+        [
+            {
+                'step': 'train',
+                'missing': '5.00 GiB are missing',
+                'largest_batch': 4,
+                'searched': True,
+                'options': {},
+            }
+        ],
     )
     table = report.comparison([plan, missing]).splitlines()
     assert table[0].split()[:2] == ['slice', 'fits']
