@@ -14,6 +14,7 @@ import os
 import numpy as np
 
 from resnet_rs.config import flatten
+from resnet_rs.config.dataset import dataset_name
 from resnet_rs.config.stored import read_config
 from resnet_rs.run.predictions import read_predictions
 from resnet_rs.training import WEIGHTS
@@ -66,9 +67,7 @@ def _evaluated_data(config) -> tuple[str, str, str]:
     different places.
     """
     data = config.data
-    is_named = data.source == 'tfds'
-    name = data.name.partition(':')[0] if is_named else os.path.basename(data.data_dir.rstrip('/'))
-    return data.source, name, data.eval_split
+    return data.source, dataset_name(config).partition(':')[0], data.eval_split
 
 
 def _accuracies(table: dict[str, np.ndarray], weights: str) -> str:

@@ -19,6 +19,7 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
+from resnet_rs.utils.files import has_directory
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
@@ -33,8 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors(UserError, OSError):
         output = as_path(options.output) if options.output else None
-        on_bucket = '://' in (options.output or '')  # where a folder exists once it holds a file
-        if output and (output.exists() or not (on_bucket or output.parent.is_dir())):
+        if output and (output.exists() or not has_directory(output)):
             raise UserError(
                 f'--output={output} must be a new file in a directory that exists; name another'
             )

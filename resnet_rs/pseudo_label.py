@@ -18,6 +18,7 @@ from resnet_rs.utils.errors import (
     one_line_errors,
     positive_integer,
 )
+from resnet_rs.utils.files import has_directory
 from resnet_rs.utils.log_lines import log_for_people
 from resnet_rs.utils.platforms import import_tensorflow, skip_absent_tpu
 
@@ -29,8 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors(UserError, OSError):
         path = as_path(options.output)
-        # A folder of a bucket exists as soon as it holds a file.
-        if path.suffix != '.npz' or not ('://' in options.output or path.parent.is_dir()):
+        if path.suffix != '.npz' or not has_directory(path):
             raise UserError(
                 f'--output={path} must be an .npz file in a directory that exists; name another'
             )

@@ -5,10 +5,12 @@ with mean and standard deviation over the seeds. A run that has not ended theref
 own.
 """
 
+import itertools
 import os
 import pathlib
 import re
 import statistics
+from collections.abc import Callable, Hashable
 
 import pyarrow as pa
 import pyarrow.csv
@@ -244,22 +246,27 @@ def aggregate(rows: list[dict]) -> list[dict]:
 
 def _grouped(rows: list[dict]) -> list[list[dict]]:
     """Returns the runs of each row of `aggregate`."""
-    keys = (
-        lambda row: (),
+    groups = _split(rows, lambda row: tuple(row[name] for name in IDENTITY))
+    finer_keys = (
         lambda row: re.sub(r'-seed\d+$', '', row['run']),
         lambda row: (row['run'], row['workdir']),
     )
-    groups: dict[tuple, list[dict]] = {}
+    for key in finer_keys:
+        parts = [_split(group, key) if _repeats_a_seed(group) else [group] for group in groups]
+        groups = list(itertools.chain(*parts))
+    return groups
+
+
+def _split(rows: list[dict], key: Callable[[dict], Hashable]) -> list[list[dict]]:
+    """Returns the rows of each key, in the order of its first row."""
+    parts: dict[Hashable, list[dict]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in IDENTITY), []).append(row)
-    for key in keys:
-        finer: dict[tuple, list[dict]] = {}
-        for identity, members in groups.items():
-            repeats = len({member['seed'] for member in members}) < len(members)
-            for member in members:
-                finer.setdefault((identity, key(member) if repeats else ()), []).append(member)
-        groups = finer
-    return list(groups.values())
+        parts.setdefault(key(row), []).append(row)
+    return list(parts.values())
+
+
+def _repeats_a_seed(rows: list[dict]) -> bool:
+    return len({row['seed'] for row in rows}) < len(rows)
 
 
 def are_alike(networks: list[dict]) -> bool:

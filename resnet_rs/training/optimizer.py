@@ -132,12 +132,12 @@ def weight_decay_mask(params, which: str):
 
 
 def create_optimizer(
-    config: ml_collections.ConfigDict, schedule: optax.Schedule, modules: Iterable[str] = ()
+    config: ml_collections.ConfigDict, schedule: optax.Schedule, modules: Iterable[str]
 ) -> optax.GradientTransformation:
     """Returns the optimiser of config.optimizer: clipping, then `sgd`, `rmsprop` or `adam`.
 
-    `modules` are the names of all modules of the network, also of those that do not learn;
-    optimizer.depth_decay needs them.
+    `modules` are the names of all modules of the network, also of those that do not learn, from
+    which optimizer.depth_decay counts its stages.
 
     SGD and RMSProp have coupled L2 weight decay: w * weight_decay, the gradient of
     weight_decay / 2 * |w|^2, is added to the gradient before the momentum. Clipping, if switched

@@ -61,6 +61,11 @@ def check_absent(output: pathlib.Path, flag: str = '--output') -> None:
         raise UserError(f'{output} exists already; give another {flag}')
 
 
+def has_directory(path: os.PathLike) -> bool:
+    """Returns whether a file can be put at `path`; a bucket makes the directory with the file."""
+    return '://' in os.fspath(path) or path.parent.is_dir()
+
+
 @contextlib.contextmanager
 def created_whole(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path next to `output`; renames it to `output`, or removes it after an error."""

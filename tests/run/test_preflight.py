@@ -88,7 +88,7 @@ def test_a_workdir_without_a_checkpoint_is_free(tmp_path):
 
 
 def test_a_partial_checkpoint_of_a_bucket_does_not_count(monkeypatch, tmp_path):
-    """There orbax writes into checkpoints/STEP itself and adds a file when all is there."""
+    """Orbax writes into checkpoints/STEP itself there, and adds a file when all is there."""
     assert preflight._has_commit_files(epath.Path('gs://bucket/run/checkpoints'))
     for other in (tmp_path, 's3://bucket/run'):  # orbax renames there
         assert not preflight._has_commit_files(epath.Path(other))

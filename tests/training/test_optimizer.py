@@ -102,7 +102,7 @@ def test_sgd_with_coupled_decay_in_numpy(nesterov):
     config = default_config()
     config.optimizer.nesterov = nesterov
     config.optimizer.weight_decay = 0.01
-    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1))
+    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1), ())
     random = np.random.default_rng(0)
     weights = {'kernel': random.normal(size=5), 'norm': {'scale': random.normal(size=3)}}
     params = jax.tree.map(jnp.float32, weights)
@@ -125,7 +125,7 @@ def test_sgd_with_coupled_decay_in_numpy(nesterov):
 def test_adam_with_decoupled_decay_in_numpy():
     config = default_config()
     config.optimizer.update({'name': 'adam', 'momentum': 0.8, 'weight_decay': 0.01})
-    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1))
+    optimizer = create_optimizer(config, lambda step: 0.1 * (step + 1), ())
     random = np.random.default_rng(0)
     weights = {'kernel': random.normal(size=5), 'norm': {'scale': random.normal(size=3)}}
     params = jax.tree.map(jnp.float32, weights)
@@ -155,7 +155,7 @@ def test_clipping_leaves_the_decay_alone():
     config = default_config()
     config.optimizer.gradient_clip_norm = 1.0
     config.optimizer.weight_decay = 0.5
-    optimizer = create_optimizer(config, lambda step: 1.0)
+    optimizer = create_optimizer(config, lambda step: 1.0, ())
     params = {'kernel': jnp.asarray([4.0, 0.0])}
     gradients = {'kernel': jnp.asarray([0.0, 10.0])}
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
@@ -207,7 +207,7 @@ def test_rmsprop_is_tensorflows():
         config.optimizer[name] = float(np.float32(config.optimizer[name]))
     rates = np.linspace(0.3, 0.1, 10)
     with jax.enable_x64(True):
-        optimizer = create_optimizer(config, lambda step: jnp.asarray(rates)[step])
+        optimizer = create_optimizer(config, lambda step: jnp.asarray(rates)[step], ())
         params = {'kernel': jnp.asarray(start)}
         state = optimizer.init(params)
         ours = []
@@ -233,7 +233,7 @@ def test_rmsprop_in_numpy():
     gradients = random.normal(size=(10, 5))
     mean_square, momentum = np.ones(5), np.zeros(5)
     with jax.enable_x64(True):
-        optimizer = create_optimizer(rmsprop_config(), lambda step: 0.1 * (step + 1))
+        optimizer = create_optimizer(rmsprop_config(), lambda step: 0.1 * (step + 1), ())
         params = {'kernel': jnp.asarray(weight)}
         state = optimizer.init(params)
         for step, gradient in enumerate(gradients):

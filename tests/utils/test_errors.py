@@ -1,4 +1,4 @@
-"""How messages count things, and how commands read their arguments and end."""
+"""Tests of how messages count things, and of how commands read their arguments and end."""
 
 import subprocess
 import sys
