@@ -190,8 +190,8 @@ def main(arguments: list[str] | None = None) -> None:
     write = {'text': _write_text, 'json': _write_json, 'csv': _write_csv}[options.format]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='surrogateescape')  # names of files are bytes of any kind
-    write(predictions)
     with one_line_errors(UserError, OSError):
+        write(predictions)
         if options.grid:
             _write_grid(options.grid, predictions, network.preprocessing)
     if bad:

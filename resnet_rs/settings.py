@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     with one_line_errors(UserError):
         found = select(options.names)
-    print(markdown(found) if options.markdown else text(found))
+        print(markdown(found) if options.markdown else text(found))
 
 
 def select(names: list[str]) -> dict[str, Setting]:

@@ -110,11 +110,17 @@ def draw(series: dict[str, list[Point]], cost_label: str, title: str):
                 color=color,
             )
     axes.set_xscale('log')
-    # The axis shows 1, 2 and 5, not 10^0 alone or 2 x 10^0.
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter('{x:g}')
+    # The axis shows 1, 2 and 5, or of a narrow range every digit, not 10^0 alone or 2 x 10^0.
     costs = [point.cost for points in series.values() for point in points]
-    axes.xaxis.set_minor_formatter('{x:g}' if max(costs) < 2.5 * min(costs) else '')
+    is_narrow = max(costs) < 2.5 * min(costs)
+    if is_narrow:
+        axes.set_xlim(0.8 * min(costs), 1.25 * max(costs))
+    digits = range(1, 10) if is_narrow else (1, 2, 5)
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=digits))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter('')
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 100.5))  # no top-1 is above 100; a mark there stays whole
     axes.set_xlabel(cost_label)
     axes.set_ylabel('top-1 (%)')
     axes.set_title(title)

@@ -1,6 +1,9 @@
 """Fronts against brute force, and the published series against the paper's claims."""
 
+import itertools
+
 import numpy as np
+import pytest
 
 from configs import resnet_rs
 from resnet_rs.sweep import pareto
@@ -68,3 +71,23 @@ def test_the_legend_covers_no_point_and_the_axis_has_numbers():
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
     shown = [text.get_text() for text in axes.get_xticklabels(which='major')]
     assert {'0.005', '0.01', '0.02'} <= set(shown)
+
+
+@pytest.mark.parametrize('costs', [(0.0025,), (0.004, 0.0097)])
+def test_a_narrow_axis_has_numbers_that_do_not_overlap_and_no_top1_above_100(costs):
+    figure = pareto.draw({'runs': [Point('a', cost, 99.0, 2.0) for cost in costs]}, 'cost', '')
+    encode_figure(figure, 'png')  # lays it out
+    [axes] = figure.axes
+    low, high = axes.get_xlim()
+    shown = [
+        label.get_window_extent()
+        for which in ('major', 'minor')
+        for place, label in zip(
+            axes.get_xticks(minor=which == 'minor'), axes.get_xticklabels(which=which), strict=True
+        )
+        if label.get_text() and low <= place <= high
+    ]
+    assert shown
+    for one, other in itertools.combinations(shown, 2):
+        assert not one.overlaps(other)
+    assert axes.get_ylim()[1] <= 100.5
